@@ -1,0 +1,27 @@
+"""`diffseg evaluate`: compare masks with references."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(verbs: Any) -> None:
+    """Options of the verb."""
+    verb = verbs.add_parser("evaluate", help="measure masks against references", allow_abbrev=False)
+    verb.add_argument("--prediction", type=Path, required=True, help="folder of masks")
+    verb.add_argument("--reference", type=Path, required=True, help="folder of reference label maps")
+    verb.add_argument("--out", type=Path, required=True, help="folder for metrics.csv, summary.json, report.html")
+    verb.set_defaults(call=call)
+
+
+def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Measure and say where the report is."""
+    from DiffSegLib.commands.show import Show
+    from DiffSegLib.evaluation.report import evaluate
+
+    show = Show()
+    summary = evaluate(options.prediction, options.reference, options.out, on_event=show)
+    show.close()
+    print(f"The report is {options.out / 'report.html'}.", file=sys.stderr)
+    return (1 if summary.get("problems") else 0), summary

@@ -1,0 +1,36 @@
+"""`diffseg models` and `diffseg info MODEL`: what is there, and the card of one."""
+
+import argparse
+import json
+from typing import Any
+
+
+def add(verbs: Any) -> None:
+    """Options of both verbs."""
+    verb = verbs.add_parser("models", help="list the shipped models", allow_abbrev=False)
+    verb.set_defaults(call=call_models)
+    verb = verbs.add_parser("info", help="show the card of a model", allow_abbrev=False)
+    verb.add_argument("model", help="a shipped model's name, or a .safetensors file")
+    verb.set_defaults(call=call_info)
+
+
+def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """A line per shipped model."""
+    from DiffSegLib.models.store import read_card, shipped
+
+    cards = {name: read_card(path) for name, path in shipped().items()}
+    if not options.json:
+        for name, card in cards.items():
+            print(f"{name:20s} {card.description}")
+    return 0, {"models": {name: card.to_json() for name, card in cards.items()}}
+
+
+def call_info(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """The whole card."""
+    from DiffSegLib.models.store import find, read_card
+
+    path = find(options.model)
+    card = read_card(path).to_json()
+    if not options.json:
+        print(json.dumps(card, indent=2))
+    return 0, {"path": str(path), "card": card}

@@ -1,0 +1,234 @@
+"""The configuration of a training: one typed, validated schema for command line, window and file.
+
+`config.json` in a run folder is this schema as JSON, frozen when the training starts. All sizes are in the order of the
+tensor's spatial axes: for a 3D image (z, y, x), that is inferior-superior, anterior-posterior, right-left.
+"""
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from DiffSegLib.errors import InputError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How an image becomes a tensor: `spacing` in mm (None keeps each image's own), `patch` in voxels."""
+
+    spacing: tuple[float, ...] | None = None
+    patch: tuple[int, ...] = (64, 64, 64)
+    normalisation: Literal["zscore", "percentile", "ct"] = "zscore"
+    foreground: float = 0.33
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a training patch; angles in degrees, scale and shift as fractions, probabilities 0..1."""
+
+    rotation: float = 15.0
+    scale: float = 0.15
+    shift: float = 0.06
+    affine_probability: float = 0.8
+    flip: tuple[bool, ...] = (False, False, False)
+    gamma: float = 0.3
+    noise: float = 0.1
+    blur: float = 0.8
+    intensity_probability: float = 0.25
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network and its size; `strides[i]` leads from level i to level i + 1."""
+
+    name: Literal["unet"] = "unet"
+    channels: tuple[int, ...] = (32, 64, 128, 256)
+    strides: tuple[tuple[int, ...], ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
+    blocks: int = 2
+    heads: int = 8
+    activation: Literal["gelu", "gelu_tanh", "silu"] = "gelu"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Schedule, parametrisation and strategy; `train_steps` of the `timesteps` noise levels are used in training."""
+
+    schedule: Literal["linear", "quadratic", "cosine", "cosine_imgx", "warmup10", "warmup50"] = "linear"
+    timesteps: int = 1001
+    train_steps: int = 5
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    strategy: Literal["standard", "recycling"] = "recycling"
+    time: Literal["original", "index"] = "original"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms."""
+
+    dice: float = 1.0
+    cross_entropy: float = 1.0
+    focal: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The training itself; with `minutes` the budget is wall time, otherwise `iterations`."""
+
+    iterations: int = 5000
+    minutes: float | None = None
+    batch: int = 4
+    learning_rate: float = 1e-3
+    learning_rate_end: float = 1e-5
+    warmup: float = 0.02
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.999
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    validations: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a training decides, in one readable file."""
+
+    version: int = SCHEMA_VERSION
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+
+def from_json(data: Mapping[str, Any], where: str = "configuration") -> Config:
+    """A validated Config from a dictionary; missing keys take their defaults.
+
+    Raises InputError that names the key, its value and what is allowed.
+    """
+    config = _build(Config, data, where, "")
+    if config.version != SCHEMA_VERSION:
+        raise InputError(f"{where}: version is {config.version}; this DiffSeg reads version {SCHEMA_VERSION}.")
+    _check(config, where)
+    return config
+
+
+def load(path: Path) -> Config:
+    """Read a `config.json`."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror}).") from None
+    except ValueError as problem:
+        raise InputError(f"{path}: is no valid JSON ({problem}).") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: must hold one JSON object.")
+    return from_json(data, str(path))
+
+
+def override(config: Config, assignments: list[str]) -> Config:
+    """Apply `section.key=value` assignments; values are JSON, or plain text for names.
+
+    >>> override(Config(), ["training.batch=2"]).training.batch
+    2
+    """
+    data = config.to_json()
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not equals or not dot:
+            raise InputError(f"--set {assignment!r}: write section.key=value, e.g. training.batch=2.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if not isinstance(data.get(section), dict):
+            sections = [k for k, v in data.items() if isinstance(v, dict)]
+            raise InputError(f"--set {assignment!r}: unknown section {section!r}; allowed: {', '.join(sections)}.")
+        data[section] = {**data[section], name: value}
+    return from_json(data, "--set")
+
+
+def preset(name: str) -> Config:
+    """A named starting point; the data's fingerprint fills in spacing and patch where they are not set."""
+    base = Config()
+    presets = {
+        "default": base,
+        "fast": replace(base, network=replace(base.network, channels=(16, 32, 64, 128), blocks=1)),
+    }
+    if name not in presets:
+        raise InputError(f"unknown preset {name!r}; allowed: {', '.join(presets)}.")
+    return presets[name]
+
+
+def _build(kind: Any, data: Any, where: str, path: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: {path or 'the top level'} must be an object with named values.")
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in fields(kind)]
+    for key in data:
+        if key not in names:
+            raise InputError(f"{where}: unknown key {path + str(key)!r}; allowed: {', '.join(names)}.")
+    values = {key: _convert(hints[key], value, where, path + key) for key, value in data.items()}
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str, path: str) -> Any:
+    """`value` as the type `hint`, or an InputError that says what is allowed."""
+    if is_dataclass(hint):
+        return _build(hint, value, where, path + ".")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(arguments[0], value, where, path)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise InputError(f"{where}: {path} is {value!r}; allowed: {', '.join(map(str, arguments))}.")
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise InputError(f"{where}: {path} is {value!r}; it must be a list.")
+        return tuple(_convert(arguments[0], item, where, path) for item in value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and number:
+        return float(value)
+    if hint is not float and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    word = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
+    raise InputError(f"{where}: {path} is {value!r}; it must be {word}.")
+
+
+def _check(config: Config, where: str) -> None:
+    """Rules between values."""
+    network, data, training, diffusion = config.network, config.data, config.training, config.diffusion
+    dims = len(data.patch)
+    rules = [
+        (dims in (2, 3), f"data.patch has {dims} axes; it must have 2 or 3"),
+        (min(data.patch) >= 4, "data.patch must be at least 4 voxels along each axis"),
+        (data.spacing is None or len(data.spacing) == dims, f"data.spacing must have {dims} numbers, as data.patch"),
+        (data.spacing is None or min(data.spacing) > 0, "data.spacing must be above 0"),
+        (len(network.strides) == len(network.channels) - 1, "network.strides must have one entry fewer than channels"),
+        (all(len(s) == dims for s in network.strides), f"each of network.strides must have {dims} numbers"),
+        (min(network.channels) > 0 and network.blocks > 0, "network.channels and blocks must be above 0"),
+        (network.channels[-1] % network.heads == 0, "the last of network.channels must be a multiple of network.heads"),
+        (2 <= diffusion.train_steps <= diffusion.timesteps, "diffusion.train_steps must be from 2 to timesteps"),
+        (training.batch > 0 and training.iterations > 0, "training.batch and iterations must be above 0"),
+        (training.minutes is None or training.minutes > 0, "training.minutes must be above 0"),
+        (len(config.augment.flip) == dims, f"augment.flip must have {dims} values"),
+        (0 <= data.foreground <= 1, "data.foreground must be from 0 to 1"),
+    ]
+    for holds, sentence in rules:
+        if not holds:
+            raise InputError(f"{where}: {sentence}.")

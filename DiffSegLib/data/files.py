@@ -1,0 +1,184 @@
+"""Reading images and label maps, and writing masks, with every check that SimpleITK leaves out.
+
+SimpleITK returns a full-size volume for a truncated `.nii.gz` without a word, so the payload's length is compared with
+the header first.
+"""
+
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from DiffSegLib.data.volume import Volume, check_geometry
+from DiffSegLib.errors import InputError
+from DiffSegLib.labels import Label
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+FORMATS = ("seg.nrrd", "nii.gz", "nrrd")
+
+
+def case_name(path: Path) -> str:
+    """The file's name without its ending: `x` of `x.nii.gz` and of `x.seg.nrrd`."""
+    for ending in (".seg.nrrd", *ENDINGS):
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return path.stem
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name ends like an image that can be read."""
+    return path.name.lower().endswith(ENDINGS)
+
+
+def read(path: Path) -> Volume:
+    """An image of one or several channels as float32. Raises InputError naming the file and what is wrong."""
+    image = _read(path)
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)
+    else:
+        array = array[None]
+    if np.iscomplexobj(array):
+        raise InputError(f"{path}: holds complex numbers; export its magnitude.")
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); replace them first.")
+    return Volume(array, affine_of(image), str(path))
+
+
+def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A label map: ((K, J, I) uint8, affine). Float files whose values are whole are accepted (they occur)."""
+    image = _read(path)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise InputError(f"{path}: a label map must have one value per voxel.")
+    array = sitk.GetArrayFromImage(image)
+    whole = np.rint(array)
+    if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:
+        raise InputError(f"{path}: labels must be whole numbers from 0 to 255.")
+    return whole.astype(np.uint8), affine_of(image)
+
+
+def affine_of(image: sitk.Image) -> np.ndarray:
+    """(4, 4) ijk -> LPS mm."""
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = direction * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return affine
+
+
+def write_mask(path: Path, mask: np.ndarray, affine: np.ndarray, labels: Iterable[Label] = ()) -> None:
+    """Write a (K, J, I) uint8 mask on its grid, aside first and then renamed.
+
+    A name ending in `.seg.nrrd` gets Slicer's segment names, colours and terminology.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(mask))
+    _set_geometry(image, affine)
+    if path.name.endswith(".seg.nrrd"):
+        for key, value in _segment_keys(mask, labels):
+            image.SetMetaData(key, value)
+    _write(path, image)
+
+
+def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Write a (K, J, I) array as an image, aside first and then renamed."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    _set_geometry(image, affine)
+    _write(path, image)
+
+
+def _write(path: Path, image: sitk.Image) -> None:
+    ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part{ending}")
+    try:
+        sitk.WriteImage(image, str(aside), useCompression=True)
+        os.replace(aside, path)
+    except (RuntimeError, OSError) as problem:
+        raise InputError(f"{path}: cannot be written ({_reason(problem)}).") from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _set_geometry(image: sitk.Image, affine: np.ndarray) -> None:
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+
+
+def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, str]]:
+    """Slicer's `.seg.nrrd` fields (vtkMRMLSegmentationStorageNode); every segment in layer 0."""
+    extent = " ".join(f"0 {n - 1}" for n in reversed(mask.shape))
+    keys = [
+        ("Segmentation_MasterRepresentation", "Binary labelmap"),
+        ("Segmentation_ContainedRepresentationNames", "Binary labelmap|"),
+        ("Segmentation_ReferenceImageExtentOffset", "0 0 0"),
+    ]
+    for n, label in enumerate(labels):
+        entry = label.terminology_entry()
+        values = {
+            "ID": f"Segment_{label.value}",
+            "Name": label.name,
+            "Color": " ".join(f"{x:g}" for x in label.color),
+            "NameAutoGenerated": "0",
+            "ColorAutoGenerated": "0",
+            "LabelValue": str(label.value),
+            "Layer": "0",
+            "Extent": extent,
+            "Tags": f"TerminologyEntry:{entry}|" if entry else "|",
+        }
+        keys += [(f"Segment{n}_{key}", value) for key, value in values.items()]
+    return keys
+
+
+def _read(path: Path) -> sitk.Image:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file.")
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        _check_nifti_payload(path)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as problem:
+        raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[..., 0]
+    if image.GetDimension() != 3:
+        raise InputError(f"{path}: has {image.GetDimension()} dimensions; a 3D volume is needed.")
+    check_geometry(affine_of(image), str(path))
+    return image
+
+
+def _check_nifti_payload(path: Path) -> None:
+    """Raise InputError if a NIfTI-1 file holds fewer bytes than its header promises, or its gzip stream is damaged."""
+    zipped = path.name.lower().endswith(".gz")
+    try:
+        with (gzip.open(path, "rb") if zipped else open(path, "rb")) as stream:
+            header = stream.read(348)
+            order = "<" if header[:4] == struct.pack("<i", 348) else ">"
+            if len(header) < 348 or struct.unpack(order + "i", header[:4])[0] != 348:
+                raise InputError(f"{path}: is no NIfTI image (its header is missing or damaged).")
+            dims = struct.unpack(order + "8h", header[40:56])
+            bits = struct.unpack(order + "h", header[72:74])[0]
+            offset = struct.unpack(order + "f", header[108:112])[0]
+            voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
+            promised = int(offset) + voxels * bits // 8
+            size = 348
+            while chunk := stream.read(1 << 20):  # to the end: the gzip checksum is compared only there
+                size += len(chunk)
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, struct.error) as problem:
+        raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
+    if header[344:347] == b"n+1" and size < promised:
+        raise InputError(f"{path}: is incomplete ({size} of {promised} bytes); copy or export it again.")
+
+
+def _reason(problem: BaseException) -> str:
+    """The last telling line of an ITK error, without its source location."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return (lines[-1].rpartition("ERROR: ")[2] if lines else type(problem).__name__)[:200].rstrip(".")

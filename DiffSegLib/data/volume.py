@@ -1,0 +1,100 @@
+"""A volume in memory, and its way to the canonical grid and back.
+
+Arrays are (channels, K, J, I) as SimpleITK and Slicer give them; the affine takes voxel (i, j, k, 1) to LPS world
+coordinates in mm. Canonical axes are (z, y, x) = towards superior, posterior, left, so that every network sees every
+patient the same way up, however the file was stored.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from DiffSegLib.errors import InputError
+
+SHEAR_TOLERANCE = 1e-3  # largest cosine between two axes of a grid that still counts as orthogonal
+SPACING_TOLERANCE = 1e-3  # relative; a closer spacing is not resampled
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """array: (C, K, J, I) float32; affine: (4, 4) float64, ijk -> LPS mm; name: for messages."""
+
+    array: np.ndarray
+    affine: np.ndarray
+    name: str = "image"
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel size in mm in array order (k, j, i)."""
+        return tuple(float(x) for x in np.linalg.norm(self.affine[:3, :3], axis=0)[::-1])
+
+
+def check_geometry(affine: np.ndarray, name: str) -> None:
+    """Raise InputError for a grid that no mask could be laid on: non-finite, zero spacing, or sheared."""
+    columns = affine[:3, :3]
+    lengths = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(affine).all() or lengths.min() < 1e-6:
+        found = ", ".join(f"{x:g}" for x in lengths)
+        raise InputError(f"{name}: its voxel spacing ({found} mm) is not above zero; correct the header.")
+    cosines = (columns / lengths).T @ (columns / lengths)
+    if np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE:
+        raise InputError(f"{name}: its axes are not at right angles (sheared grid); resample it to a straight grid first.")
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How to turn array axes to canonical ones: `axes[n]` is the array axis that becomes canonical axis n."""
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """(..., K, J, I) -> (..., z, y, x), a view."""
+        lead = array.ndim - 3
+        turned = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
+        return np.flip(turned, [lead + n for n, flip in enumerate(self.flips) if flip])
+
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """(..., z, y, x) -> (..., K, J, I), a view."""
+        lead = array.ndim - 3
+        array = np.flip(array, [lead + n for n, flip in enumerate(self.flips) if flip])
+        back = np.argsort(self.axes)
+        return array.transpose(*range(lead), *(lead + int(axis) for axis in back))
+
+
+def orientation_of(affine: np.ndarray) -> Orientation:
+    """The turn to canonical axes for the nearest signed permutation of the voxel axes."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    remaining_world, remaining_voxel = [0, 1, 2], [0, 1, 2]
+    pairs: dict[int, tuple[int, bool]] = {}
+    for _ in range(3):  # greedily by the largest cosine: well defined for any rotation
+        block = np.abs(directions[np.ix_(remaining_world, remaining_voxel)])
+        world, voxel = np.unravel_index(block.argmax(), block.shape)
+        w, v = remaining_world.pop(int(world)), remaining_voxel.pop(int(voxel))
+        pairs[w] = (v, bool(directions[w, v] < 0))
+    order = [pairs[w] for w in (2, 1, 0)]  # canonical (z, y, x); array axis of voxel axis v is 2 - v
+    axes = tuple(2 - v for v, _ in order)
+    return Orientation(axes, (order[0][1], order[1][1], order[2][1]))  # type: ignore[arg-type]
+
+
+def resample(array: torch.Tensor, shape: tuple[int, ...], nearest: bool = False) -> torch.Tensor:
+    """(C, *spatial) to (C, *shape) over the same field of view (voxel edges aligned, half-voxel convention)."""
+    if tuple(array.shape[1:]) == tuple(shape):
+        return array
+    linear = {2: "bilinear", 3: "trilinear"}[len(shape)]
+    if nearest:
+        return torch.nn.functional.interpolate(array[None].float(), shape, mode="nearest-exact")[0].to(array.dtype)
+    return torch.nn.functional.interpolate(array[None].float(), shape, mode=linear, align_corners=False)[0]
+
+
+def resampled_shape(
+    shape: tuple[int, ...], spacing: tuple[float, ...], target: tuple[float, ...] | None
+) -> tuple[int, ...]:
+    """Size of a grid over the same field of view at `target` mm; the size itself where the spacing agrees already."""
+    if target is None:
+        return tuple(shape)
+    return tuple(
+        n if abs(s / t - 1.0) <= SPACING_TOLERANCE else max(1, round(n * s / t))
+        for n, s, t in zip(shape, spacing, target, strict=True)
+    )

@@ -1,0 +1,61 @@
+"""The forward process q, its posterior, and the maps between logits, x-space and what the network sees.
+
+x_t = sqrt(alphas_cumprod_t) x_0 + sqrt(1 - alphas_cumprod_t) eps   (DDPM eq. 4)
+
+All tensors are (batch, classes, *spatial); `index` is (batch,) int64, a position in the schedule.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from DiffSegLib.diffusion.schedule import Schedule
+
+
+def gather(values: np.ndarray, index: Tensor, like: Tensor) -> Tensor:
+    """values[index] shaped (batch, 1, ...) to multiply with `like`, in its dtype."""
+    picked = torch.as_tensor(values, dtype=torch.float64)[index.cpu()]
+    return picked.to(device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def q_sample(schedule: Schedule, x_start: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+    """x_t of the forward process (DDPM eq. 4)."""
+    signal = gather(np.sqrt(schedule.alphas_cumprod), index, x_start)
+    sigma = gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_start)
+    return signal * x_start + sigma * noise
+
+
+def q_posterior_mean(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
+    """Mean of q(x_{t-1} | x_t, x_0) (DDPM eq. 7); exactly x_0 at index 0."""
+    coef_start = gather(schedule.posterior_mean_coef_x_start, index, x_t)
+    return coef_start * x_start + gather(schedule.posterior_mean_coef_x_t, index, x_t) * x_t
+
+
+def predict_noise(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
+    """eps that belongs to (x_0, x_t): q_sample solved for the noise."""
+    signal = gather(np.sqrt(schedule.alphas_cumprod), index, x_t)
+    return (x_t - signal * x_start) / gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_t)
+
+
+def predict_x_start(schedule: Schedule, noise: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
+    """x_0 that belongs to (eps, x_t): q_sample solved for x_0."""
+    sigma = gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_t)
+    return (x_t - sigma * noise) / gather(np.sqrt(schedule.alphas_cumprod), index, x_t)
+
+
+def mask_to_x(mask: Tensor) -> Tensor:
+    """One-hot or probabilities in [0, 1] -> x-space [-1, 1]."""
+    return 2.0 * mask - 1.0
+
+
+def x_to_mask(x: Tensor) -> Tensor:
+    """What the network sees of x_t: clipped to [-1, 1] and mapped to [0, 1].
+
+    The sampler goes on from the unclipped x_t.
+    """
+    return (x.clamp(-1.0, 1.0) + 1.0) / 2.0
+
+
+def logits_to_x(logits: Tensor, exclusive: bool = True) -> Tensor:
+    """Network output -> predicted x_0: softmax over classes, or sigmoid where regions may overlap."""
+    return mask_to_x(torch.softmax(logits, dim=1) if exclusive else torch.sigmoid(logits))

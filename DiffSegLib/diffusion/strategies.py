@@ -1,0 +1,42 @@
+"""Training strategies: which x_t the network is shown, and which prediction is held against the truth.
+
+Each has the signature (predict, x_start, schedule, index, noise) -> logits, where `predict(mask, index)` runs the network
+on the batch's images, x_start is (B, C, *spatial) in x-space, index (B,) int64, and `noise()` draws standard normal
+noise of x_start's shape.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from DiffSegLib.diffusion.gaussian import logits_to_x, q_sample, x_to_mask
+from DiffSegLib.diffusion.schedule import Schedule
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+Noise = Callable[[], Tensor]
+Strategy = Callable[[Predict, Tensor, Schedule, Tensor, Noise], Tensor]
+
+
+def standard(predict: Predict, x_start: Tensor, schedule: Schedule, index: Tensor, noise: Noise) -> Tensor:
+    """Ordinary diffusion: the truth, noised to t."""
+    return predict(x_to_mask(q_sample(schedule, x_start, index, noise())), index)
+
+
+def recycling(predict: Predict, x_start: Tensor, schedule: Schedule, index: Tensor, noise: Noise) -> Tensor:
+    """x_T-recycling (Fu et al. 2023, MELBA 2023:016): the network's own answer from x_T, noised to t, is its input.
+
+    So training sees what inference sees: never the truth, always an earlier prediction. The first pass records no
+    gradient. Where t is T itself there is no earlier prediction: the noised truth is used (its share of the signal is
+    sqrt(alphas_cumprod_T) = 0.006), so that the level where inference starts is trained too, which the reference leaves out.
+    """
+    last = torch.full_like(index, len(schedule) - 1)
+    x_last = q_sample(schedule, x_start, last, noise())
+    with torch.no_grad():
+        guess = logits_to_x(predict(x_to_mask(x_last), last).float())
+    x_t = q_sample(schedule, guess, index, noise())
+    at_last = (index == last).to(x_t.device).reshape(-1, *[1] * (x_t.ndim - 1))
+    return predict(x_to_mask(torch.where(at_last, x_last, x_t)), index)
+
+
+STRATEGIES: dict[str, Strategy] = {"standard": standard, "recycling": recycling}

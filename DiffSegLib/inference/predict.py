@@ -1,0 +1,209 @@
+"""Segment a volume with a model: the one way that window, console, batch and command line all take."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from DiffSegLib import __version__, events
+from DiffSegLib.data.preprocess import classes_to_native, scalar_to_native, to_model_space
+from DiffSegLib.data.volume import Volume, check_geometry
+from DiffSegLib.errors import Cancelled, InputError
+from DiffSegLib.inference.windows import sample_volume
+from DiffSegLib.jobs import SegmentOptions
+from DiffSegLib.models.store import Model
+from DiffSegLib.network.precision import autocast, pick_device, pick_precision
+
+# called with (step, steps, mask); the mask is (K, J, I) uint8 label values on the volume's grid
+OnStep = Callable[[int, int, np.ndarray], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """mask and steps: (K, J, I) uint8 label values on the volume's grid. uncertainty: float32, 0..1, or None.
+
+    volumes_ml: label value -> ml. provenance: what made this, JSON-ready.
+    """
+
+    mask: np.ndarray
+    steps: list[np.ndarray]
+    uncertainty: np.ndarray | None
+    volumes_ml: dict[int, float]
+    warnings: list[str]
+    provenance: dict[str, Any]
+
+
+class Predictor:
+    """A model on a device, kept warm between volumes.
+
+        predictor = Predictor(load(find("hippocampus")))
+        prediction = predictor(read(Path("t1.nii.gz")), SegmentOptions(seed=0))
+    """
+
+    def __init__(self, model: Model, device: str = "auto") -> None:
+        self.model = model
+        self.device = pick_device(device)
+        self.precision = pick_precision("auto", self.device)
+        self.network = model.network.to(self.device)
+
+    def __call__(
+        self,
+        volume: Volume,
+        options: SegmentOptions,
+        listener: events.Listener = events.silent,
+        on_step: OnStep | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Prediction:
+        """Segment; raises InputError for a volume that the model cannot take, Cancelled when asked to stop.
+
+        With `options.roi` the model sees that box only, and the rest of the mask is 0.
+        """
+        began = time.perf_counter()
+        card = self.model.card
+        box = self._check(volume, options)
+        inside = Volume(volume.array[(slice(None), *box)], volume.affine, volume.name)
+        image, grid = to_model_space(inside, card.data)
+        prepared = time.perf_counter()
+        values = np.array([0, *(label.value for label in card.labels)], dtype=np.uint8)
+
+        def native(probability: torch.Tensor) -> np.ndarray:
+            mask = np.zeros(volume.array.shape[1:], dtype=np.uint8)
+            mask[box] = values[classes_to_native(probability, grid)]
+            return mask
+
+        def tick(sample: int, step: int, window: int, windows: int) -> None:
+            if cancelled():
+                raise Cancelled("Segmentation was cancelled.")
+            done = ((sample * options.steps + step - 1) * windows + window - 1) / (
+                options.samples * options.steps * windows
+            )
+            text = f"step {step} of {options.steps}, window {window} of {windows}"
+            text += f", sample {sample + 1} of {options.samples}" if options.samples > 1 else ""
+            numbers = {"step": step, "steps": options.steps, "window": window, "windows": windows}
+            listener(events.make("progress", fraction=done, text=text, **numbers))
+
+        totals: list[torch.Tensor] = []
+        masks: list[np.ndarray] = []
+        every_step = options.keep_steps or on_step is not None
+        for sample in range(options.samples):
+            run = sample_volume(
+                self.network,
+                image,
+                card.num_classes,
+                card.data.patch,
+                _factors(card.network.strides),
+                card.diffusion,
+                steps=options.steps,
+                sampler=options.sampler,
+                seed=options.seed,
+                sample=sample,
+                device=self.device,
+                precision=self.precision,
+                every_step=every_step,
+                tick=lambda step, window, windows, sample=sample: tick(sample, step, window, windows),
+            )
+            last_sample = sample == options.samples - 1
+            for n, probability in enumerate(run):
+                if sample == 0:
+                    totals.append(probability)
+                else:
+                    totals[n] = totals[n] + probability
+                if last_sample:
+                    mask = native(totals[n])
+                    masks.append(mask)
+                    if every_step and on_step is not None:
+                        on_step(n + 1, options.steps, mask)
+        mean = totals[-1] / options.samples
+        uncertainty = None
+        if options.uncertainty:
+            uncertainty = np.zeros(volume.array.shape[1:], dtype=np.float32)
+            uncertainty[box] = scalar_to_native(entropy(mean), grid)
+        warnings = self._warnings(volume, box)
+        volumes = volumes_ml(masks[-1], volume, [label.value for label in card.labels])
+        finished = time.perf_counter()
+        provenance = {
+            "engine": f"DiffSeg {__version__}",
+            "model": card.name,
+            "model_sha256": self.model.sha256,
+            "image": volume.name,
+            "seed": options.seed,
+            "steps": options.steps,
+            "sampler": options.sampler,
+            "samples": options.samples,
+            "roi": options.roi,
+            "device": _device_name(self.device),
+            "precision": str(self.precision).removeprefix("torch."),
+            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            "seconds": {"prepare": round(prepared - began, 3), "total": round(finished - began, 3)},
+            "warnings": warnings,
+        }
+        for text in warnings:
+            listener(events.make("warning", text=text))
+        steps = masks if options.keep_steps else []
+        return Prediction(masks[-1], steps, uncertainty, volumes, warnings, provenance)
+
+    def warm_up(self) -> None:
+        """Run the network once on a small input, so that the first volume does not pay for its set-up."""
+        card = self.model.card
+        shape = tuple(2 * f for f in _factors(card.network.strides))
+        image = torch.zeros(1, len(card.channels), *shape, device=self.device)
+        mask = torch.zeros(1, card.num_classes, *shape, device=self.device)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            self.network(image, mask, torch.ones(1, device=self.device))
+
+    def _check(self, volume: Volume, options: SegmentOptions) -> tuple[slice, ...]:
+        check_geometry(volume.affine, volume.name)
+        channels = self.model.card.channels
+        if len(volume.array) != len(channels):
+            raise InputError(
+                f"{volume.name}: has {len(volume.array)} channel(s); model {self.model.card.name} needs "
+                f"{len(channels)} ({', '.join(channels)})."
+            )
+        shape = volume.array.shape[1:]
+        if min(shape) < 1:
+            raise InputError(f"{volume.name}: has no voxels.")
+        if options.roi is None:
+            return tuple(slice(0, n) for n in shape)
+        if len(options.roi) != len(shape) or any(high > n for (_, high), n in zip(options.roi, shape, strict=True)):
+            raise InputError(f"{volume.name}: the region {options.roi} does not lie inside its {shape} voxels.")
+        return tuple(slice(low, high) for low, high in options.roi)
+
+    def _warnings(self, volume: Volume, box: tuple[slice, ...]) -> list[str]:
+        """Sentences about an input that is unlike what the model was trained on."""
+        field = self.model.card.expects.get("field_of_view_mm")
+        if not isinstance(field, (list, tuple)) or len(field) != 3:
+            return []
+        have = sorted((s.stop - s.start) * mm for s, mm in zip(box, volume.spacing, strict=True))
+        if all(a <= 2.0 * float(b) for a, b in zip(have, sorted(field), strict=True)):
+            return []
+        size = " x ".join(f"{x:.0f}" for x in have)
+        wanted = " x ".join(f"{float(x):.0f}" for x in sorted(field))
+        return [
+            f"{volume.name}: {size} mm is far larger than the {wanted} mm that model {self.model.card.name} was trained "
+            "on; choose a region of interest around the structure."
+        ]
+
+
+def entropy(probability: torch.Tensor) -> torch.Tensor:
+    """(C, *spatial) probabilities -> (*spatial) entropy divided by log C: 0 is certain, 1 is undecided."""
+    p = probability.clamp_min(1e-8)
+    return -(p * p.log()).sum(0) / float(np.log(len(probability)))
+
+
+def volumes_ml(mask: np.ndarray, volume: Volume, values: list[int]) -> dict[int, float]:
+    """Label value -> volume in ml, from the grid's voxel size."""
+    voxel = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
+    counts = np.bincount(mask.ravel(), minlength=256)
+    return {value: round(float(counts[value]) * voxel, 6) for value in values}
+
+
+def _factors(strides: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+    """Total stride per axis."""
+    return tuple(int(n) for n in np.prod(np.array(strides), axis=0))
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

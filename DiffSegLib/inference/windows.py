@@ -1,0 +1,150 @@
+"""The five steps over a volume of any size, window by window, blended with Gaussian weights.
+
+All windows take step 1, then all take step 2, ..., so that the whole mask of a step is there as early as it can be. Where
+the state of all windows would not fit the memory budget, they go in groups, and the steps become whole with the last.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.diffusion.gaussian import logits_to_x
+from DiffSegLib.diffusion.sampler import sample_steps
+from DiffSegLib.diffusion.schedule import make_schedule, respace
+from DiffSegLib.network.precision import autocast
+
+STATE_BUDGET = 1 << 30  # bytes of x_t kept for windows that wait for their next step
+WINDOW_GROWTH = 3.0  # a volume of up to this many patches' voxels is taken in one window: no seams, and faster
+
+# (step 1-based, window 1-based, windows) -> None; raises Cancelled to stop
+Tick = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of one size start; the volume is padded to `padded` at its end."""
+
+    size: tuple[int, ...]
+    padded: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+
+    def slices(self, number: int) -> tuple[slice, ...]:
+        """The window's place in the padded volume."""
+        return tuple(slice(a, a + n) for a, n in zip(self.starts[number], self.size, strict=True))
+
+
+def plan_windows(
+    shape: tuple[int, ...], patch: tuple[int, ...], factors: tuple[int, ...], overlap: float = 0.5
+) -> Windows:
+    """One window where the volume is small enough, else windows of `patch` that overlap by at least `overlap`.
+
+    factors: total stride of the network per axis; a window is a multiple of it.
+    """
+    whole = tuple(-(-n // f) * f for n, f in zip(shape, factors, strict=True))
+    if np.prod(whole) <= WINDOW_GROWTH * np.prod(patch):
+        return Windows(whole, whole, ((0,) * len(shape),))
+    size = tuple(min(-(-p // f) * f, w) for p, f, w in zip(patch, factors, whole, strict=True))
+    padded = tuple(max(n, s) for n, s in zip(shape, size, strict=True))
+    axes = []
+    for n, s in zip(padded, size, strict=True):
+        count = 1 + int(np.ceil((n - s) / max(1, int(s * (1 - overlap)))))
+        axes.append([round(i * (n - s) / max(count - 1, 1)) for i in range(count)])
+    return Windows(size, padded, tuple(product(*axes)))
+
+
+def gaussian_weight(size: tuple[int, ...]) -> Tensor:
+    """(*size) positive weights, 1 at the centre, sigma an eighth of the size as in nnU-Net, at least 1e-3."""
+    weight = torch.ones(())
+    for n in size:
+        axis = torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 8)) ** 2)
+        weight = weight[..., None] * axis
+    return (weight / weight.max()).clamp_min(1e-3)
+
+
+def window_noise(seed: int, sample: int, window: int, step: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise that depends on nothing but its arguments, so no batching or order changes a mask."""
+    key = np.random.SeedSequence([seed, sample, window, step])
+    return torch.from_numpy(np.random.Generator(np.random.Philox(key)).standard_normal(shape, dtype=np.float32))
+
+
+def sample_volume(
+    network: nn.Module,
+    image: Tensor,
+    num_classes: int,
+    patch: tuple[int, ...],
+    factors: tuple[int, ...],
+    diffusion: DiffusionConfig,
+    *,
+    steps: int = 5,
+    sampler: str = "ddim",
+    seed: int = 0,
+    sample: int = 0,
+    device: torch.device = torch.device("cpu"),
+    precision: torch.dtype = torch.float32,
+    every_step: bool = True,
+    tick: Tick = lambda step, window, windows: None,
+) -> Iterator[Tensor]:
+    """Yield the class probabilities (num_classes, *spatial) of each step, or of the last only.
+
+    image: (C, *spatial) normalised. Each window is denoised by itself; each step's probabilities are blended.
+    """
+    plan = plan_windows(tuple(image.shape[1:]), patch, factors)
+    padding = [n for have, want in zip(image.shape[:0:-1], plan.padded[::-1], strict=True) for n in (0, want - have)]
+    padded = torch.nn.functional.pad(image, padding)
+    schedule = respace(
+        make_schedule(diffusion.schedule, diffusion.timesteps, diffusion.beta_start, diffusion.beta_end), steps
+    )
+    weight = gaussian_weight(plan.size)
+    kept = range(steps) if every_step else range(steps - 1, steps)
+    shape = (num_classes, *plan.size)
+    count = len(plan.starts)
+    group = max(1, STATE_BUDGET // (4 * int(np.prod(shape))))
+    total = {k: torch.zeros((num_classes, *plan.padded)) for k in kept} if count > 1 else {}
+    weights = torch.zeros(plan.padded)
+    crop = (slice(None), *(slice(0, n) for n in image.shape[1:]))
+    for first in range(0, count, group):
+        members = range(first, min(first + group, count))
+        runs = [
+            sample_steps(
+                _denoiser(network, padded[(slice(None), *plan.slices(n))], device, precision),
+                schedule,
+                window_noise(seed, sample, n, steps, shape)[None].to(device),
+                lambda k, size, n=n: window_noise(seed, sample, n, k, tuple(size[1:]))[None],
+                sampler,
+                diffusion.time,
+            )
+            for n in members
+        ]
+        for n in members:
+            weights[plan.slices(n)] += weight
+        for k in range(steps):
+            for n, run in zip(members, runs, strict=True):
+                tick(k + 1, n + 1, count)
+                x_start = next(run)
+                if k not in kept:
+                    continue
+                probability = ((x_start[0] + 1.0) / 2.0).float().cpu()
+                if count == 1:
+                    yield probability[crop]
+                else:
+                    total[k][(slice(None), *plan.slices(n))] += probability * weight
+            if count > 1 and k in kept and members.stop == count:
+                yield (total.pop(k) / weights)[crop]
+
+
+def _denoiser(
+    network: nn.Module, window: Tensor, device: torch.device, precision: torch.dtype
+) -> Callable[[Tensor, Tensor], Tensor]:
+    image = window[None].to(device)
+
+    def denoise(mask: Tensor, t: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(device, precision):
+            logits = network(image, mask, t)
+        return logits_to_x(logits.float())
+
+    return denoise

@@ -1,0 +1,97 @@
+"""The card of a model: everything that is needed to use it and to judge it, as data with a fixed schema."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from DiffSegLib.config import SCHEMA_VERSION, Config, DataConfig, DiffusionConfig, NetworkConfig, from_json
+from DiffSegLib.errors import InputError
+from DiffSegLib.labels import Label
+
+CARD_SCHEMA = 1
+MAX_PARAMETERS = 500_000_000
+
+
+@dataclass(frozen=True)
+class Card:
+    """name, labels and channels say what goes in and out; network, diffusion, data how; the rest is for judging.
+
+    expects: modality, anatomy, field_of_view_mm and such, shown to the user. training: data set, licence, reference,
+    cases, iterations. scores: measured figures with the command that measured them.
+    """
+
+    name: str
+    labels: tuple[Label, ...]
+    channels: tuple[str, ...]
+    network: NetworkConfig
+    diffusion: DiffusionConfig
+    data: DataConfig
+    description: str = ""
+    licence: str = ""
+    not_for: str = ""
+    seed: int = 0
+    expects: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """Background and one class per label."""
+        return len(self.labels) + 1
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, with the schema version first."""
+        body = asdict(self)
+        body["labels"] = [label.to_json() for label in self.labels]
+        return {"schema": CARD_SCHEMA, "orientation": "LPS", **body}
+
+
+def parse_card(text: str, where: str) -> Card:
+    """A validated card from the JSON in a model's header. Raises InputError naming `where` and the wrong key."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        raise InputError(f"{where}: its model card is no valid JSON.") from None
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: its model card must be one JSON object.")
+    if data.get("schema") != CARD_SCHEMA:
+        raise InputError(f"{where}: its card has schema {data.get('schema')!r}; this DiffSeg reads {CARD_SCHEMA}.")
+    known = {"schema", "orientation", *Card.__dataclass_fields__}
+    unknown = sorted(set(data) - known)
+    missing = [key for key in ("name", "labels", "channels", "network", "diffusion", "data") if key not in data]
+    if unknown or missing:
+        problem = f"an unknown key {unknown[0]!r}" if unknown else f"no key {missing[0]!r}"
+        raise InputError(f"{where}: its model card has {problem}.")
+    kinds = {"name": str, "labels": list, "channels": list, "description": str, "licence": str, "not_for": str}
+    kinds |= {"seed": int, "expects": dict, "training": dict, "scores": dict, "versions": dict}
+    for key, kind in kinds.items():
+        if key in data and not isinstance(data[key], kind):
+            raise InputError(f"{where}: {key} of its model card must be {kind.__name__}.")
+    sections: dict[str, Any] = {key: data[key] for key in ("network", "diffusion", "data")}
+    config = from_json({"version": SCHEMA_VERSION, **sections, "augment": _flips(data)}, where)
+    labels = tuple(Label.from_json(item, where) for item in data["labels"])
+    if not labels or not data["channels"] or len({label.value for label in labels}) != len(labels):
+        raise InputError(f"{where}: its model card needs labels with different values, and channels.")
+    rest = {key: data[key] for key in kinds if key in data and key not in ("labels", "channels")}
+    return Card(
+        labels=labels,
+        channels=tuple(str(channel) for channel in data["channels"]),
+        network=config.network,
+        diffusion=config.diffusion,
+        data=config.data,
+        **rest,
+    )
+
+
+def card_of(config: Config, **rest: Any) -> Card:
+    """A card for a training's configuration."""
+    return Card(network=config.network, diffusion=config.diffusion, data=config.data, **rest)
+
+
+def _flips(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Augmentation of the right number of axes, so that a 2D model passes the configuration's check."""
+    section = data["data"]
+    patch = section.get("patch", (0, 0, 0)) if isinstance(section, Mapping) else (0, 0, 0)
+    return {"flip": [False] * (len(patch) if isinstance(patch, (list, tuple)) and patch else 3)}

@@ -1,0 +1,92 @@
+"""Finding, reading and writing model files."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from DiffSegLib.errors import InputError
+from DiffSegLib.models.card import MAX_PARAMETERS, Card, parse_card
+from DiffSegLib.network.build import build
+from DiffSegLib.network.weights import write_safetensors
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model: its network (eval mode, float32, CPU) and its card."""
+
+    network: nn.Module
+    card: Card
+    path: Path
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of the models that come with DiffSeg."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def find(name: str) -> Path:
+    """The file of a shipped model's name, or of a path. Raises InputError listing the names."""
+    if name in shipped():
+        return shipped()[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    raise InputError(f"{name}: is neither a model file nor a shipped model ({', '.join(shipped()) or 'none'}).")
+
+
+def read_card(path: Path) -> Card:
+    """The card alone; weights are not read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("diffseg")
+    except (SafetensorError, OSError) as problem:
+        raise InputError(f"{path}: is no model file ({_short(problem)}); a DiffSeg .safetensors is needed.") from None
+    if text is None:
+        raise InputError(f"{path}: carries no DiffSeg card; it is some other safetensors file.")
+    return parse_card(text, str(path))
+
+
+def load(path: Path) -> Model:
+    """Read a model; shapes are compared before anything of the network's size is allocated."""
+    card = read_card(path)
+    with torch.device("meta"):
+        plan = build(card.network, len(card.channels), card.num_classes).state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            wanted = {key: tuple(value.shape) for key, value in plan.items()}
+            if shapes != wanted or sum(value.numel() for value in plan.values()) > MAX_PARAMETERS:
+                different = sorted(set(shapes.items()) ^ set(wanted.items()))
+                raise InputError(f"{path}: its weights do not fit its card (first at {different[0][0]!r}).")
+            weights: dict[str, Tensor] = {key: file.get_tensor(key).float() for key in shapes}
+    except (SafetensorError, OSError) as problem:
+        raise InputError(f"{path}: cannot be read ({_short(problem)}); copy it again.") from None
+    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise InputError(f"{path}: weight {broken[0]!r} holds values that are not numbers.")
+    network = build(card.network, len(card.channels), card.num_classes)
+    network.load_state_dict(weights)
+    return Model(network.eval(), card, path)
+
+
+def save(path: Path, weights: dict[str, Tensor], card: Card, dtype: torch.dtype = torch.float16) -> None:
+    """Write a model file; half precision halves its size and costs no Dice."""
+    halved = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
+    write_safetensors(path, halved, {"diffseg": json.dumps(card.to_json()), "format": "pt"})
+
+
+def _short(problem: BaseException) -> str:
+    return str(problem).splitlines()[0][:160] if str(problem) else type(problem).__name__

@@ -1,0 +1,1 @@
+"""The networks, each built from the same arguments by `build`."""

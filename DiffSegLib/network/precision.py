@@ -1,0 +1,48 @@
+"""Which device and floating-point precision to run in, decided by what the machine can do."""
+
+import contextlib
+import functools
+
+import torch
+
+from DiffSegLib.errors import EnvironmentProblem, InputError
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU. Raises EnvironmentProblem where `cuda` was asked for in vain."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device is {name!r}; allowed: auto, cpu, cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentProblem("No CUDA device can be used by this torch; choose the device cpu or auto.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 where it is fast (CUDA from Ampere on; a CPU with AVX512-BF16 or AMX), else float32.
+
+    On processors without it bfloat16 convolutions fall to slow reference kernels, so this is no user's choice to guess.
+    """
+    if name == "auto":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_bf16()
+        return torch.bfloat16 if fast else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
+    """Run convolutions in `dtype`; nothing for float32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+@functools.lru_cache(maxsize=1)
+def _cpu_bf16() -> bool:
+    """Whether the CPU has bfloat16 instructions, and torch's convolution agrees with float32 on them."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    if not any(getattr(torch.cpu, name, lambda: False)() for name in checks):
+        return False
+    noise = torch.Generator().manual_seed(0)
+    x, w = torch.randn(1, 4, 6, 6, 6, generator=noise), torch.randn(8, 4, 3, 3, 3, generator=noise)
+    exact = torch.nn.functional.conv3d(x, w, padding=1)
+    found = torch.nn.functional.conv3d(x.bfloat16(), w.bfloat16(), padding=1).float()
+    return bool((exact - found).abs().max() < 0.05 * exact.abs().max())

@@ -1,0 +1,82 @@
+"""The U-Net of ImgX-DiffSeg: image and noisy mask in, logits out, attention at the bottom, skips added.
+
+Topology of the public reference (v0.3.2): stem, residual blocks and strided convolution per level; at the bottom
+block - transformer - block; on the way up one block per saved encoder feature, which is added, not concatenated.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from DiffSegLib.network.blocks import Down, ResidualBlock, TimeEmbedding, Transformer, Up, activation, conv, norm
+
+
+class UNet(nn.Module):
+    """A diffusion U-Net in 2D or 3D; with `mask_channels` = 0 the same network without mask and time.
+
+    spatial_dims: 2 or 3. in_channels: of the image. num_classes: channels out, background included.
+    mask_channels: channels of the noisy mask (num_classes; twice that with self-conditioning; 0 for plain segmentation).
+    channels: per level. strides: one per transition, each with spatial_dims numbers. blocks: residual blocks per level.
+
+        UNet(3, 1, 3, mask_channels=3)(image, mask, t)      # (B, 3, *spatial) logits
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        num_classes: int,
+        channels: tuple[int, ...] = (32, 64, 128, 256),
+        strides: tuple[tuple[int, ...], ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2)),
+        blocks: int = 2,
+        heads: int = 8,
+        act: str = "gelu",
+        dropout: float = 0.0,
+        mask_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        self.mask_channels = mask_channels
+        self.blocks = blocks
+        time_dim = channels[-1] if mask_channels else None
+        self.time = TimeEmbedding(channels[-1]) if mask_channels else None
+        self.act = activation(act)
+        self.stem = conv(spatial_dims, in_channels + mask_channels, channels[0], 3, padding=1, bias=False)
+        self.stem_norm = norm(channels[0])
+
+        def block(level: int) -> ResidualBlock:
+            return ResidualBlock(spatial_dims, channels[level], time_dim, act, dropout)
+
+        levels = range(len(channels))
+        self.encoder = nn.ModuleList(nn.ModuleList(block(i) for _ in range(blocks)) for i in levels)
+        self.down = nn.ModuleList(
+            Down(spatial_dims, channels[i], channels[i + 1], stride) for i, stride in enumerate(strides)
+        )
+        self.bottom1, self.bottom2 = block(-1), block(-1)
+        # head size: a quarter of the channels, the reference's widening factor
+        self.transformer = Transformer(channels[-1], heads, channels[-1] // 4, dropout)
+        self.decoder = nn.ModuleList(nn.ModuleList(block(i) for _ in range(blocks + 1)) for i in levels)
+        self.up = nn.ModuleList(Up(spatial_dims, channels[i + 1], channels[i], stride) for i, stride in enumerate(strides))
+        self.head = conv(spatial_dims, channels[0], num_classes, 1)
+
+    def forward(self, image: Tensor, mask: Tensor | None = None, t: Tensor | None = None) -> Tensor:
+        """image: (B, in_channels, *spatial); mask: (B, mask_channels, *spatial) in [0, 1]; t: (B,) in (0, 1]."""
+        embedding = None
+        x = image
+        if self.time is not None and mask is not None and t is not None:
+            embedding = self.time(t)
+            x = torch.cat([image, mask.to(image.dtype)], dim=1)
+        x = self.act(self.stem_norm(self.stem(x)))
+        skips = [x]
+        for level, stage in enumerate(self.encoder):
+            for block in stage:
+                x = block(x, embedding)
+                skips.append(x)
+            if level < len(self.down):
+                x = self.down[level](x)
+                skips.append(x)
+        x = self.bottom2(self.transformer(self.bottom1(x, embedding), self.act), embedding)
+        for level in reversed(range(len(self.decoder))):
+            for block in self.decoder[level]:
+                x = block(x + skips.pop(), embedding)
+            if level > 0:
+                x = self.up[level - 1](x, skips[-1].shape[2:])
+        return self.head(x)
