@@ -1,0 +1,67 @@
+# Each target makes what it needs: .venv if it is missing, and in it the project with the packages for that target.
+# Nothing is installed again until pyproject.toml changes.
+#
+#   make demo    segment both hippocampi of a real brain image in five steps; masks, scene and pictures in demo/
+#   make test    run the tests
+#   make lint    style and types
+#   make bench   the speed and memory of this machine
+#   make clean   remove .venv and everything generated
+#
+# Another Python: make PYTHON=python3.12 test.  Another torch: make TORCH=2.12.1 test.
+
+PYTHON ?= python3
+TORCH ?= 2.13.0
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH_READY := $(VENV)/.torch-$(TORCH)
+comma := ,
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+demo: $(VENV)/.with-scene+demo
+	$(BIN)/python -m DiffSegLib demo --out demo
+
+test: $(VENV)/.with-scene+demo+test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.with-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.with-demo
+	$(BIN)/python -m DiffSegLib bench
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find DiffSeg DiffSegLib Testing -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The constraint keeps whatever is installed later from exchanging torch for another build.
+$(VENV)/.with-%: pyproject.toml $(TORCH_READY)
+	$(PIP) install --quiet --constraint $(VENV)/torch.txt --editable ".[$(subst +,$(comma),$*)]"
+	@touch $@
+
+# On Linux plain "torch" is the CUDA build, several gigabytes of it. Without a working NVIDIA driver the build called
+# "+cpu" is asked for by name, so that no other can come: first where pip looks anyway (a mirror or a folder of wheels
+# that pip.conf names), then from PyTorch's own index. macOS has one build only, and that is the plain one.
+$(TORCH_READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "DiffSeg needs Python 3.11 or newer; name one, for instance: make PYTHON=python3.12 test"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@if [ "$$(uname -s)" != Linux ] || nvidia-smi >/dev/null 2>&1; then \
+		echo "Installing torch $(TORCH)"; \
+		$(PIP) install --quiet "torch==$(TORCH)"; \
+	else \
+		echo "No NVIDIA GPU found: installing torch $(TORCH) for the CPU"; \
+		$(PIP) install --quiet --no-deps --retries 1 "torch==$(TORCH)+cpu" 2>/dev/null || \
+		$(PIP) install --quiet --no-deps --retries 2 --timeout 30 --index-url $(CPU_INDEX) "torch==$(TORCH)+cpu" || \
+		{ echo "No CPU build of torch $(TORCH) could be installed: neither pip's own sources nor $(CPU_INDEX) gave one."; \
+		  echo "Check the network, or put its wheel into a folder and run: PIP_FIND_LINKS=FOLDER make test"; exit 1; }; \
+	fi
+	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' > $(VENV)/torch.txt
+	@touch $@
