@@ -1,0 +1,1 @@
+"""From masks to numbers: metrics, tables over folders, summaries, and a report to look at."""

@@ -1,0 +1,86 @@
+"""`evaluate`: two folders of masks become metrics.csv, summary.json and report.html."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from DiffSegLib import events
+from DiffSegLib.errors import InputError
+from DiffSegLib.evaluation.metrics import Scores
+from DiffSegLib.evaluation.page import render
+from DiffSegLib.evaluation.summary import summarize
+from DiffSegLib.evaluation.table import Table, evaluate_folders
+
+
+def evaluate(
+    prediction: Path,
+    reference: Path,
+    out: Path,
+    on_event: events.Listener | None = None,
+    *,
+    labels: Mapping[int, str] | None = None,
+    cases: Collection[str] | None = None,
+    tolerance_mm: float = 1.0,
+) -> dict[str, Any]:
+    """Measure a folder of masks against references, write the report into `out`, and return the summary.
+
+    Writes `metrics.csv` (a line per case and structure), `summary.json` and `report.html`, each aside and then renamed;
+    nothing is written before everything is measured. `summary["problems"]` names every case that could not be measured.
+    For `labels`, `cases`, `tolerance_mm` and what is raised see `evaluate_folders`.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out must be a folder.")
+    listener = on_event or events.silent
+    table = evaluate_folders(
+        prediction, reference, labels=labels, cases=cases, tolerance_mm=tolerance_mm, on_event=listener
+    )
+    if not table.labels and not table.problems:
+        raise InputError(f"{reference}: neither its masks nor those of {prediction} hold a label above 0.")
+    summary = {"prediction": str(prediction), "reference": str(reference), **summarize(table)}
+    texts = {
+        "metrics.csv": to_csv(table),
+        "summary.json": json.dumps(summary, indent=2, allow_nan=False) + "\n",
+        "report.html": render(table, summary, str(prediction), str(reference)),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            _write_text(out / name, text)
+    except OSError as problem:
+        raise InputError(f"{out}: cannot be written ({problem.strerror or problem}).") from None
+    return summary
+
+
+def to_csv(table: Table) -> str:
+    """The table as CSV text: case, label, name, then every field of `Scores`.
+
+    Distances of a missed or spurious structure are `inf`; a measure without meaning (the structure is in neither mask)
+    is an empty field.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["case", "label", "name", *(f.name for f in fields(Scores))])
+    for row in table.rows:
+        writer.writerow([row.case, row.label, row.name, *(_cell(value) for value in asdict(row.scores).values())])
+    return stream.getvalue()
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def _write_text(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

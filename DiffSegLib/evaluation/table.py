@@ -1,0 +1,217 @@
+"""Two folders of masks become one table: files are paired by case name, and a pair that cannot be measured is named.
+
+One bad case never stops the others.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from DiffSegLib import events
+from DiffSegLib.data.datasets import read_json
+from DiffSegLib.data.files import case_name, is_image_file, read_label
+from DiffSegLib.errors import InputError
+from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
+
+GRID_TOLERANCE = 1e-3  # mm for origin and spacing, and cosines for the axes
+_NOT_A_RESULT = re.compile(r"\.(step-\d+|uncertainty)\.", re.IGNORECASE)  # what `predict` writes beside the mask
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one structure in one case."""
+
+    case: str
+    label: int
+    name: str
+    scores: Scores
+
+
+@dataclass
+class Table:
+    """Rows by case and label; `labels` is value -> name; `problems` is case -> why it is not in the rows."""
+
+    rows: list[Row] = field(default_factory=list)
+    labels: dict[int, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    tolerance_mm: float = 1.0
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the measured cases, in order."""
+        return list(dict.fromkeys(row.case for row in self.rows))
+
+
+def evaluate_folders(
+    prediction: Path,
+    reference: Path,
+    *,
+    labels: Mapping[int, str] | None = None,
+    cases: Collection[str] | None = None,
+    tolerance_mm: float = 1.0,
+    on_event: events.Listener = events.silent,
+) -> Table:
+    """Measure every case of two folders of label maps (.seg.nrrd, .nii.gz, .nii, .nrrd, .mha, .mhd).
+
+    `labels` (value -> name) limits and names what is measured; without it every value above 0 that occurs is measured,
+    named by the `.seg.nrrd` files or by a `dataset.json` in the reference folder or above it. `cases` limits the cases.
+    `tolerance_mm` is for the normalised surface Dice.
+
+    A case in one folder only, an unreadable file, and two grids that differ become entries of `problems`.
+    Raises InputError if a folder is missing or if the two have no case in common.
+    """
+    if not (np.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        raise InputError(f"tolerance_mm is {tolerance_mm!r}; it must be a number of mm, not below zero.")
+    table = Table(tolerance_mm=tolerance_mm)
+    found = {folder: _files(folder) for folder in (prediction, reference)}
+    names = {name for files in found.values() for name in files if cases is None or name in cases}
+    wanted = sorted(names | set(cases or ()))
+    if not set(found[prediction]) & set(found[reference]) & set(wanted):
+        raise InputError(f"{prediction} and {reference}: no case is in both; files are paired by name without ending.")
+    known = dict(labels) if labels is not None else dict(_dataset_labels(reference))
+    measured: dict[str, dict[int, Scores]] = {}
+    for done, case in enumerate(wanted):
+        try:
+            pair = (_only(found[prediction], case, prediction), _only(found[reference], case, reference))
+            if labels is None:
+                known.update(_segment_names(*pair))
+            measured[case] = _measure(*pair, values=None if labels is None else set(labels), tolerance_mm=tolerance_mm)
+        except InputError as problem:
+            table.problems[case] = str(problem)
+            on_event(events.make("warning", text=f"{case}: not measured. {problem}"))
+        on_event(events.make("progress", fraction=(done + 1) / len(wanted), text=f"Measured {case}"))
+    values = sorted(set(known).union(*measured.values()))
+    table.labels = {value: known.get(value, f"Label {value}") for value in values}
+    table.rows = [
+        Row(case, value, table.labels[value], scores.get(value, ABSENT))
+        for case, scores in measured.items()
+        for value in values
+    ]
+    return table
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Case name -> mask files in a folder, leaving out steps, uncertainty maps and hidden files."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder.")
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        result = is_image_file(path) and not path.name.startswith(".") and not _NOT_A_RESULT.search(path.name)
+        if result and path.is_file():
+            files.setdefault(case_name(path), []).append(path)
+    if not files:
+        raise InputError(f"{folder}: holds no mask (.seg.nrrd, .nii.gz, .nii, .nrrd, .mha, .mhd).")
+    return files
+
+
+def _only(files: Mapping[str, list[Path]], case: str, folder: Path) -> Path:
+    paths = files.get(case, [])
+    if len(paths) == 1:
+        return paths[0]
+    if not paths:
+        raise InputError(f"{folder}: holds no mask of case {case}.")
+    both = " and ".join(path.name for path in paths)
+    raise InputError(f"{folder}: holds {both}, two masks of one case; remove all but one.")
+
+
+def _measure(prediction: Path, reference: Path, values: set[int] | None, tolerance_mm: float) -> dict[int, Scores]:
+    predicted, affine = read_label(prediction)
+    present, reference_affine = read_label(reference)
+    _check_same_grid(prediction, predicted.shape, affine, reference, present.shape, reference_affine)
+    spacing = tuple(float(x) for x in np.linalg.norm(reference_affine[:3, :3], axis=0)[::-1])
+    if values is None:
+        values = {int(v) for v in np.union1d(np.unique(predicted), np.unique(present)) if v != 0}
+    return {value: score(predicted, present, value, spacing, tolerance_mm) for value in sorted(values)}
+
+
+def _check_same_grid(
+    prediction: Path,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    reference: Path,
+    reference_shape: tuple[int, ...],
+    reference_affine: np.ndarray,
+) -> None:
+    """Raise InputError naming the first of size, spacing, axes and origin that differs."""
+
+    def spacing(matrix: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(matrix[:3, :3], axis=0)
+
+    different = None
+    if shape != reference_shape:
+        different = f"size {_text(shape[::-1])} and {_text(reference_shape[::-1])} voxels"
+    elif np.abs(spacing(affine) - spacing(reference_affine)).max() > GRID_TOLERANCE:
+        different = f"spacing {_text(spacing(affine))} and {_text(spacing(reference_affine))} mm"
+    else:
+        axes, reference_axes = (m[:3, :3] / spacing(m) for m in (affine, reference_affine))
+        if np.abs(axes - reference_axes).max() > GRID_TOLERANCE:
+            different = "directions of the axes"
+        elif np.abs(affine[:3, 3] - reference_affine[:3, 3]).max() > GRID_TOLERANCE:
+            different = f"origin {_text(affine[:3, 3])} and {_text(reference_affine[:3, 3])} mm (LPS)"
+    if different:
+        raise InputError(
+            f"{prediction}: lies on another grid than {reference.name} ({different}); "
+            "resample it to the reference first."
+        )
+
+
+def _text(numbers: Collection[float] | np.ndarray) -> str:
+    return " x ".join(f"{x:g}" for x in numbers)
+
+
+def _segment_names(prediction: Path, reference: Path) -> dict[int, str]:
+    """Value -> name from the `.seg.nrrd` files of a case; the reference's name counts.
+
+    Raises InputError if one value has two names: then the two files number their structures differently.
+    """
+    predicted, present = _names_in(prediction), _names_in(reference)
+    for value in sorted(predicted.keys() & present.keys()):
+        if predicted[value].casefold() != present[value].casefold():
+            raise InputError(
+                f"{prediction}: label {value} is {predicted[value]!r} here and {present[value]!r} in {reference.name}; "
+                "give the structures the same numbers in both."
+            )
+    return {**predicted, **present}
+
+
+def _names_in(path: Path) -> dict[int, str]:
+    if not path.name.lower().endswith(".seg.nrrd"):
+        return {}
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return {}  # read_label says what is wrong with the file
+    fields = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    names = {}
+    for key, value in fields.items():
+        name = fields.get(key.replace("_LabelValue", "_Name"), "")
+        if re.fullmatch(r"Segment\d+_LabelValue", key) and value.isdigit() and name:
+            names[int(value)] = name
+    return names
+
+
+def _dataset_labels(folder: Path) -> dict[int, str]:
+    """Value -> name from a `dataset.json` in the folder or above it (MSD or nnU-Net layout); empty without one."""
+    for path in (folder / "dataset.json", folder.parent / "dataset.json"):
+        if path.is_file():
+            try:
+                labels = read_json(path).get("labels")
+            except InputError:
+                return {}  # names are a convenience; a broken description must not stop a measurement
+            return _parse_labels(labels) if isinstance(labels, dict) else {}
+    return {}
+
+
+def _parse_labels(labels: Mapping[str, object]) -> dict[int, str]:
+    names = {}
+    for key, value in labels.items():
+        number, name = (key, str(value)) if key.isdigit() else (str(value), key)
+        if number.isdigit() and int(number) > 0:
+            names[int(number)] = name
+    return names
