@@ -55,10 +55,23 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """conv - norm - act - conv, plus the time, then norm and act of the sum with the input; channels stay."""
+    """conv - norm - act - conv - norm, then act of the sum with the input; channels stay.
 
-    def __init__(self, spatial_dims: int, channels: int, time_dim: int | None, act: str, dropout: float = 0.0) -> None:
+    The time shifts each channel behind the first norm. The reference adds it in front of the second one, where instance
+    norm subtracts it again, so its networks do not see the time at all (`time_before_norm=True` does the same).
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        channels: int,
+        time_dim: int | None,
+        act: str,
+        dropout: float = 0.0,
+        time_before_norm: bool = False,
+    ) -> None:
         super().__init__()
+        self.time_before_norm = time_before_norm
         self.conv1 = conv(spatial_dims, channels, channels, 3, padding=1, bias=False)
         self.norm1 = norm(channels)
         self.act = activation(act)
@@ -69,10 +82,16 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
         """x: (B, C, *spatial); t: (B, time_dim) embedding, or None for a network without time."""
-        h = self.conv2(self.dropout(self.act(self.norm1(self.conv1(x)))))
+        shift = None
         if self.time is not None and t is not None:
             shift = self.time(self.act(t))
-            h = h + shift.reshape(*shift.shape, *[1] * (x.ndim - 2)).to(h.dtype)
+            shift = shift.reshape(*shift.shape, *[1] * (x.ndim - 2)).to(x.dtype)
+        h = self.norm1(self.conv1(x))
+        if shift is not None and not self.time_before_norm:
+            h = h + shift
+        h = self.conv2(self.dropout(self.act(h)))
+        if shift is not None and self.time_before_norm:
+            h = h + shift
         return self.act(self.norm2(h) + x)
 
 

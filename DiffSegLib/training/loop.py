@@ -103,7 +103,8 @@ def train(
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-        if math.isfinite(float(loss)) and math.isfinite(float(norm)):
+        value = float(loss.detach())
+        if math.isfinite(value) and math.isfinite(float(norm)):
             scaler.step(optimizer)
             skipped = 0
         else:
@@ -116,10 +117,10 @@ def train(
         update_ema(ema, network, settings.ema, progress.iteration)
         progress.iteration += 1
         if progress.iteration % LOG_EVERY == 0:
-            numbers = {"iteration": progress.iteration, "loss": float(loss), "learning_rate": rate}
+            numbers = {"iteration": progress.iteration, "loss": value, "learning_rate": rate}
             log.write(events.make("metric", **numbers, seconds=round(elapsed(), 1)))
             left = elapsed() * (1.0 - done()) / max(done(), 1e-9)
-            text = f"iteration {progress.iteration}, loss {float(loss):.3f}, {left / 60:.0f} min left"
+            text = f"iteration {progress.iteration}, loss {value:.3f}, {left / 60:.0f} min left"
             listener(events.make("progress", fraction=min(done(), 1.0), text=text))
         if done() >= (progress.validations + 1) / settings.validations or done() >= 1.0:
             progress.validations = max(progress.validations + 1, math.floor(done() * settings.validations))

@@ -1,0 +1,156 @@
+"""Reading and writing: what is damaged is refused by name, what is written is read back as it was."""
+
+import gzip
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from conftest import make_dataset, write_image
+from DiffSegLib.data.datasets import load_dataset
+from DiffSegLib.data.files import case_name, read, read_label, write_mask, write_volume
+from DiffSegLib.data.splits import split
+from DiffSegLib.errors import InputError
+from DiffSegLib.labels import Label
+
+AFFINE = np.array([[0.0, -1.2, 0, 5], [0.9, 0, 0, -3], [0, 0, 2.0, 8], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "nii", "nrrd", "mha"])
+def test_an_image_keeps_voxels_and_place(tmp_path, ending):
+    array = np.random.default_rng(0).standard_normal((4, 5, 6)).astype(np.float32)
+    volume = read(write_image(tmp_path / f"x.{ending}", array, AFFINE))
+    np.testing.assert_array_equal(volume.array[0], array)
+    np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-5)
+    assert volume.spacing == pytest.approx((2.0, 1.2, 0.9))
+
+
+@pytest.mark.parametrize("name", ["x.seg.nrrd", "x.nrrd", "x.nii.gz"])
+def test_a_mask_is_read_back_equal_and_leaves_nothing_beside(tmp_path, name):
+    mask = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+    write_mask(tmp_path / name, mask, AFFINE, [Label(1, "one"), Label(2, "two")])
+    found, affine = read_label(tmp_path / name)
+    np.testing.assert_array_equal(found, mask)
+    np.testing.assert_allclose(affine, AFFINE, atol=1e-5)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_segmentation_file_carries_names_colors_and_terminology(tmp_path):
+    codes = {"category": ("SCT", "123037004", "Anatomical Structure"), "type": ("SCT", "5366008", "Hippocampus")}
+    label = Label(7, "Hippocampus", (0.25, 0.5, 1.0), **codes)
+    write_mask(tmp_path / "x.seg.nrrd", np.full((2, 2, 2), 7, np.uint8), np.eye(4), [label])
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(tmp_path / "x.seg.nrrd"))
+    reader.ReadImageInformation()
+    assert reader.GetMetaData("Segment0_Name") == "Hippocampus"
+    assert reader.GetMetaData("Segment0_LabelValue") == "7"
+    assert reader.GetMetaData("Segment0_Color") == "0.25 0.5 1"
+    assert "SCT^5366008^Hippocampus" in reader.GetMetaData("Segment0_Tags")
+
+
+def test_float_labels_with_whole_values_are_taken(tmp_path):
+    label, _ = read_label(write_image(tmp_path / "l.nii.gz", np.ones((3, 3, 3), np.float32)))
+    assert label.dtype == np.uint8 and (label == 1).all()
+
+
+@pytest.mark.parametrize("bad", [np.full((3, 3, 3), 0.5, np.float32), np.full((3, 3, 3), -1, np.int16)])
+def test_labels_that_are_no_labels_are_refused(tmp_path, bad):
+    with pytest.raises(InputError, match="l.nii.gz: labels must be whole numbers"):
+        read_label(write_image(tmp_path / "l.nii.gz", bad))
+
+
+def damage(path, kind):
+    """Make one kind of broken file out of a good one."""
+    data = path.read_bytes()
+    raw = gzip.decompress(data)
+    if kind == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif kind == "short payload":
+        path.write_bytes(gzip.compress(raw[:1000]))
+    elif kind == "bad checksum":
+        path.write_bytes(data[:-8] + bytes(8))
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not an image at all")
+    elif kind == "offset past the end":
+        path.write_bytes(gzip.compress(raw[:108] + np.float32(1e9).tobytes() + raw[112:]))
+    elif kind == "huge dimensions":
+        path.write_bytes(gzip.compress(raw[:40] + np.array([3, *[32767] * 3, 1, 1, 1, 1], "<i2").tobytes() + raw[56:]))
+
+
+KINDS = ["truncated", "short payload", "bad checksum", "empty", "text", "offset past the end", "huge dimensions"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_is_refused_by_name(tmp_path, kind):
+    path = write_image(tmp_path / "scan.nii.gz", np.random.default_rng(0).standard_normal((8, 9, 10)))
+    damage(path, kind)
+    with pytest.raises(InputError, match="scan.nii.gz: .*"):
+        read(path)
+
+
+def test_other_impossible_images(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read(tmp_path / "none.nii.gz")
+    with pytest.raises(InputError, match="NaN"):
+        read(write_image(tmp_path / "nan.nrrd", np.full((2, 2, 2), np.nan, np.float32)))
+    series = sitk.JoinSeries([sitk.Image(3, 3, 3, sitk.sitkFloat32)] * 2)
+    sitk.WriteImage(series, str(tmp_path / "four.nrrd"))
+    with pytest.raises(InputError, match="4 dimensions"):
+        read(tmp_path / "four.nrrd")
+
+
+def test_a_single_frame_of_four_dimensions_is_three(tmp_path):
+    sitk.WriteImage(sitk.JoinSeries([sitk.Image(3, 4, 5, sitk.sitkFloat32)]), str(tmp_path / "one.nii.gz"))
+    assert read(tmp_path / "one.nii.gz").array.shape == (1, 5, 4, 3)
+
+
+def test_a_volume_that_cannot_be_written_says_where(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"):
+        write_volume(tmp_path / "missing" / "x.nrrd", np.zeros((2, 2, 2), np.float32), np.eye(4))
+
+
+def test_case_names():
+    from pathlib import Path
+
+    names = {"a.nii.gz": "a", "a.b.nrrd": "a.b", "x.seg.nrrd": "x", "p.mha": "p"}
+    assert {name: case_name(Path(name)) for name in names} == names
+
+
+def test_a_dataset_is_read_with_labels_and_channels(dataset):
+    found = load_dataset(dataset)
+    assert [label.name for label in found.labels] == ["first", "second"]
+    assert found.channels == ("MRI",) and len(found.cases) == 6 and found.licence == "CC0"
+
+
+def test_missing_files_of_a_dataset_are_listed_all_at_once(dataset):
+    (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
+    (dataset / "labelsTr" / "blob_03.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"blob_01.nii.gz.*blob_03.nii.gz"):
+        load_dataset(dataset)
+
+
+def test_a_label_without_an_image_is_found_even_if_not_listed(dataset):
+    (dataset / "labelsTr" / "extra.nii.gz").write_bytes(b"x")
+    with pytest.raises(InputError, match="image for label extra.nii.gz"):
+        load_dataset(dataset)
+
+
+def test_a_split_file_rules_and_its_mistakes_are_named(dataset, tmp_path):
+    found = load_dataset(dataset)
+    train, validation = split(found, seed=3)
+    assert len(validation) == 1 and len(train) == 5 and split(found, seed=3) == (train, validation)
+    path = tmp_path / "split.json"
+    path.write_text('{"train": ["blob_00"], "val": ["blob_09"]}')
+    with pytest.raises(InputError, match="split.json.*blob_09"):
+        split(found, path)
+    path.write_text('{"train": ["blob_00"], "val": ["blob_00"]}')
+    with pytest.raises(InputError, match="both train and val"):
+        split(found, path)
+    path.write_text('{"train": ["blob_00"], "val": ["blob_01", "blob_02"]}')
+    assert [len(part) for part in split(found, path)] == [1, 2]
+
+
+def test_one_case_alone_cannot_be_split(tmp_path):
+    with pytest.raises(InputError, match="one case only"):
+        split(load_dataset(make_dataset(tmp_path / "one", 1)))

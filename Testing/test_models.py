@@ -1,0 +1,76 @@
+"""Model files: what is not one is refused by name, and nothing in one is executed."""
+
+import json
+
+import pytest
+import torch
+from DiffSegLib.errors import InputError
+from DiffSegLib.models import store
+from DiffSegLib.models.card import parse_card
+from safetensors.torch import save_file
+
+
+def rewrite(path, out, change):
+    """Copy a model file with a changed card."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        card = json.loads(file.metadata()["diffseg"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    save_file(tensors, out, {"diffseg": json.dumps(change(card))})
+    return out
+
+
+def test_a_model_survives_its_file(tiny_model):
+    model = store.load(tiny_model)
+    assert model.card.num_classes == 3 and not model.network.training
+    assert model.card.to_json() == parse_card(json.dumps(model.card.to_json()), "x").to_json()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip", b"\x80\x04 a pickle", b"\xff" * 64])
+def test_other_files_are_no_models(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="x.safetensors: is no model file"):
+        store.load(path)
+
+
+def test_safetensors_without_a_card_are_refused(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="no DiffSeg card"):
+        store.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: {**c, "schema": 99}, "schema 99"),
+        (lambda c: {**c, "surprise": 1}, "surprise"),
+        (lambda c: {k: v for k, v in c.items() if k != "labels"}, "labels"),
+        (lambda c: {**c, "labels": [{"value": 300, "name": "x"}]}, "1 to 255"),
+        (lambda c: {**c, "labels": c["labels"][:1] * 2}, "different values"),
+        (lambda c: {**c, "network": {**c["network"], "channels": [4, 4]}}, "do not fit|multiple of"),
+        (lambda c: {**c, "network": {**c["network"], "channels": [8, 1 << 40]}}, "do not fit|too large"),
+        (lambda c: {**c, "labels": [*c["labels"], {"value": 3, "name": "third"}]}, "do not fit"),
+        (lambda c: {**c, "description": 5}, "description"),
+        (lambda c: [c], "one JSON object"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused_by_name(tiny_model, tmp_path, change, words):
+    path = rewrite(tiny_model, tmp_path / "x.safetensors", change)
+    with pytest.raises(InputError, match=f"x.safetensors: .*({words})"):
+        store.load(path)
+
+
+def test_weights_that_are_not_numbers_are_refused(tiny_model, tmp_path):
+    model = store.load(tiny_model)
+    weights = model.network.state_dict()
+    weights["head.bias"][0] = float("nan")
+    store.save(tmp_path / "x.safetensors", weights, model.card)
+    with pytest.raises(InputError, match="head.bias"):
+        store.load(tmp_path / "x.safetensors")
+
+
+def test_an_unknown_name_lists_what_is_there():
+    with pytest.raises(InputError, match="neither a model file nor a shipped model"):
+        store.find("no-such-model")

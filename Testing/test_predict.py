@@ -1,0 +1,184 @@
+"""Prediction: the same mask by every way and every batching, steps, samples, regions, and its record."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import blob_case, write_image
+from DiffSegLib import config
+from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.data.files import read, read_label
+from DiffSegLib.data.volume import Volume
+from DiffSegLib.errors import Cancelled, InputError
+from DiffSegLib.inference import windows
+from DiffSegLib.inference.batch import find_cases, predict_cases
+from DiffSegLib.inference.predict import Predictor, entropy
+from DiffSegLib.jobs import SegmentOptions
+from DiffSegLib.models.store import load
+
+
+@pytest.fixture
+def predictor(tiny_model):
+    return Predictor(load(tiny_model), "cpu")
+
+
+def volume(shape=(18, 22, 20)):
+    return Volume(blob_case(0, shape)[0][None], np.diag([1.0, 1.0, 2.0, 1.0]), "scan")
+
+
+def test_one_seed_is_one_mask_and_another_seed_is_not(predictor):
+    first, again = (predictor(volume(), SegmentOptions(seed=4)) for _ in range(2))
+    np.testing.assert_array_equal(first.mask, again.mask)
+    assert (predictor(volume(), SegmentOptions(seed=5)).mask != first.mask).any()
+    assert first.mask.dtype == np.uint8 and set(np.unique(first.mask)) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_every_step_is_shown_and_the_last_is_the_answer(predictor, sampler, steps):
+    shown = []
+    options = SegmentOptions(steps=steps, sampler=sampler, keep_steps=True)
+    answer = predictor(volume(), options, on_step=lambda k, n, mask: shown.append((k, n, mask)))
+    assert [(k, n) for k, n, _ in shown] == [(k + 1, steps) for k in range(steps)]
+    for (_, _, mask), kept in zip(shown, answer.steps, strict=True):
+        np.testing.assert_array_equal(mask, kept)
+    np.testing.assert_array_equal(answer.mask, answer.steps[-1])
+    alone = predictor(volume(), replace(options, keep_steps=False))
+    np.testing.assert_array_equal(alone.mask, answer.mask)
+    assert alone.steps == []
+
+
+def test_grouping_of_windows_changes_no_mask(predictor, monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_GROWTH", 1.0)
+    big = volume((30, 34, 28))
+    whole = predictor(big, SegmentOptions(keep_steps=True))
+    monkeypatch.setattr(windows, "STATE_BUDGET", 1)
+    grouped = predictor(big, SegmentOptions(keep_steps=True))
+    for a, b in zip(whole.steps, grouped.steps, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_windows_of_a_perfect_network_blend_to_the_truth_without_seams(monkeypatch):
+    """A network that reads the class off the image must give that class everywhere, whatever the windows."""
+    monkeypatch.setattr(windows, "WINDOW_GROWTH", 1.0)
+    image = torch.randint(0, 3, (1, 40, 37, 25), generator=torch.Generator().manual_seed(0)).float()
+
+    def network(image, mask, t):
+        return torch.cat([-((image - n) ** 2) * 40 for n in range(3)], 1)
+
+    steps = list(
+        windows.sample_volume(network, image, 3, (16, 16, 16), (8, 8, 8), DiffusionConfig(), steps=3)  # type: ignore
+    )
+    assert len(steps) == 3
+    for probability in steps:
+        assert torch.equal(probability.argmax(0), image[0].long())
+        torch.testing.assert_close(probability.sum(0), torch.ones(image.shape[1:]), atol=1e-5, rtol=0)
+
+
+def test_samples_are_averaged_and_uncertainty_lies_between_0_and_1(predictor):
+    answer = predictor(volume(), SegmentOptions(samples=3, uncertainty=True))
+    assert answer.uncertainty.shape == answer.mask.shape and answer.uncertainty.dtype == np.float32
+    assert 0 <= answer.uncertainty.min() < answer.uncertainty.max() <= 1 + 1e-6
+    assert (predictor(volume(), SegmentOptions()).mask != answer.mask).any()
+
+
+def test_entropy_of_known_probabilities():
+    values = entropy(torch.tensor([[0.5, 1.0], [0.5, 0.0]]))
+    assert values.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
+def test_a_region_is_segmented_as_if_cut_out_and_the_rest_stays_empty(predictor):
+    scan = volume((24, 26, 28))
+    roi = ((2, 20), (3, 25), (5, 25))
+    answer = predictor(scan, SegmentOptions(roi=roi))
+    box = tuple(slice(a, b) for a, b in roi)
+    alone = predictor(Volume(scan.array[(slice(None), *box)], scan.affine), SegmentOptions())
+    np.testing.assert_array_equal(answer.mask[box], alone.mask)
+    answer.mask[box] = 0
+    assert not answer.mask.any()
+
+
+def test_volumes_are_in_millilitres(predictor):
+    answer = predictor(volume(), SegmentOptions())
+    for value in (1, 2):
+        assert answer.volumes_ml[value] == pytest.approx((answer.mask == value).sum() * 2.0 / 1000)
+
+
+def test_provenance_names_what_made_the_mask(predictor, tiny_model):
+    record = predictor(volume(), SegmentOptions(seed=9)).provenance
+    assert record["model"] == "tiny" and record["seed"] == 9 and len(record["model_sha256"]) == 64
+    assert json.loads(json.dumps(record)) == record or record["roi"] is None
+
+
+def test_cancel_stops_between_steps(predictor):
+    calls = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        predictor(volume(), SegmentOptions(), cancelled=lambda: next(calls))
+
+
+@pytest.mark.parametrize(
+    ("scan", "options", "words"),
+    [
+        (Volume(np.zeros((2, 8, 8, 8), np.float32), np.eye(4), "two"), SegmentOptions(), r"two: has 2 channel\(s\)"),
+        (Volume(np.zeros((1, 0, 8, 8), np.float32), np.eye(4), "none"), SegmentOptions(), "none: has no voxels"),
+        (volume(), SegmentOptions(roi=((0, 99), (0, 5), (0, 5))), "does not lie inside"),
+        (volume(), SegmentOptions(steps=1000), None),
+    ],
+)
+def test_volumes_that_cannot_be_segmented_are_refused(predictor, scan, options, words):
+    if words is None:
+        options = replace(options, steps=3)
+        assert predictor(scan, options).mask.shape == scan.array.shape[1:]
+        return
+    with pytest.raises(InputError, match=words):
+        predictor(scan, options)
+
+
+def test_a_far_larger_volume_than_the_model_knows_is_warned_of(tiny_model):
+    model = load(tiny_model)
+    card = replace(model.card, expects={"field_of_view_mm": [10, 10, 10]})
+    answer = Predictor(replace(model, card=card), "cpu")(volume(), SegmentOptions())
+    assert "region of interest" in answer.warnings[0] and answer.provenance["warnings"] == answer.warnings
+
+
+def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, tmp_path):
+    scans = tmp_path / "in"
+    scans.mkdir()
+    for n in range(2):
+        write_image(scans / f"case{n}.nii.gz", blob_case(n)[0])
+    (scans / "broken.nii.gz").write_bytes(b"no image")
+    out = tmp_path / "out"
+    options = SegmentOptions(keep_steps=True, uncertainty=True)
+    outcome = predict_cases(predictor, find_cases([scans]), out, options)
+    assert outcome.done == ["case0", "case1"] and "broken.nii.gz" in outcome.failed["broken"]
+    names = {"case0.seg.nrrd", "case0.json", "case0.uncertainty.nrrd", *(f"case0.step-{k}.seg.nrrd" for k in range(1, 6))}
+    assert names == {p.name for p in out.iterdir() if p.name.startswith("case0")} and not list(out.glob(".*"))
+    mask, _ = read_label(out / "case0.seg.nrrd")
+    np.testing.assert_array_equal(mask, predictor(read(scans / "case0.nii.gz"), options).mask)
+    record = json.loads((out / "case0.json").read_text())
+    assert set(record["volumes_ml"]) == {"first", "second"} and record["case"] == "case0"
+    again = predict_cases(predictor, find_cases([scans]), out, options, skip_existing=True)
+    assert again.skipped == ["case0", "case1"] and not again.done
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / "x.nrrd", np.zeros((2, 2, 2), np.float32))
+    with pytest.raises(InputError, match="same case name"):
+        find_cases([tmp_path / "a", tmp_path / "b"])
+
+
+def test_reference_time_is_a_switch():
+    settings = config.from_json({"diffusion": {"time": "index"}})
+    seen = []
+
+    def network(image, mask, t):
+        seen.append(float(t))
+        return torch.zeros(1, 2, 8, 8, 8)
+
+    for diffusion in (settings.diffusion, DiffusionConfig()):
+        list(windows.sample_volume(network, torch.zeros(1, 8, 8, 8), 2, (8,) * 3, (2,) * 3, diffusion))  # type: ignore
+    assert seen == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 1.0, 751 / 1001, 501 / 1001, 251 / 1001, 1 / 1001])

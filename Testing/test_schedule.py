@@ -1,0 +1,55 @@
+"""Schedules and respacing: closed forms, the reference's numbers, and the exactness that five steps need."""
+
+import numpy as np
+import pytest
+from DiffSegLib.diffusion.schedule import make_betas, make_schedule, respace
+from DiffSegLib.errors import InputError
+
+NAMES = ("linear", "quadratic", "cosine", "cosine_imgx", "warmup10", "warmup50")
+
+
+def test_five_of_1001_linear_steps_have_the_published_levels():
+    schedule = respace(make_schedule("linear", 1001), 5)
+    np.testing.assert_allclose(schedule.alphas_cumprod, [0.99990, 0.52175, 0.077992, 0.0033189, 3.9952e-5], rtol=2e-5)
+    np.testing.assert_allclose(schedule.betas, [1.0e-4, 0.47820, 0.85052, 0.95745, 0.98796], rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_betas_are_probabilities_and_signal_only_falls(name):
+    schedule = make_schedule(name, 1001)
+    assert ((schedule.betas > 0) & (schedule.betas < 1)).all()
+    assert (np.diff(schedule.alphas_cumprod) < 0).all()
+
+
+@pytest.mark.parametrize("total", [10, 100, 1000, 1001])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 7, 10])
+def test_respacing_keeps_the_levels_themselves_for_any_count(total, steps):
+    full = make_schedule("linear", total)
+    kept = respace(full, steps)
+    np.testing.assert_array_equal(kept.alphas_cumprod, full.alphas_cumprod[kept.indices])
+    assert kept.indices[-1] == total - 1 and (steps == 1 or kept.indices[0] == 0)
+    assert len(set(kept.indices)) == steps
+    np.testing.assert_allclose(np.cumprod(1 - kept.betas), kept.alphas_cumprod, rtol=1e-9)
+
+
+def test_a_noise_level_has_one_time_however_many_steps_are_taken():
+    full, five = make_schedule("linear", 1001), respace(make_schedule("linear", 1001), 5)
+    np.testing.assert_array_equal(five.time, full.time[five.indices])
+    np.testing.assert_allclose(five.time_of_index, [0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_true_cosine_follows_its_definition():
+    u = (np.arange(1, 1001) / 1000 + 0.008) / 1.008
+    wanted = (np.cos(u * np.pi / 2) / np.cos(0.008 / 1.008 * np.pi / 2)) ** 2
+    np.testing.assert_allclose(make_schedule("cosine", 1000).alphas_cumprod[:-1], wanted[:-1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [0, 1002, -1])
+def test_impossible_step_counts_are_refused_with_the_range(steps):
+    with pytest.raises(InputError, match="from 1 to 1001"):
+        respace(make_schedule("linear", 1001), steps)
+
+
+def test_an_unknown_schedule_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="quadratic"):
+        make_betas("quadradic", 10)

@@ -1,0 +1,216 @@
+"""Training: losses against closed forms, patches, exact resume, and that a network does learn."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, blob_case, write_image
+from DiffSegLib import config
+from DiffSegLib.config import AugmentConfig, DataConfig
+from DiffSegLib.data.intensity import blur, gamma, low_resolution
+from DiffSegLib.data.patches import batch_of, cut, generator, prepare
+from DiffSegLib.diffusion.schedule import make_schedule, respace
+from DiffSegLib.diffusion.strategies import recycling, standard
+from DiffSegLib.errors import Cancelled, InputError
+from DiffSegLib.models import store
+from DiffSegLib.training import losses
+from DiffSegLib.training.loop import learning_rate
+from DiffSegLib.training.run import train_folder
+
+STILL = AugmentConfig(affine_probability=0.0, intensity_probability=0.0)
+
+
+def test_dice_loss_of_known_overlap():
+    label = torch.tensor([[[0, 1], [1, 2]]])
+    logits = 50.0 * losses.one_hot(torch.tensor([[[0, 1], [2, 2]]]), 3)
+    # class 1: one of two found, 2*1/(1+2); class 2: one true of two, 2*1/(2+1)
+    assert float(losses.dice_loss(logits, label)) == pytest.approx(1 - 2 / 3, abs=1e-6)
+
+
+def test_dice_loss_leaves_absent_classes_out_and_is_zero_without_foreground():
+    label = torch.tensor([[[0, 1], [1, 0]], [[0, 0], [0, 0]]])
+    logits = torch.randn(2, 3, 2, 2, requires_grad=True)
+    loss = losses.dice_loss(logits, label)
+    loss.sum().backward()
+    assert loss[1] == 0 and torch.isfinite(logits.grad).all() and (logits.grad[1] == 0).all()
+    p, m = torch.softmax(logits, 1)[0, 1], (label[0] == 1).float()
+    torch.testing.assert_close(loss[0], 1 - 2 * (p * m).sum() / (p.sum() + m.sum()))
+
+
+def test_cross_entropy_and_focal_of_known_probability():
+    logits = torch.log(torch.tensor([0.2, 0.8])).reshape(1, 2, 1, 1).expand(1, 2, 3, 3)
+    label = torch.ones(1, 3, 3, dtype=torch.long)
+    assert float(losses.cross_entropy(logits, label)) == pytest.approx(-np.log(0.8), rel=1e-5)
+    assert float(losses.focal_loss(logits, label)) == pytest.approx(-(0.2**2) * np.log(0.8), rel=1e-5)
+
+
+def prepared(shape=(12, 14, 10), spacing=(1.0, 1.0, 1.0)):
+    image, label = blob_case(0, shape)
+    return prepare("x", torch.from_numpy(image)[None], torch.from_numpy(label), spacing)
+
+
+def test_a_still_patch_is_a_plain_cut_and_each_start_occurs():
+    case = prepared()
+    seen = set()
+    for n in range(300):
+        image, label = cut(case, DataConfig(patch=(8, 14, 10), foreground=0.0), STILL, generator(0, n))
+        starts = [s for s in range(5) if torch.allclose(image[0], case.image[0, s : s + 8], atol=1e-3)]
+        assert len(starts) == 1 and torch.equal(label, case.label[starts[0] : starts[0] + 8].long())
+        seen.add(starts[0])
+    assert seen == {0, 1, 2, 3, 4}
+
+
+def test_a_small_volume_is_padded_with_zeros_and_kept_whole():
+    case = prepared((6, 7, 5))
+    image, label = cut(case, DataConfig(patch=(8, 8, 8)), STILL, generator(0, 1))
+    assert label.flatten().bincount()[1:].tolist() == case.label.flatten().bincount()[1:].tolist()
+    assert float(image.abs().sum()) == pytest.approx(float(case.image.abs().sum()), rel=1e-4)
+
+
+def test_foreground_patches_hold_foreground():
+    label = torch.zeros(40, 8, 8, dtype=torch.uint8)
+    label[37, 4, 4] = 1
+    case = prepare("x", torch.zeros(1, 40, 8, 8), label, (1.0, 1.0, 1.0))
+    data = DataConfig(patch=(8, 8, 8), foreground=1.0)
+    assert all((cut(case, data, STILL, generator(1, n))[1] == 1).any() for n in range(50))
+
+
+def test_flips_happen_on_the_chosen_axis_only():
+    case = prepared((8, 8, 8))
+    augment = replace(STILL, flip=(False, False, True))
+    found = {True: 0, False: 0}
+    for n in range(40):
+        image, _ = cut(case, DataConfig(patch=(8, 8, 8)), augment, generator(2, n))
+        same = torch.allclose(image, case.image, atol=1e-3)
+        assert same or torch.allclose(image, case.image.flip(-1), atol=1e-3)
+        found[same] += 1
+    assert min(found.values()) > 5
+
+
+def test_rotation_acts_in_millimetres():
+    """In voxels four times longer along z, a rotated ball in mm stays a ball in mm."""
+    z, y, x = np.meshgrid(np.arange(8) - 3.5, np.arange(32) - 15.5, np.arange(32) - 15.5, indexing="ij")
+    ball = ((4 * z) ** 2 + y**2 + x**2 < 100).astype(np.float32)
+    case = prepare("x", torch.from_numpy(ball)[None], torch.from_numpy(ball.astype(np.uint8)), (4.0, 1.0, 1.0))
+    augment = replace(STILL, affine_probability=1.0, rotation=45.0, scale=0.0, shift=0.0)
+    for n in range(5):
+        _, label = cut(case, DataConfig(patch=(8, 32, 32), foreground=0.0), augment, generator(3, n))
+        assert int((label.bool() ^ case.label.bool()).sum()) < 0.3 * ball.sum()  # in voxels: 0.9
+
+
+def test_batches_are_the_same_whenever_they_are_asked_for_and_cover_every_case():
+    cases = [prepare(str(n), torch.full((1, 8, 8, 8), float(n)), torch.zeros(8, 8, 8).byte(), (1, 1, 1)) for n in range(5)]
+    data = DataConfig(patch=(8, 8, 8))
+    first = [batch_of(cases, data, STILL, 1, 7, n)[0] for n in range(10)]
+    assert torch.equal(first[6], batch_of(cases, data, STILL, 1, 7, 6)[0])
+    order = [float(image.max()) for image in first]
+    assert sorted(order[:5]) == sorted(order[5:]) == [0, 1, 2, 3, 4] and order[:5] != order[5:]
+    ranks = [batch_of(cases, data, STILL, 1, 7, 0, rank, 2)[0] for rank in (0, 1)]
+    assert torch.equal(torch.cat(ranks), torch.cat(first[:2]))
+
+
+def test_intensity_changes_keep_what_they_must():
+    image = torch.randn(1, 10, 12, 14, generator=torch.Generator().manual_seed(0))
+    bent = gamma(image, 1.3)
+    assert [float(x) for x in bent.aminmax()] == pytest.approx([float(x) for x in image.aminmax()], abs=1e-4)
+    assert bent.mean() < image.mean()
+    smooth = blur(image, 1.0, (1.0, 1.0, 1.0))
+    assert smooth.shape == image.shape and smooth[:, 3:-3, 3:-3, 3:-3].std() < 0.4 * image.std()
+    coarse = low_resolution(image, 2.0, (1.0, 1.0, 1.0))
+    assert coarse.shape == image.shape and coarse.std() < image.std()
+
+
+def test_recycling_shows_the_network_its_own_answer_and_records_no_gradient_in_the_first_pass():
+    schedule = respace(make_schedule("linear", 1001), 5)
+    x_start = torch.ones(2, 2, 4)
+    calls = []
+
+    def predict(mask, at):
+        calls.append((mask, at, torch.is_grad_enabled()))
+        return torch.stack([torch.full((2, 4), -20.0), torch.full((2, 4), 20.0)], 1)  # always class 1
+
+    noise = torch.zeros_like(x_start)
+    recycling(predict, x_start, schedule, torch.tensor([0, 4]), lambda: noise)
+    assert [grad for *_, grad in calls] == [False, True]
+    assert calls[0][1].tolist() == [4, 4] and calls[1][1].tolist() == [0, 4]
+    signal = np.sqrt(schedule.alphas_cumprod)
+    shown = calls[1][0]
+    torch.testing.assert_close(shown[0, 0], torch.full((4,), float(1 - signal[0]) / 2))  # its own answer: not class 0
+    torch.testing.assert_close(shown[1, 0], torch.full((4,), float(1 + signal[4]) / 2))  # at T: the noised truth
+    calls.clear()
+    standard(predict, x_start, schedule, torch.tensor([0, 4]), lambda: noise)
+    torch.testing.assert_close(calls[0][0][0, 0], torch.full((4,), float(1 + signal[0]) / 2))
+
+
+def test_learning_rate_warms_up_and_ends_low():
+    settings = config.from_json({"training": {"warmup": 0.1, "learning_rate": 1.0, "learning_rate_end": 0.1}})
+    rates = [learning_rate(f, settings) for f in (0.05, 0.1, 0.55, 1.0)]
+    assert rates == pytest.approx([0.5, 1.0, 0.55, 0.1])
+
+
+def test_a_training_ends_with_a_model_that_carries_its_card(dataset, tmp_path):
+    run = tmp_path / "blobs"
+    heard = []
+    path = train_folder(dataset, run, config.from_json(TINY), device="cpu", listener=heard.append)
+    model = store.load(path)
+    assert model.card.name == "blobs" and [label.name for label in model.card.labels] == ["first", "second"]
+    assert model.card.training["dataset"] == "Blobs" and model.card.licence == "CC0"
+    assert config.load(run / "config.json") == config.from_json(TINY)
+    scores = [event["dice"] for event in heard if "dice" in event]
+    assert len(scores) == 2 and model.card.training["best_validation_dice"] == pytest.approx(max(scores), abs=1e-4)
+    logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [event["dice"] for event in logged if "dice" in event] == scores
+
+
+def test_a_resumed_training_is_bit_equal_to_one_that_was_not_interrupted(dataset, tmp_path):
+    settings = config.from_json(TINY)
+    whole = train_folder(dataset, tmp_path / "a" / "run", settings, device="cpu")
+    calls = iter(range(100))
+    with pytest.raises(Cancelled, match="--resume"):
+        train_folder(dataset, tmp_path / "b" / "run", settings, device="cpu", cancelled=lambda: next(calls) == 4)
+    assert not (tmp_path / "b" / "run" / "model.safetensors").exists()
+    resumed = train_folder(dataset, tmp_path / "b" / "run", settings, device="cpu", resume=True)
+    weights, wanted = (store.load(path).network.state_dict() for path in (resumed, whole))
+    assert all(torch.equal(weights[key], wanted[key]) for key in wanted)
+
+
+def test_a_small_network_learns_the_blobs(dataset, tmp_path):
+    settings = config.override(
+        config.from_json(TINY),
+        ["training.iterations=60", "training.learning_rate=0.01", "training.ema=0.9", "training.validations=1"],
+    )
+    heard = []
+    train_folder(dataset, tmp_path / "run", settings, device="cpu", listener=heard.append)
+    assert next(event["dice"] for event in heard if "dice" in event) > 0.8
+
+
+def test_bad_cases_are_all_named_before_training(dataset, tmp_path):
+    image, label = blob_case(0)
+    write_image(dataset / "labelsTr" / "blob_00.nii.gz", np.where(label == 2, 9, label).astype(np.uint8))
+    write_image(dataset / "labelsTr" / "blob_02.nii.gz", label[:-1])
+    with pytest.raises(InputError, match=r"2 of 6 cases.*") as caught:
+        train_folder(dataset, tmp_path / "run", config.from_json(TINY), device="cpu")
+    assert "blob_00" in str(caught.value) and "label 9" in str(caught.value) and "blob_02" in str(caught.value)
+
+
+def test_a_run_folder_is_never_overwritten(dataset, tmp_path):
+    run = tmp_path / "run"
+    train_folder(dataset, run, config.override(config.from_json(TINY), ["training.iterations=1"]), device="cpu")
+    with pytest.raises(InputError, match="--resume"):
+        train_folder(dataset, run, config.from_json(TINY), device="cpu")
+
+
+def test_a_mistake_in_the_configuration_names_key_and_choices():
+    with pytest.raises(InputError, match=r"network.name is 'vnet'; allowed: unet"):
+        config.from_json({"network": {"name": "vnet"}})
+    with pytest.raises(InputError, match=r"unknown key 'training.bach'.*batch"):
+        config.from_json({"training": {"bach": 2}})
+    with pytest.raises(InputError, match="whole number"):
+        config.from_json({"training": {"batch": 2.5}})
+    with pytest.raises(InputError, match="strides must have one entry fewer"):
+        config.from_json({"network": {"channels": [8, 16]}})
+    with pytest.raises(InputError, match="section.key=value"):
+        config.override(config.Config(), ["batch=2"])
+    assert config.from_json(config.Config().to_json()) == config.Config()
