@@ -1,0 +1,312 @@
+"""Two folders of masks in, a report out: pairing, refusals that name the case, statistics, and the page."""
+
+import csv
+import json
+import math
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import write_image
+from DiffSegLib.data.files import write_mask
+from DiffSegLib.errors import InputError
+from DiffSegLib.evaluation import metrics
+from DiffSegLib.evaluation.plots import box_plot
+from DiffSegLib.evaluation.report import evaluate
+from DiffSegLib.evaluation.summary import bootstrap_interval, describe
+from DiffSegLib.evaluation.table import evaluate_folders
+from DiffSegLib.labels import Label
+
+SPACING_IJK = (0.7, 1.1, 2.5)
+AFFINE = np.array([[0.7, 0, 0, -20.0], [0, 0, 2.5, 5.0], [0, -1.1, 0, 33.0], [0, 0, 0, 1]])  # a coronal acquisition
+LABELS = (Label(1, "Anterior"), Label(2, "Posterior"))
+
+
+def mask(shift: int = 0) -> np.ndarray:
+    array = np.zeros((8, 12, 14), dtype=np.uint8)
+    array[2:6, 2 + shift : 6 + shift, 3:10] = 1
+    array[2:6, 6 + shift : 9 + shift, 3:10] = 2
+    return array
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Cases a, b, c: a is exact, b is one voxel off, c lacks structure 2."""
+    prediction, reference = tmp_path / "prediction", tmp_path / "reference"
+    for folder in (prediction, reference):
+        folder.mkdir()
+    lacking = mask()
+    lacking[lacking == 2] = 0
+    for name, predicted in (("a", mask()), ("b", mask(1)), ("c", lacking)):
+        write_mask(prediction / f"{name}.seg.nrrd", predicted, AFFINE, LABELS)
+        write_mask(reference / f"{name}.nii.gz", mask(), AFFINE)
+    return prediction, reference
+
+
+def rows_of(table) -> dict:
+    return {(row.case, row.label): row.scores for row in table.rows}
+
+
+def test_each_case_gets_the_scores_of_its_arrays_with_spacing_in_array_order(folders):
+    table = evaluate_folders(*folders)
+    rows = rows_of(table)
+    assert table.problems == {}
+    assert table.labels == {1: "Anterior", 2: "Posterior"}
+    assert set(rows) == {(case, label) for case in "abc" for label in (1, 2)}
+    assert rows["a", 1].dice == 1.0
+    for label in (1, 2):
+        wanted = metrics.score(mask(1), mask(), label, SPACING_IJK[::-1])
+        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "volume_ml", "reference_volume_ml"):
+            assert getattr(rows["b", label], name) == pytest.approx(getattr(wanted, name), rel=1e-5), name
+    assert rows["c", 2].outcome == "missed"
+
+
+def test_steps_uncertainty_and_other_files_beside_the_masks_are_no_cases(folders):
+    prediction, _ = folders
+    write_mask(prediction / "a.step-1.seg.nrrd", mask(2), AFFINE, LABELS)
+    write_mask(prediction / "a.step-12.nii.gz", mask(2), AFFINE)
+    write_image(prediction / "a.uncertainty.nrrd", np.zeros((8, 12, 14), np.float32), AFFINE)
+    (prediction / "a.json").write_text("{}")
+    (prediction / ".a.seg.nrrd.77.part.nrrd").write_bytes(b"half")
+    table = evaluate_folders(*folders)
+    assert table.cases == ["a", "b", "c"] and table.problems == {}
+    assert rows_of(table)["a", 1].dice == 1.0
+
+
+def spoil_size(path: Path) -> None:
+    write_mask(path, mask()[:-1], AFFINE, LABELS)
+
+
+def spoil_spacing(path: Path) -> None:
+    write_mask(path, mask(), AFFINE @ np.diag([1.01, 1, 1, 1]), LABELS)
+
+
+def spoil_origin(path: Path) -> None:
+    moved = AFFINE.copy()
+    moved[1, 3] += 0.5
+    write_mask(path, mask(), moved, LABELS)
+
+
+def spoil_direction(path: Path) -> None:
+    write_mask(path, mask(), AFFINE @ np.diag([-1, -1, 1, 1]), LABELS)
+
+
+def spoil_content(path: Path) -> None:
+    path.write_bytes(b"no image at all")
+
+
+def spoil_names(path: Path) -> None:
+    write_mask(path, mask(), AFFINE, (Label(1, "Posterior"), Label(2, "Anterior")))
+
+
+def spoil_twice(path: Path) -> None:
+    write_mask(path.with_name("b.nii.gz"), mask(), AFFINE)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (Path.unlink, "holds no mask of case b"),
+        (spoil_content, "b.seg.nrrd: is no image"),
+        (spoil_size, "size 14 x 12 x 7 and 14 x 12 x 8 voxels"),
+        (spoil_spacing, "spacing 0.707 x 1.1 x 2.5 and 0.7 x 1.1 x 2.5 mm"),
+        (spoil_direction, "directions of the axes"),
+        (spoil_origin, "origin -20 x 5.5 x 33 and -20 x 5 x 33 mm"),
+        (spoil_names, "label 1 is 'Posterior' here and 'Anterior' in b.seg.nrrd"),
+        (spoil_twice, "two masks of one case"),
+    ],
+)
+def test_a_case_that_cannot_be_measured_is_named_and_the_rest_go_on(folders, spoil, says):
+    prediction, reference = folders
+    (reference / "b.nii.gz").unlink()
+    write_mask(reference / "b.seg.nrrd", mask(), AFFINE, LABELS)
+    spoil(prediction / "b.seg.nrrd")
+    heard = []
+    table = evaluate_folders(prediction, reference, on_event=heard.append)
+    assert table.cases == ["a", "c"]
+    assert set(table.problems) == {"b"} and says in table.problems["b"]
+    assert [event["text"] for event in heard if event["event"] == "warning"] == [
+        f"b: not measured. {table.problems['b']}"
+    ]
+    assert [event["fraction"] for event in heard if event["event"] == "progress"] == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_a_prediction_without_reference_is_named(folders):
+    prediction, reference = folders
+    (reference / "c.nii.gz").unlink()
+    table = evaluate_folders(prediction, reference)
+    assert table.cases == ["a", "b"]
+    assert table.problems == {"c": f"{reference}: holds no mask of case c."}
+
+
+def test_rounding_in_a_header_is_no_other_grid(folders):
+    prediction, reference = folders
+    nearly = AFFINE.copy()
+    nearly[:3, 3] += 4e-4
+    write_mask(prediction / "b.seg.nrrd", mask(), nearly, LABELS)
+    assert rows_of(evaluate_folders(prediction, reference))["b", 1].dice == 1.0
+
+
+@pytest.mark.parametrize(
+    "labels", [{"background": 0, "left": 1, "right": 2}, {"0": "background", "1": "left", "2": "right"}]
+)
+def test_names_come_from_the_data_set_when_the_masks_have_none(folders, labels):
+    prediction, reference = folders
+    for path in list(prediction.iterdir()):
+        path.unlink()
+    write_mask(prediction / "a.nii.gz", mask(), AFFINE)
+    (reference.parent / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert evaluate_folders(prediction, reference, cases=["a"]).labels == {1: "left", 2: "right"}
+
+
+def test_labels_and_cases_can_be_chosen(folders):
+    table = evaluate_folders(*folders, labels={2: "tail", 7: "never there"}, cases=["b", "z"])
+    assert {(row.case, row.label, row.name) for row in table.rows} == {("b", 2, "tail"), ("b", 7, "never there")}
+    assert rows_of(table)["b", 7].outcome == "absent"
+    assert "case z" in table.problems["z"]
+
+
+def test_a_structure_that_only_other_cases_have_counts_as_absent(folders):
+    prediction, reference = folders
+    extra = mask()
+    extra[0, 0, 0] = 5
+    write_mask(prediction / "a.seg.nrrd", extra, AFFINE, LABELS)
+    rows = rows_of(evaluate_folders(prediction, reference))
+    assert [rows[case, 5].outcome for case in "abc"] == ["spurious", "absent", "absent"]
+
+
+def test_folders_that_cannot_be_compared_are_refused_and_nothing_is_written(folders, tmp_path):
+    prediction, reference = folders
+    out, empty, other = tmp_path / "out", tmp_path / "empty", tmp_path / "other"
+    empty.mkdir()
+    other.mkdir()
+    write_mask(other / "z.nii.gz", mask(), AFFINE)
+    for bad, says in (
+        (tmp_path / "nowhere", "no such folder"),
+        (empty, "holds no mask"),
+        (other, "no case is in both"),
+    ):
+        with pytest.raises(InputError, match=says) as problem:
+            evaluate(bad, reference, out)
+        assert str(bad) in str(problem.value)
+    write_mask(other / "z.nii.gz", 0 * mask(), AFFINE)
+    with pytest.raises(InputError, match="label above 0"):
+        evaluate(other, other, out)
+    with pytest.raises(InputError, match="tolerance_mm"):
+        evaluate(prediction, reference, out, tolerance_mm=float("nan"))
+    assert not out.exists()
+    out.write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        evaluate(prediction, reference, out)
+    assert out.read_text() == "mine"
+
+
+def test_the_summary_counts_what_its_means_leave_out(folders, tmp_path):
+    summary = evaluate(*folders, tmp_path / "out")
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    first, second = summary["labels"]
+    assert (first["name"], first["found"], first["missed"]) == ("Anterior", 3, 0)
+    assert (second["name"], second["found"], second["missed"]) == ("Posterior", 2, 1)
+    assert (second["metrics"]["dice"]["n"], second["metrics"]["hd95_mm"]["n"]) == (3, 2)
+    one_off = metrics.dice(mask(1), mask(), 2)
+    assert second["metrics"]["dice"]["mean"] == pytest.approx((1 + one_off + 0) / 3)
+    assert second["metrics"]["dice"]["median"] == pytest.approx(one_off)
+    by_case = [1, (one_off + metrics.dice(mask(1), mask(), 1)) / 2, 0.5]
+    assert summary["overall"]["metrics"]["dice"]["mean"] == pytest.approx(np.mean(by_case))
+    assert summary["overall"]["metrics"]["dice"]["sd"] == pytest.approx(np.std(by_case, ddof=1))
+    assert (summary["cases"], summary["overall"]["missed"], summary["problems"]) == (3, 1, [])
+
+
+def test_the_table_file_holds_every_score(folders, tmp_path):
+    table = evaluate_folders(*folders, labels={1: "head", 2: "tail", 9: "gone"})
+    evaluate(*folders, tmp_path / "out", labels=table.labels)
+    with open(tmp_path / "out" / "metrics.csv", newline="", encoding="utf-8") as stream:
+        lines = {(line["case"], int(line["label"])): line for line in csv.DictReader(stream)}
+    assert len(lines) == len(table.rows) == 9
+    for row in table.rows:
+        line = lines[row.case, row.label]
+        assert (line["name"], line["outcome"]) == (row.name, row.scores.outcome)
+        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "volume_ml", "reference_volume_ml"):
+            value = getattr(row.scores, name)
+            assert line[name] == "" if math.isnan(value) else float(line[name]) == value
+
+
+def test_the_same_masks_give_the_same_report_and_leave_no_other_file(folders, tmp_path):
+    texts = []
+    for name in ("one", "two", "one"):  # the last one over an older report
+        evaluate(*folders, tmp_path / name)
+        texts.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert texts[0] == texts[1] == texts[2]
+    assert set(texts[0]) == {"metrics.csv", "summary.json", "report.html"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced, and collects addresses and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.links, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for key, value in attributes if key in ("src", "href", "data", "action")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.links += [value for key, value in attributes if key in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_stands_alone_and_shows_names_as_text(folders, tmp_path):
+    prediction, reference = folders
+    write_mask(prediction / "lonely & <b>odd.nii.gz", mask(), AFFINE)
+    evaluate(prediction, reference, tmp_path / "out", labels={1: "<script>alert(1)</script>", 2: "tail"})
+    source = (tmp_path / "out" / "report.html").read_text()
+    page = Page(source)
+    assert page.open == [] and page.links == []
+    assert "<script" not in source and "url(" not in source and "@import" not in source
+    text = " ".join(page.text)
+    assert "<script>alert(1)</script>" in text and "lonely & <b>odd" in text
+    assert "Not measured: 1 case" in text and "missed" in text
+
+
+def test_a_report_can_be_made_when_every_case_failed(folders, tmp_path):
+    prediction, reference = folders
+    for name in "abc":
+        spoil_content(prediction / f"{name}.seg.nrrd")
+    summary = evaluate(prediction, reference, tmp_path / "out")
+    assert summary["cases"] == 0 and len(summary["problems"]) == 3
+    assert summary["overall"]["metrics"]["dice"] == {"n": 0, "mean": None, "sd": None, "median": None, "ci95": None}
+    assert "Not measured: 3 cases" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_interval_has_the_width_that_theory_gives():
+    values = np.random.default_rng(5).normal(0.9, 0.04, 400)
+    low, high = bootstrap_interval(values)
+    half = 1.96 * values.std(ddof=1) / math.sqrt(values.size)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.08 * half)
+    assert describe([0.5])["ci95"] is None and describe([0.5])["sd"] is None
+    assert describe([math.nan, math.inf]) == describe([])
+
+
+def test_every_finite_case_is_a_dot_at_its_place_in_the_plot():
+    values = {"one": [("a", 0.8), ("b", 0.9), ("c", math.inf)], "two": [("a", 1.0), ("b", math.nan), ("c", 0.85)]}
+    svg = ET.fromstring(box_plot(values, {"one": "red", "two": "blue"}, title="Dice", at_most=1.0))
+    space = "{http://www.w3.org/2000/svg}"
+    dots = {circle.find(f"{space}title").text: float(circle.get("cx")) for circle in svg.iter(f"{space}circle")}
+    assert set(dots) == {"a: 0.8", "b: 0.9", "a: 1", "c: 0.85"}
+    ticks = {float(t.text): float(t.get("x")) for t in svg.iter(f"{space}text") if t.get("class") == "tick"}
+    assert max(ticks) == 1.0
+    for tick in (0.8, 0.9, 1.0):
+        place = dots[next(name for name in dots if float(name.split(": ")[1]) == tick)]
+        assert place == pytest.approx(ticks[tick], abs=0.11)
+    assert [t.text for t in svg.iter(f"{space}text") if t.get("class") == "note"] == ["1 without a finite value"]
