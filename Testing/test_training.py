@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from conftest import TINY, blob_case, write_image
 from DiffSegLib import config
 from DiffSegLib.config import AugmentConfig, DataConfig
@@ -101,7 +102,9 @@ def test_rotation_acts_in_millimetres():
 
 
 def test_batches_are_the_same_whenever_they_are_asked_for_and_cover_every_case():
-    cases = [prepare(str(n), torch.full((1, 8, 8, 8), float(n)), torch.zeros(8, 8, 8).byte(), (1, 1, 1)) for n in range(5)]
+    cases = [
+        prepare(str(n), torch.full((1, 8, 8, 8), float(n)), torch.zeros(8, 8, 8).byte(), (1, 1, 1)) for n in range(5)
+    ]
     data = DataConfig(patch=(8, 8, 8))
     first = [batch_of(cases, data, STILL, 1, 7, n)[0] for n in range(10)]
     assert torch.equal(first[6], batch_of(cases, data, STILL, 1, 7, 6)[0])
@@ -187,7 +190,7 @@ def test_a_small_network_learns_the_blobs(dataset, tmp_path):
 
 
 def test_bad_cases_are_all_named_before_training(dataset, tmp_path):
-    image, label = blob_case(0)
+    _image, label = blob_case(0)
     write_image(dataset / "labelsTr" / "blob_00.nii.gz", np.where(label == 2, 9, label).astype(np.uint8))
     write_image(dataset / "labelsTr" / "blob_02.nii.gz", label[:-1])
     with pytest.raises(InputError, match=r"2 of 6 cases.*") as caught:

@@ -1,8 +1,8 @@
 """Training strategies: which x_t the network is shown, and which prediction is held against the truth.
 
-Each has the signature (predict, x_start, schedule, index, noise) -> logits, where `predict(mask, index)` runs the network
-on the batch's images, x_start is (B, C, *spatial) in x-space, index (B,) int64, and `noise()` draws standard normal
-noise of x_start's shape.
+Each has the signature (predict, x_start, schedule, index, noise) -> logits, where `predict(mask, index)` runs the
+network on the batch's images, x_start is (B, C, *spatial) in x-space, index (B,) int64, and `noise()` draws standard
+normal noise of x_start's shape.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,8 @@ def recycling(predict: Predict, x_start: Tensor, schedule: Schedule, index: Tens
 
     So training sees what inference sees: never the truth, always an earlier prediction. The first pass records no
     gradient. Where t is T itself there is no earlier prediction: the noised truth is used (its share of the signal is
-    sqrt(alphas_cumprod_T) = 0.006), so that the level where inference starts is trained too, which the reference leaves out.
+    sqrt(alphas_cumprod_T) = 0.006), so that the level where inference starts is trained too; the reference leaves it
+    out.
     """
     last = torch.full_like(index, len(schedule) - 1)
     x_last = q_sample(schedule, x_start, last, noise())
