@@ -64,7 +64,7 @@ class DiffusionConfig:
     train_steps: int = 5
     beta_start: float = 1e-4
     beta_end: float = 0.02
-    strategy: Literal["standard", "recycling"] = "recycling"
+    strategy: Literal["standard", "recycling", "unrolled"] = "recycling"
     time: Literal["original", "index"] = "original"
 
 

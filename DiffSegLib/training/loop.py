@@ -159,10 +159,10 @@ def training_loss(
     index = torch.randint(len(schedule), (len(image),), generator=source)
     times = schedule.time if config.diffusion.time == "original" else schedule.time_of_index
 
-    def predict(mask: Tensor, at: Tensor) -> Tensor:
+    def predict(mask: Tensor, at: Tensor, rows: Tensor | None = None) -> Tensor:
         t = torch.as_tensor(times, dtype=torch.float32)[at].to(image.device)
         with autocast(image.device, precision):
-            logits: Tensor = network(image, mask, t)
+            logits: Tensor = network(image if rows is None else image[rows.to(image.device)], mask, t)
         return logits.float()
 
     def noise() -> Tensor:
