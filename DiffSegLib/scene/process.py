@@ -161,7 +161,7 @@ class WorkerClient:
         if self._transport is None:
             return
         detail = self._transport.stderr()
-        self._transport, self._leader = None, None
+        self._kill()  # what the worker may have left behind
         last = next((line.strip() for line in reversed(detail.splitlines()) if line.strip()), "")
         text = f"The engine's process ended unexpectedly ({how}). The next job starts a new one."
         self._fail_all(f"{text} It last said: {last}" if last else text, 1, detail)

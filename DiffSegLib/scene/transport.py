@@ -78,19 +78,26 @@ class PipeTransport:
 
     def wait(self, seconds: float) -> None:
         """See Transport."""
-        with contextlib.suppress(queue.Empty):
-            kind, data = self._events.get(timeout=seconds)
+        try:
+            self._take(*self._events.get(timeout=seconds))
             while True:
-                if kind == "data":
-                    self._output(data)
-                else:
-                    self._ended(data.decode())
-                kind, data = self._events.get_nowait()
+                self._take(*self._events.get_nowait())
+        except queue.Empty:
+            # a child that the worker left behind may hold the pipe open: its end would never be read
+            if self._process is not None and self._process.poll() is not None:
+                self._take("end", f"exit code {self._process.returncode}".encode())
+
+    def _take(self, kind: str, data: bytes) -> None:
+        if kind == "data":
+            self._output(data)
+        else:
+            self._process = None
+            self._ended(data.decode())
 
     def kill(self, leader: int | None) -> None:
         """See Transport."""
+        kill_tree(self._process.pid if self._process else 0, leader)
         if self._process is not None:
-            kill_tree(self._process.pid, leader)
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self._process.kill()
                 self._process.wait(5)
@@ -146,8 +153,9 @@ class QtTransport:
 
     def kill(self, leader: int | None) -> None:
         """See Transport."""
-        if self._process is not None and self._process.state() != self._process.NotRunning:
-            kill_tree(int(self._process.processId()), leader)
+        running = self._process is not None and self._process.state() != self._process.NotRunning
+        kill_tree(int(self._process.processId()) if running else 0, leader)
+        if running:
             self._process.kill()
             self._process.waitForFinished(3000)
 
@@ -180,10 +188,11 @@ class QtTransport:
 def kill_tree(pid: int, leader: int | None) -> None:
     """Kill a process and its children: PythonSlicer is a launcher, and killing it alone orphans the real Python."""
     if sys.platform == "win32":
+        if not (leader or pid):
+            return
         subprocess.run(["taskkill", "/T", "/F", "/PID", str(leader or pid)], capture_output=True, check=False)
         return
     if leader is not None:
         with contextlib.suppress(OSError):
-            # only if it still leads its own group: a number may have been given to another process
-            if os.getpgid(leader) == leader and leader != os.getpgid(0):
+            if leader != os.getpgid(0):
                 os.killpg(leader, signal.SIGKILL)
