@@ -125,7 +125,8 @@ class Server:
     def predictor(self, model: str, device: str) -> Any:
         """The warm predictor, or a new one for another model, a changed file or another device."""
         from DiffSegLib.inference.predict import Predictor
-        from DiffSegLib.models.store import find, load
+        from DiffSegLib.models.shipped import find
+        from DiffSegLib.models.store import load
 
         path = find(model)
         key = (str(path.resolve()), path.stat().st_mtime, device)

@@ -15,7 +15,8 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import Prediction, Predictor, volumes_ml
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
-from DiffSegLib.models.store import find, load
+from DiffSegLib.models.shipped import find
+from DiffSegLib.models.store import load
 
 STEPS = 5
 NAME = "mni152"
