@@ -123,6 +123,13 @@ class SegmentLogic:
         """Ask a run to stop; its `onFinished` hears of it within about a second."""
         self.client.cancel(result.number)
 
+    def showStep(self, result: Segmentation, step: int) -> None:
+        """Write the mask of a step (from 1) into the answer's node, in place; the last one is the answer itself."""
+        if not 1 <= step <= len(result.masks):
+            raise InputError(f"step is {step}; this run has steps 1 to {len(result.masks)}.")
+        if result.node is not None and result.node.GetScene() is not None:
+            nodes.write_labels(result.node, result.masks[step - 1], result.volume, result.labels)
+
     def _take(self, event: events.Event, result: Segmentation, base: str, target: Any, keepSteps: bool) -> None:
         """Bring one event of a run into the scene."""
         if event["event"] == "step":
