@@ -24,13 +24,12 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 try:
-    import DiffSegLib
+    import DiffSegLib  # noqa: F401 - to see whether it can be found
 except ModuleNotFoundError:  # running from the source tree
     _parent = Path(__file__).resolve().parent.parent
     if not (_parent / "DiffSegLib" / "__init__.py").is_file():
         raise
     sys.path.append(str(_parent))
-    import DiffSegLib
 
 from DiffSegLib.errors import Cancelled, DiffSegError
 from DiffSegLib.models.shipped import find, read_card, shipped
@@ -50,12 +49,12 @@ class DiffSeg(ScriptedLoadableModule):
         self.parent.contributors = ["DiffSeg team"]
         self.parent.helpText = _(
             "Segments a volume in a few diffusion steps and shows the mask of each step. Choose a volume and a model, "
-            "press Segment, then drag the slider to see how the answer formed. The work is done in a process of its own: "
-            "the window stays usable, and Cancel stops within a second. No data leaves this computer."
+            "press Segment, then drag the slider to see how the answer formed. The work is done in a process of its "
+            "own: the window stays usable, and Cancel stops within a second. No data leaves this computer."
         )
         self.parent.acknowledgementText = _(
-            "The method is ImgX-DiffSeg (Fu et al. 2023, MELBA 2023:016). The hippocampus model was trained on the Medical "
-            "Segmentation Decathlon (Antonelli et al. 2022), CC BY-SA 4.0."
+            "The method is ImgX-DiffSeg (Fu et al. 2023, MELBA 2023:016). The hippocampus model was trained on the "
+            "Medical Segmentation Decathlon (Antonelli et al. 2022), CC BY-SA 4.0."
         )
 
 

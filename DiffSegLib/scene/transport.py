@@ -145,7 +145,7 @@ class QtTransport:
         """See Transport."""
         if self._process is None:
             return
-        if self._process.state() == self._process.NotRunning:
+        if not self._running():
             self._end("it is not running")
             return
         if not self._process.waitForReadyRead(int(1000 * seconds)):
@@ -153,20 +153,30 @@ class QtTransport:
 
     def kill(self, leader: int | None) -> None:
         """See Transport."""
-        running = self._process is not None and self._process.state() != self._process.NotRunning
-        kill_tree(int(self._process.processId()) if running else 0, leader)
+        running = self._running()
+        process, self._process = self._process, None  # what it says from now on is of no interest
+        kill_tree(int(process.processId()) if running else 0, leader)
         if running:
-            self._process.kill()
-            self._process.waitForFinished(3000)
+            process.kill()
+            process.waitForFinished(3000)
 
     def stderr(self) -> str:
         """See Transport."""
         return self._tail
 
+    def _running(self) -> bool:
+        if self._process is None:
+            return False
+        state = self._process.state()
+        return int(getattr(state, "value", state)) != 0  # QProcess::NotRunning is 0
+
     def _onOutput(self) -> None:
-        self._output(self._process.readAllStandardOutput().data())
+        if self._process is not None:
+            self._output(self._process.readAllStandardOutput().data())
 
     def _onError(self) -> None:
+        if self._process is None:
+            return
         text = self._process.readAllStandardError().data().decode(errors="replace")
         self._tail = (self._tail + text)[-STDERR_TAIL:]
 

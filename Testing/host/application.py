@@ -1,0 +1,95 @@
+"""Opens the module's window on real MRML: the same steps as Slicer takes, without the application."""
+
+import os
+import sys
+import types
+from pathlib import Path
+
+import slicer
+import slicer.util
+
+from DiffSegLib.scene.host import SceneHost
+from host import doubles, pythonqt
+
+MODULE_FILE = Path(__file__).resolve().parent.parent.parent / "DiffSeg" / "DiffSeg.py"
+SOURCE_VARIABLE = "DIFFSEG_SLICER_SOURCE"
+
+
+class Application:
+    """What `slicer.app` is asked for in these tests."""
+
+    def __init__(self, qt_application):
+        self._qt = qt_application
+
+    def processEvents(self):
+        self._qt.processEvents()
+
+    def testingEnabled(self):
+        return True
+
+    def translate(self, _context, text):
+        return text
+
+    def pauseRender(self):
+        pass
+
+    def resumeRender(self):
+        pass
+
+    def mrmlScene(self):
+        return slicer.mrmlScene
+
+    def connect(self, *_):
+        return True
+
+
+class Host:
+    """One per test run; `open()` gives a fresh window of the module."""
+
+    def __init__(self):
+        self.qt = pythonqt.import_qt()
+        self.scene_host = SceneHost()
+        slicer.app = Application(self.qt)
+        source = os.environ.get(SOURCE_VARIABLE)
+        if source:
+            slicer.__path__.append(str(Path(source) / "Base" / "Python" / "slicer"))
+        else:
+            for name, module in doubles.modules().items():
+                sys.modules[name] = module
+                setattr(slicer, name.rpartition(".")[2], module)
+        sys.path.append(str(MODULE_FILE.parent))
+        import DiffSeg
+
+        self.module = DiffSeg
+        self._windows = []
+        slicer.modules.diffseg = types.SimpleNamespace(path=str(MODULE_FILE), name="DiffSeg", logic=lambda: None)
+
+    def open(self):
+        """A widget of the module after setup() and enter(), in a parent that has a scene."""
+        import qt
+
+        parent = slicer.qMRMLWidget()
+        parent.setLayout(qt.QVBoxLayout())
+        parent.setMRMLScene(slicer.mrmlScene)
+        widget = self.module.DiffSegWidget(parent)
+        widget.setup()
+        parent.setMRMLScene(slicer.mrmlScene)
+        widget.enter()
+        self._windows.append((parent, widget))
+        return widget
+
+    def close(self):
+        """Clean up every window, as at the end of the application."""
+        for _, widget in self._windows:
+            widget.cleanup()
+        self._windows.clear()
+
+    def wait_for(self, condition, seconds=60.0):
+        """Run the event loop until `condition()` holds."""
+        import time
+
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            self.qt.processEvents()
+            time.sleep(0.005)

@@ -1,0 +1,111 @@
+"""PySide6 that behaves as PythonQt does in Slicer: properties are attributes, connect takes signal strings.
+
+`import_qt()` makes `qt` and `ctk` importable and adds the q* widgets to `slicer`. It patches PySide6's classes for the
+whole process. A wrong signal name raises here, where PythonQt only returns False.
+"""
+
+import inspect
+import sys
+import types
+
+import slicer
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+from PySide6.QtCore import QObject
+
+MODULES = (QtCore, QtGui, QtWidgets, QtUiTools)
+_plain_connect = QObject.connect
+_plain_attribute = QObject.__getattribute__
+_patched = set()
+
+
+def _attribute(name, writable):
+    def get(self):
+        return QObject.property(self, name)
+
+    def put(self, value):
+        if not QObject.setProperty(self, name, value):
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be {value!r}")
+
+    return property(get, put if writable else None)
+
+
+def _patch(kind):
+    if kind in _patched or not hasattr(kind, "staticMetaObject"):
+        return
+    _patched.add(kind)
+    for base in kind.__mro__[1:]:
+        _patch(base)
+    meta = kind.staticMetaObject
+    for number in range(meta.propertyOffset(), meta.propertyCount()):
+        found = meta.property(number)
+        if (kind.__name__, found.name()) != ("QTimer", "singleShot"):  # a static method of that name must stay
+            setattr(kind, found.name(), _attribute(found.name(), found.isWritable()))
+
+
+def _connect(sender, signal, slot):
+    name = bytes(QtCore.QMetaObject.normalizedSignature(signal).data()).decode()
+    if sender.metaObject().indexOfSignal(name) < 0:
+        raise ValueError(f"{type(sender).__name__} has no signal {signal}")
+    try:
+        parameters = list(inspect.signature(slot).parameters.values())
+        count = len(parameters) if all(p.kind is not p.VAR_POSITIONAL for p in parameters) else None
+    except (TypeError, ValueError):
+        count = None
+    _plain_connect(sender, "2" + name, lambda *values: slot(*values[:count]))
+    return True
+
+
+def _lookup(self, name):
+    if name == "connect":
+        return lambda *arguments: _connect(self, *arguments)
+    return _plain_attribute(self, name)
+
+
+class UiLoader(QtUiTools.QUiLoader):
+    """Loads the module's form with the custom widgets below."""
+
+    def __init__(self, *_arguments):
+        super().__init__()
+        from host.widgets import CUSTOM
+
+        for kind in CUSTOM:
+            self.registerCustomWidget(kind)
+
+    def createWidget(self, className, parent=None, name=""):
+        made = super().createWidget(className, parent, name)
+        assert made is not None, f"unknown widget class {className}"
+        return made
+
+
+class _Flat(types.ModuleType):
+    """All of Qt in one module, as PythonQt offers it."""
+
+    def __getattr__(self, name):
+        if name == "QUiLoader":
+            return UiLoader
+        for module in MODULES:
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"qt.{name}")
+
+
+def import_qt():
+    """Start an application, patch PySide6 and fill sys.modules; returns the application. Safe to call again."""
+    application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+    if "qt" in sys.modules:
+        return application
+    # QProcess does not take its base's look-up over
+    QObject.__getattribute__ = QtCore.QProcess.__getattribute__ = _lookup
+    QObject.className = lambda self: self.metaObject().className()
+    QObject.name = property(lambda self: QObject.property(self, "objectName"))
+    for module in MODULES:
+        for name in dir(module):  # dir(), not vars(): PySide6 makes its classes when asked for
+            kind = getattr(module, name, None)
+            if isinstance(kind, type) and issubclass(kind, QObject):
+                _patch(kind)
+    sys.modules["qt"], sys.modules["ctk"] = _Flat("qt"), types.ModuleType("ctk")
+    from host import widgets
+
+    for kind in widgets.CUSTOM + widgets.EMPTY:
+        setattr(slicer if kind.__name__.startswith("q") else sys.modules["ctk"], kind.__name__, kind)
+    return application

@@ -1,0 +1,102 @@
+"""The few CTK and qMRML widgets that the module's form uses, on PySide6."""
+
+from PySide6 import QtCore, QtWidgets
+from PySide6.QtCore import Property, Signal
+
+
+class ctkCollapsibleButton(QtWidgets.QFrame):
+    """A titled frame; collapsing hides its children."""
+
+    contentsCollapsed = Signal(bool)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._title, self._closed = "", False
+
+    def _collapse(self, closed):
+        self._closed = closed
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
+            child.setVisible(not closed)
+        self.contentsCollapsed.emit(closed)
+
+    text = Property(str, lambda self: self._title, lambda self, value: setattr(self, "_title", value))
+    collapsed = Property(bool, lambda self: self._closed, _collapse)
+
+
+class qMRMLWidget(QtWidgets.QWidget):
+    """Passes the scene to its children, as the form's connections do in Slicer."""
+
+    mrmlSceneChanged = Signal(object)
+    isEntered = True
+
+    def setMRMLScene(self, scene):
+        self.mrmlSceneChanged.emit(scene)
+        for child in self.findChildren(QtWidgets.QWidget):
+            if child is not self and hasattr(child, "setMRMLScene"):
+                child.setMRMLScene(scene)
+
+
+class qMRMLNodeComboBox(QtWidgets.QComboBox):
+    """Lists the scene's nodes of its types; exact class when showChildNodeTypes is off."""
+
+    currentNodeChanged = Signal(object)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._scene, self._types, self._children, self._none, self._identifiers = None, [], True, False, []
+        self._flags = {"addEnabled": True, "removeEnabled": True}
+        self.currentIndexChanged.connect(lambda _: self.currentNodeChanged.emit(self.currentNode()))
+
+    def setMRMLScene(self, scene):
+        self._scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
+            scene.AddObserver(event, self._fill)
+        self._fill()
+
+    def _accepts(self, node):
+        if self._children:
+            return any(node.IsA(kind) for kind in self._types)
+        return node.GetClassName() in self._types
+
+    def _fill(self, *_):
+        chosen = self.currentNode()
+        known = [self._scene.GetNthNode(n) for n in range(self._scene.GetNumberOfNodes())]
+        listed = [node for node in known if self._accepts(node) and not node.GetHideFromEditors()]
+        blocked = QtCore.QSignalBlocker(self)
+        self.clear()
+        self._identifiers = [None] * self._none + [node.GetID() for node in listed]
+        for name in ["None"] * self._none + [node.GetName() for node in listed]:
+            self.addItem(name)
+        blocked.unblock()
+        self.setCurrentNode(chosen)
+        if self.currentNode() is not chosen:
+            self.currentNodeChanged.emit(self.currentNode())
+
+    def currentNode(self):
+        index = QtWidgets.QComboBox.property(self, "currentIndex")
+        identifier = self._identifiers[index] if 0 <= index < len(self._identifiers) else None
+        return self._scene.GetNodeByID(identifier) if identifier else None
+
+    def setCurrentNode(self, node):
+        identifier = node.GetID() if node else None
+        self.setCurrentIndex(self._identifiers.index(identifier) if identifier in self._identifiers else 0)
+
+    def _take_types(self, value):
+        self._types = list(value)
+
+    nodeTypes = Property("QStringList", lambda self: self._types, _take_types)
+    showChildNodeTypes = Property(bool, lambda self: self._children, lambda self, v: setattr(self, "_children", v))
+    noneEnabled = Property(bool, lambda self: self._none, lambda self, value: setattr(self, "_none", value))
+    addEnabled = Property(bool, lambda self: True, lambda self, value: None)
+    removeEnabled = Property(bool, lambda self: True, lambda self, value: None)
+
+
+CUSTOM = (ctkCollapsibleButton, qMRMLWidget, qMRMLNodeComboBox)
+# names that Slicer's own parameter connectors mention in annotations
+NAMES = """
+ctkCheckBox ctkCheckablePushButton ctkDoubleSlider ctkDoubleSpinBox ctkComboBox ctkRangeWidget ctkSliderWidget
+ctkDoubleRangeSlider ctkDirectoryButton ctkColorPickerButton ctkMessageBox ctkPathLineEdit qMRMLSliderWidget
+qMRMLSpinBox qMRMLRangeWidget qMRMLSegmentsTableView qMRMLCheckableNodeComboBox qMRMLSubjectHierarchyTreeView
+qSlicerWidget
+"""
+EMPTY = tuple(type(name, (QtWidgets.QWidget,), {}) for name in NAMES.split())
