@@ -42,6 +42,17 @@ class Application:
     def connect(self, *_):
         return True
 
+    def disconnect(self, *_):
+        return True
+
+    def moduleManager(self):
+        return self
+
+    def userSettings(self):
+        import qt
+
+        return qt.QSettings()
+
 
 class Host:
     """One per test run; `open()` gives a fresh window of the module."""
