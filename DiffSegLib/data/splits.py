@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from DiffSegLib.data.datasets import Case, Dataset, read_json
+from DiffSegLib.data.cases import Case, Dataset, read_json
 from DiffSegLib.errors import InputError
 
 

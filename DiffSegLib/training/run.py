@@ -14,7 +14,8 @@ import torch
 from DiffSegLib import __version__, config, events
 from DiffSegLib.config import Config
 from DiffSegLib.data import files
-from DiffSegLib.data.datasets import Case, Dataset, load_dataset
+from DiffSegLib.data.cases import Case, Dataset
+from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.patches import Prepared, prepare
 from DiffSegLib.data.preprocess import label_to_model_space, to_model_space
 from DiffSegLib.data.splits import split
