@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from DiffSegLib.data.files import is_image_file
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 
@@ -56,8 +57,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def image_files(folder: Path) -> list[Path]:
     """The images and label maps in a folder, in the order of names; none where there is no such folder."""
-    from DiffSegLib.data.files import is_image_file
-
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.is_file() and is_image_file(p) and not p.name.startswith("."))

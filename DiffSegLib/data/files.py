@@ -92,6 +92,16 @@ def affine_of(image: sitk.Image) -> np.ndarray:
     return affine
 
 
+def image_of(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
+    """A (K, J, I) array as an image of SimpleITK on its grid."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    return image
+
+
 def write_mask(path: Path, mask: np.ndarray, affine: np.ndarray, labels: Iterable[Label] = ()) -> None:
     """Write a (K, J, I) uint8 mask on its grid, aside first and then renamed.
 
@@ -102,8 +112,7 @@ def write_mask(path: Path, mask: np.ndarray, affine: np.ndarray, labels: Iterabl
             raise InputError(f"{path}: a PNG holds one slice, and this mask has {len(mask)}; choose another format.")
         _write(path, sitk.GetImageFromArray(mask[0]))
         return
-    image = sitk.GetImageFromArray(np.ascontiguousarray(mask))
-    _set_geometry(image, affine)
+    image = image_of(mask, affine)
     if path.name.endswith(".seg.nrrd"):
         for key, value in _segment_keys(mask, labels):
             image.SetMetaData(key, value)
@@ -112,9 +121,7 @@ def write_mask(path: Path, mask: np.ndarray, affine: np.ndarray, labels: Iterabl
 
 def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     """Write a (K, J, I) array as an image, aside first and then renamed."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    _set_geometry(image, affine)
-    _write(path, image)
+    _write(path, image_of(array, affine))
 
 
 def _write(path: Path, image: sitk.Image) -> None:
@@ -127,13 +134,6 @@ def _write(path: Path, image: sitk.Image) -> None:
         raise InputError(f"{path}: cannot be written ({_reason(problem)}).") from None
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _set_geometry(image: sitk.Image, affine: np.ndarray) -> None:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
 
 
 def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, str]]:
