@@ -46,7 +46,7 @@ class Label:
             raise InputError(f"{where}: label {name!r} has value {value!r}; it must be a whole number from 1 to 255.")
         if len(color) != 3 or not all(0.0 <= x <= 1.0 for x in color):
             raise InputError(f"{where}: label {name!r} needs a color of three numbers from 0 to 1.")
-        return Label(value, name, color, **codes)  # type: ignore[arg-type]
+        return Label(value, name, color, **codes)
 
     def terminology_entry(self) -> str | None:
         """Slicer's serialised terminology (7 parts, `~` between), or None without codes.

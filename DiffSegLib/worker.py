@@ -56,7 +56,9 @@ class Server:
         try:
             import torch
         except ImportError as problem:
-            text = f"PyTorch cannot be imported by {sys.executable} ({problem}); install it in the module's Environment."
+            text = (
+                f"PyTorch cannot be imported by {sys.executable} ({problem}); install it in the module's Environment."
+            )
             raise EnvironmentProblem(text) from None
         self.torch = torch
         self._key: tuple[str, float, str] | None = None

@@ -81,6 +81,7 @@ def dataset(tmp_path: Path) -> Path:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file with a tiny untrained network; enough for everything but accuracy."""
     import torch
+
     from DiffSegLib import config
     from DiffSegLib.labels import labels_from_names
     from DiffSegLib.models import store

@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from conftest import make_dataset, write_image
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import case_name, read, read_label, write_mask, write_volume

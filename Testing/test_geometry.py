@@ -5,12 +5,13 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
+
 from DiffSegLib.config import DataConfig
 from DiffSegLib.data.preprocess import classes_to_native, normalise, to_model_space
 from DiffSegLib.data.volume import Volume, check_geometry, orientation_of, resampled_shape
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.windows import gaussian_weight, plan_windows, window_noise
-from scipy.spatial.transform import Rotation
 
 ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from DiffSegLib.errors import InputError
 from DiffSegLib.models import store
 from DiffSegLib.models.card import parse_card
-from safetensors.torch import save_file
 
 
 def rewrite(path, out, change):

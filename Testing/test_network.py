@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from DiffSegLib import config
 from DiffSegLib.network.blocks import InstanceNorm, TimeEmbedding
 from DiffSegLib.network.build import build

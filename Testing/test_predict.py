@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from conftest import blob_case, write_image
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
@@ -153,7 +154,12 @@ def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, 
     options = SegmentOptions(keep_steps=True, uncertainty=True)
     outcome = predict_cases(predictor, find_cases([scans]), out, options)
     assert outcome.done == ["case0", "case1"] and "broken.nii.gz" in outcome.failed["broken"]
-    names = {"case0.seg.nrrd", "case0.json", "case0.uncertainty.nrrd", *(f"case0.step-{k}.seg.nrrd" for k in range(1, 6))}
+    names = {
+        "case0.seg.nrrd",
+        "case0.json",
+        "case0.uncertainty.nrrd",
+        *(f"case0.step-{k}.seg.nrrd" for k in range(1, 6)),
+    }
     assert names == {p.name for p in out.iterdir() if p.name.startswith("case0")} and not list(out.glob(".*"))
     mask, _ = read_label(out / "case0.seg.nrrd")
     np.testing.assert_array_equal(mask, predictor(read(scans / "case0.nii.gz"), options).mask)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from DiffSegLib.diffusion.gaussian import (
     logits_to_x,
     mask_to_x,

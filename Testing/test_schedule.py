@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from DiffSegLib.diffusion.schedule import make_betas, make_schedule, respace
 from DiffSegLib.errors import InputError
 

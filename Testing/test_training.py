@@ -6,13 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from conftest import TINY, blob_case, write_image
 from DiffSegLib import config
 from DiffSegLib.config import AugmentConfig, DataConfig
 from DiffSegLib.data.intensity import blur, gamma, low_resolution
 from DiffSegLib.data.patches import batch_of, cut, generator, prepare
+from DiffSegLib.diffusion.gaussian import logits_to_x
+from DiffSegLib.diffusion.sampler import sample_steps
 from DiffSegLib.diffusion.schedule import make_schedule, respace
-from DiffSegLib.diffusion.strategies import recycling, standard
+from DiffSegLib.diffusion.strategies import recycling, standard, unrolled
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.models import store
 from DiffSegLib.training import losses
@@ -101,7 +104,9 @@ def test_rotation_acts_in_millimetres():
 
 
 def test_batches_are_the_same_whenever_they_are_asked_for_and_cover_every_case():
-    cases = [prepare(str(n), torch.full((1, 8, 8, 8), float(n)), torch.zeros(8, 8, 8).byte(), (1, 1, 1)) for n in range(5)]
+    cases = [
+        prepare(str(n), torch.full((1, 8, 8, 8), float(n)), torch.zeros(8, 8, 8).byte(), (1, 1, 1)) for n in range(5)
+    ]
     data = DataConfig(patch=(8, 8, 8))
     first = [batch_of(cases, data, STILL, 1, 7, n)[0] for n in range(10)]
     assert torch.equal(first[6], batch_of(cases, data, STILL, 1, 7, 6)[0])
@@ -127,7 +132,7 @@ def test_recycling_shows_the_network_its_own_answer_and_records_no_gradient_in_t
     x_start = torch.ones(2, 2, 4)
     calls = []
 
-    def predict(mask, at):
+    def predict(mask, at, rows=None):
         calls.append((mask, at, torch.is_grad_enabled()))
         return torch.stack([torch.full((2, 4), -20.0), torch.full((2, 4), 20.0)], 1)  # always class 1
 
@@ -142,6 +147,33 @@ def test_recycling_shows_the_network_its_own_answer_and_records_no_gradient_in_t
     calls.clear()
     standard(predict, x_start, schedule, torch.tensor([0, 4]), lambda: noise)
     torch.testing.assert_close(calls[0][0][0, 0], torch.full((4,), float(1 + signal[0]) / 2))
+
+
+def test_unrolled_training_walks_the_samplers_own_way():
+    """The input at t must be what the DDIM sampler reaches from the same noise, row by row, without gradient."""
+    schedule = respace(make_schedule("linear", 1001), 5)
+    noise = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
+    bias = torch.tensor([0.3, -1.0, 2.0])
+    calls = []
+
+    def predict(mask, at, rows=None):
+        rows = torch.arange(3) if rows is None else rows
+        calls.append((mask, at, torch.is_grad_enabled()))
+        return 3 * mask + bias[rows].reshape(-1, 1, 1) * torch.tensor([1.0, -1.0]).reshape(1, 2, 1)
+
+    index = torch.tensor([4, 2, 0])
+    unrolled(predict, torch.zeros(3, 2, 4), schedule, index, noise.clone)
+    assert [grad for *_, grad in calls] == [False] * 4 + [True]
+    assert [at.tolist() for _, at, _ in calls] == [[4, 4], [3, 3], [2], [1], [4, 2, 0]]
+    for row, k in enumerate(index.tolist()):
+        seen = []
+
+        def denoise(mask, t, row=row, seen=seen):
+            seen.append(mask)
+            return logits_to_x(predict(mask, index[:1], torch.tensor([row])))
+
+        list(sample_steps(denoise, schedule, noise[row : row + 1], lambda *_: noise))
+        torch.testing.assert_close(calls[4][0][row : row + 1], seen[4 - k])
 
 
 def test_learning_rate_warms_up_and_ends_low():
@@ -187,7 +219,7 @@ def test_a_small_network_learns_the_blobs(dataset, tmp_path):
 
 
 def test_bad_cases_are_all_named_before_training(dataset, tmp_path):
-    image, label = blob_case(0)
+    _image, label = blob_case(0)
     write_image(dataset / "labelsTr" / "blob_00.nii.gz", np.where(label == 2, 9, label).astype(np.uint8))
     write_image(dataset / "labelsTr" / "blob_02.nii.gz", label[:-1])
     with pytest.raises(InputError, match=r"2 of 6 cases.*") as caught:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,9 @@ def make_parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
     from DiffSegLib.commands import demo, evaluate, models, predict, train, worker
 
-    parser = _Parser(prog="diffseg", description="Segment 3D medical images in five diffusion steps.", allow_abbrev=False)
+    parser = _Parser(
+        prog="diffseg", description="Segment 3D medical images in five diffusion steps.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"diffseg {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for module in (demo, train, predict, evaluate, models, worker):
@@ -39,7 +40,6 @@ def run(arguments: Sequence[str]) -> int:
         options = make_parser().parse_args(arguments)
     except SystemExit as end:
         return int(end.code or 0)
-    _tune_allocator(options.verb)
     try:
         code, answer = options.call(options)
     except KeyboardInterrupt:
@@ -63,24 +63,6 @@ def _fail(options: argparse.Namespace, problem: DiffSegError) -> int:
     return problem.exit_code
 
 
-def _tune_allocator(verb: str) -> None:
-    """Keep large blocks in glibc's heap: otherwise every tensor above 32 MB is mapped and page-faulted anew.
-
-    Measured: element-wise operations on large tensors run up to seven times faster. The settings only count from the
-    start of a process, so the verbs that compute replace the process once.
-    """
-    wanted = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
-    computes = verb in ("train", "predict", "demo", "worker")
-    in_main = sys.argv[:1] and (sys.argv[0].endswith("__main__.py") or os.path.basename(sys.argv[0]) == "diffseg")
-    if sys.platform != "linux" or not computes or not in_main or "MALLOC_MMAP_THRESHOLD_" in os.environ:
-        return
-    environment = {**os.environ, **wanted}
-    folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "DiffSegLib", *sys.argv[1:]], environment)
-
-
 class StopFlag:
     """Turns Ctrl-C and SIGTERM into a flag that work in progress looks at, so that it can end in good order."""
 
@@ -95,4 +77,5 @@ class StopFlag:
         self.set = True
 
     def __call__(self) -> bool:
+        """Whether the work should stop."""
         return self.set

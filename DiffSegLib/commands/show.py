@@ -17,6 +17,7 @@ class Show:
         self.open_line = False
 
     def __call__(self, event: events.Event) -> None:
+        """Show one event."""
         kind = event["event"]
         if kind == "progress":
             self._progress(event)

@@ -38,14 +38,13 @@ def is_image_file(path: Path) -> bool:
 def read(path: Path, frames: int = 1) -> Volume:
     """An image of one or several channels as float32. Raises InputError naming the file and what is wrong.
 
-    A 4D file is taken where `frames` says how many channels it must hold. A 2D image, PNG too, is one slice: (C, 1, J, I).
+    A 4D file is taken where `frames` says how many channels it must hold. A 2D image, PNG too, is one slice:
+    (C, 1, J, I).
     """
     image = _read(path, frames)
     array = sitk.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        array = np.moveaxis(array, -1, 0)[: _colours(path, array.shape[-1])]
-    else:
-        array = array[None]
+    array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
+    array = array[: _colours(path, len(array))]
     if np.iscomplexobj(array):
         raise InputError(f"{path}: holds complex numbers; export its magnitude.")
     array = np.ascontiguousarray(array, dtype=np.float32)
@@ -188,7 +187,7 @@ def _check_nifti_payload(path: Path) -> None:
     """Raise InputError if a NIfTI-1 file holds fewer bytes than its header promises, or its gzip stream is damaged."""
     zipped = path.name.lower().endswith(".gz")
     try:
-        with (gzip.open(path, "rb") if zipped else open(path, "rb")) as stream:
+        with gzip.open(path, "rb") if zipped else open(path, "rb") as stream:
             header = stream.read(348)
             order = "<" if header[:4] == struct.pack("<i", 348) else ">"
             if len(header) < 348 or struct.unpack(order + "i", header[:4])[0] != 348:

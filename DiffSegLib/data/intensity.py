@@ -53,8 +53,6 @@ def low_resolution(image: Tensor, factor: float, spacing: tuple[float, ...]) -> 
     """Sampled down by `factor` along the finest axes (less where the voxels are coarser already) and up again."""
     finest = min(spacing)
     mode = {2: "bilinear", 3: "trilinear"}[image.ndim - 1]
-    small = [
-        max(1, round(n / max(1.0, factor * finest / s))) for n, s in zip(image.shape[1:], spacing, strict=True)
-    ]
+    small = [max(1, round(n / max(1.0, factor * finest / s))) for n, s in zip(image.shape[1:], spacing, strict=True)]
     coarse = torch.nn.functional.interpolate(image[None], small, mode="nearest-exact")
     return torch.nn.functional.interpolate(coarse, image.shape[1:], mode=mode, align_corners=False)[0]

@@ -39,7 +39,9 @@ def check_geometry(affine: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: its voxel spacing ({found} mm) is not above zero; correct the header.")
     cosines = (columns / lengths).T @ (columns / lengths)
     if np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE:
-        raise InputError(f"{name}: its axes are not at right angles (sheared grid); resample it to a straight grid first.")
+        raise InputError(
+            f"{name}: its axes are not at right angles (sheared grid); resample it to a straight grid first."
+        )
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,12 @@ class Orientation:
         """(..., K, J, I) -> (..., z, y, x), a view."""
         lead = array.ndim - 3
         turned = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
-        return np.flip(turned, [lead + n for n, flip in enumerate(self.flips) if flip])
+        return np.flip(turned, tuple(lead + n for n, flip in enumerate(self.flips) if flip))
 
     def undo(self, array: np.ndarray) -> np.ndarray:
         """(..., z, y, x) -> (..., K, J, I), a view."""
         lead = array.ndim - 3
-        array = np.flip(array, [lead + n for n, flip in enumerate(self.flips) if flip])
+        array = np.flip(array, tuple(lead + n for n, flip in enumerate(self.flips) if flip))
         back = np.argsort(self.axes)
         return array.transpose(*range(lead), *(lead + int(axis) for axis in back))
 

@@ -32,13 +32,13 @@ def q_posterior_mean(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Te
 
 
 def predict_noise(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
-    """eps that belongs to (x_0, x_t): q_sample solved for the noise."""
+    """The noise that belongs to (x_0, x_t): q_sample solved for the noise."""
     signal = gather(np.sqrt(schedule.alphas_cumprod), index, x_t)
     return (x_t - signal * x_start) / gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_t)
 
 
 def predict_x_start(schedule: Schedule, noise: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
-    """x_0 that belongs to (eps, x_t): q_sample solved for x_0."""
+    """The x_0 that belongs to (eps, x_t): q_sample solved for x_0."""
     sigma = gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_t)
     return (x_t - sigma * noise) / gather(np.sqrt(schedule.alphas_cumprod), index, x_t)
 

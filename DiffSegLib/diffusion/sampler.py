@@ -40,7 +40,12 @@ def ddim_step(
 
 
 def sample_steps(
-    denoise: Denoiser, schedule: Schedule, x_t: Tensor, noise: NoiseSource, sampler: str = "ddim", time: str = "original"
+    denoise: Denoiser,
+    schedule: Schedule,
+    x_t: Tensor,
+    noise: NoiseSource,
+    sampler: str = "ddim",
+    time: str = "original",
 ) -> Iterator[Tensor]:
     """Yield the predicted x_0 of each step, from the noisiest level to the cleanest; the last one is the answer.
 

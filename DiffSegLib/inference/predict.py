@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ class Prediction:
 class Predictor:
     """A model on a device, kept warm between volumes.
 
-        predictor = Predictor(load(find("hippocampus")))
-        prediction = predictor(read(Path("t1.nii.gz")), SegmentOptions(seed=0))
+    predictor = Predictor(load(find("hippocampus")))
+    prediction = predictor(read(Path("t1.nii.gz")), SegmentOptions(seed=0))
     """
 
     def __init__(self, model: Model, device: str = "auto") -> None:
@@ -103,7 +104,7 @@ class Predictor:
                 device=self.device,
                 precision=self.precision,
                 every_step=every_step,
-                tick=lambda step, window, windows, sample=sample: tick(sample, step, window, windows),
+                tick=partial(tick, sample),
             )
             last_sample = sample == options.samples - 1
             for n, probability in enumerate(run):
@@ -182,8 +183,8 @@ class Predictor:
         size = " x ".join(f"{x:.0f}" for x in have)
         wanted = " x ".join(f"{float(x):.0f}" for x in sorted(field))
         return [
-            f"{volume.name}: {size} mm is far larger than the {wanted} mm that model {self.model.card.name} was trained "
-            "on; choose a region of interest around the structure."
+            f"{volume.name}: {size} mm is far larger than the {wanted} mm that model {self.model.card.name} was "
+            "trained on; choose a region of interest around the structure."
         ]
 
 

@@ -1,11 +1,13 @@
 """The five steps over a volume of any size, window by window, blended with Gaussian weights.
 
-All windows take step 1, then all take step 2, ..., so that the whole mask of a step is there as early as it can be. Where
-the state of all windows would not fit the memory budget, they go in groups, and the steps become whole with the last.
+All windows take step 1, then all take step 2, ..., so that the whole mask of a step is there as early as it can be.
+Where the state of all windows would not fit the memory budget, they go in groups, and the steps become whole with the
+last.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -20,6 +22,8 @@ from DiffSegLib.network.precision import autocast
 
 STATE_BUDGET = 1 << 30  # bytes of x_t kept for windows that wait for their next step
 WINDOW_GROWTH = 3.0  # a volume of up to this many patches' voxels is taken in one window: no seams, and faster
+
+CPU = torch.device("cpu")
 
 # (step 1-based, window 1-based, windows) -> None; raises Cancelled to stop
 Tick = Callable[[int, int, int], None]
@@ -84,7 +88,7 @@ def sample_volume(
     sampler: str = "ddim",
     seed: int = 0,
     sample: int = 0,
-    device: torch.device = torch.device("cpu"),
+    device: torch.device = CPU,
     precision: torch.dtype = torch.float32,
     every_step: bool = True,
     tick: Tick = lambda step, window, windows: None,
@@ -114,7 +118,7 @@ def sample_volume(
                 _denoiser(network, padded[(slice(None), *plan.slices(n))], device, precision),
                 schedule,
                 window_noise(seed, sample, n, steps, shape)[None].to(device),
-                lambda k, size, n=n: window_noise(seed, sample, n, k, tuple(size[1:]))[None],
+                partial(_step_noise, seed, sample, n),
                 sampler,
                 diffusion.time,
             )
@@ -135,6 +139,10 @@ def sample_volume(
                     total[k][(slice(None), *plan.slices(n))] += probability * weight
             if count > 1 and k in kept and members.stop == count:
                 yield (total.pop(k) / weights)[crop]
+
+
+def _step_noise(seed: int, sample: int, window: int, step: int, shape: torch.Size) -> Tensor:
+    return window_noise(seed, sample, window, step, tuple(shape[1:]))[None]
 
 
 def _denoiser(

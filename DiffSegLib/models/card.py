@@ -64,7 +64,14 @@ def parse_card(text: str, where: str) -> Card:
     if unknown or missing:
         problem = f"an unknown key {unknown[0]!r}" if unknown else f"no key {missing[0]!r}"
         raise InputError(f"{where}: its model card has {problem}.")
-    kinds = {"name": str, "labels": list, "channels": list, "description": str, "licence": str, "not_for": str}
+    kinds: dict[str, type] = {
+        "name": str,
+        "labels": list,
+        "channels": list,
+        "description": str,
+        "licence": str,
+        "not_for": str,
+    }
     kinds |= {"seed": int, "expects": dict, "training": dict, "scores": dict, "versions": dict}
     for key, kind in kinds.items():
         if key in data and not isinstance(data[key], kind):

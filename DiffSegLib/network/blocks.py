@@ -25,6 +25,7 @@ class InstanceNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *spatial) -> the same shape and precision."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         return nn.functional.group_norm(x, self.num_groups, weight, bias, self.eps)
 
@@ -36,12 +37,14 @@ def norm(channels: int) -> nn.Module:
 
 def activation(name: str) -> nn.Module:
     """`gelu` (erf), `gelu_tanh` (the reference's; four times slower in bf16 on a CPU) or `silu`."""
-    makers = {"gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU(approximate="tanh"), "silu": nn.SiLU}
-    return makers[name]()
+    made: dict[str, nn.Module] = {"gelu": nn.GELU(), "gelu_tanh": nn.GELU(approximate="tanh"), "silu": nn.SiLU()}
+    return made[name]
 
 
 class TimeEmbedding(nn.Module):
     """Sinusoidal embedding of t in (0, 1], (B,) -> (B, dim): [cos, sin] of 10000 t / 10000^(j / half)."""
+
+    frequencies: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -50,6 +53,7 @@ class TimeEmbedding(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
+        """(B,) -> (B, dim) float32."""
         argument = t.double()[:, None] * 10000.0 * self.frequencies  # float64: arguments reach 10000 rad
         return torch.cat([argument.cos(), argument.sin()], dim=1).float()
 
@@ -105,6 +109,7 @@ class Down(nn.Module):
         self.norm = norm(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, *spatial) -> (B, channels_out, *(spatial / stride, rounded up))."""
         lacking = [-size % stride for size, stride in zip(x.shape[2:], self.stride, strict=True)]
         if any(lacking):
             x = nn.functional.pad(x, [n for lack in reversed(lacking) for n in (0, lack)])

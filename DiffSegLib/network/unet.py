@@ -4,6 +4,8 @@ Topology of the public reference (v0.3.2): stem, residual blocks and strided con
 block - transformer - block; on the way up one block per saved encoder feature, which is added, not concatenated.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ class UNet(nn.Module):
     """A diffusion U-Net in 2D or 3D; with `mask_channels` = 0 the same network without mask and time.
 
     spatial_dims: 2 or 3. in_channels: of the image. num_classes: channels out, background included.
-    mask_channels: channels of the noisy mask (num_classes; twice that with self-conditioning; 0 for plain segmentation).
+    mask_channels: channels of the noisy mask (num_classes; twice that with self-conditioning; 0: plain segmentation).
     channels: per level. strides: one per transition, each with spatial_dims numbers. blocks: residual blocks per level.
 
         UNet(3, 1, 3, mask_channels=3)(image, mask, t)      # (B, 3, *spatial) logits
@@ -54,7 +56,9 @@ class UNet(nn.Module):
         # head size: a quarter of the channels, the reference's widening factor
         self.transformer = Transformer(channels[-1], heads, channels[-1] // 4, dropout)
         self.decoder = nn.ModuleList(nn.ModuleList(block(i) for _ in range(blocks + 1)) for i in levels)
-        self.up = nn.ModuleList(Up(spatial_dims, channels[i + 1], channels[i], stride) for i, stride in enumerate(strides))
+        self.up = nn.ModuleList(
+            Up(spatial_dims, channels[i + 1], channels[i], stride) for i, stride in enumerate(strides)
+        )
         self.head = conv(spatial_dims, channels[0], num_classes, 1)
 
     def forward(self, image: Tensor, mask: Tensor | None = None, t: Tensor | None = None) -> Tensor:
@@ -67,7 +71,7 @@ class UNet(nn.Module):
         x = self.act(self.stem_norm(self.stem(x)))
         skips = [x]
         for level, stage in enumerate(self.encoder):
-            for block in stage:
+            for block in cast(nn.ModuleList, stage):
                 x = block(x, embedding)
                 skips.append(x)
             if level < len(self.down):
@@ -75,7 +79,7 @@ class UNet(nn.Module):
                 skips.append(x)
         x = self.bottom2(self.transformer(self.bottom1(x, embedding), self.act), embedding)
         for level in reversed(range(len(self.decoder))):
-            for block in self.decoder[level]:
+            for block in cast(nn.ModuleList, self.decoder[level]):
                 x = block(x + skips.pop(), embedding)
             if level > 0:
                 x = self.up[level - 1](x, skips[-1].shape[2:])

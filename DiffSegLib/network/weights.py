@@ -17,8 +17,15 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
         save_file(contiguous, aside, metadata)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
+        os.chmod(aside, 0o666 & ~_umask())  # safetensors makes files that only their owner may read
         os.replace(aside, path)
     except OSError as problem:
         raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a training needs to go on exactly, in one safetensors file, written aside and renamed."""
+"""Checkpoints: everything that a training needs to go on exactly, in one safetensors file."""
 
 import json
 from pathlib import Path
@@ -23,9 +23,7 @@ def save(
     write_safetensors(path, tensors, {"progress": json.dumps(progress)})
 
 
-def load(
-    path: Path, network: nn.Module, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+def load(path: Path, network: nn.Module, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Fill network, ema and optimiser in place and return the progress. Raises InputError for a foreign file."""
     try:
         with safe_open(path, framework="pt") as file:

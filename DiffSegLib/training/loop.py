@@ -113,7 +113,9 @@ def train(
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         if skipped >= MAX_SKIPPED:
-            raise DiffSegError(f"The loss was not finite {skipped} times in a row; lower training.learning_rate ({run}).")
+            raise DiffSegError(
+                f"The loss was not finite {skipped} times in a row; lower training.learning_rate ({run})."
+            )
         update_ema(ema, network, settings.ema, progress.iteration)
         progress.iteration += 1
         if progress.iteration % LOG_EVERY == 0:
@@ -157,10 +159,10 @@ def training_loss(
     index = torch.randint(len(schedule), (len(image),), generator=source)
     times = schedule.time if config.diffusion.time == "original" else schedule.time_of_index
 
-    def predict(mask: Tensor, at: Tensor) -> Tensor:
+    def predict(mask: Tensor, at: Tensor, rows: Tensor | None = None) -> Tensor:
         t = torch.as_tensor(times, dtype=torch.float32)[at].to(image.device)
         with autocast(image.device, precision):
-            logits: Tensor = network(image, mask, t)
+            logits: Tensor = network(image if rows is None else image[rows.to(image.device)], mask, t)
         return logits.float()
 
     def noise() -> Tensor:
@@ -182,7 +184,7 @@ def learning_rate(fraction: float, config: Config) -> float:
 
 @torch.no_grad()
 def update_ema(ema: dict[str, Tensor], network: nn.Module, decay: float, iteration: int) -> None:
-    """ema <- decay ema + (1 - decay) weights, with a smaller decay at the start (1 + n) / (10 + n)."""
+    """In place: ema <- decay ema + (1 - decay) weights, with a smaller decay at the start (1 + n) / (10 + n)."""
     decay = min(decay, (1 + iteration) / (10 + iteration))
     for key, value in network.state_dict().items():
         if value.is_floating_point():

@@ -99,7 +99,9 @@ def prepare_cases(
         except InputError as problem:
             problems.append(str(problem))
     if problems:
-        raise InputError(f"{dataset.folder}: {len(problems)} of {len(cases)} cases cannot be used: " + " ".join(problems))
+        raise InputError(
+            f"{dataset.folder}: {len(problems)} of {len(cases)} cases cannot be used: " + " ".join(problems)
+        )
     return prepared
 
 
@@ -128,8 +130,9 @@ def _open_run(run: Path, settings: Config, resume: bool) -> Config:
         if not frozen.is_file():
             raise InputError(f"{run}: holds no training to resume (no config.json).")
         kept = config.load(frozen)
-        budget = {"iterations": settings.training.iterations, "minutes": settings.training.minutes}
-        return replace(kept, training=replace(kept.training, **budget))
+        wanted = settings.training
+        budget = replace(kept.training, iterations=wanted.iterations, minutes=wanted.minutes)
+        return replace(kept, training=budget)
     if frozen.exists():
         raise InputError(f"{run}: already holds a training; go on with --resume or choose another folder.")
     try:

@@ -1,0 +1,66 @@
+"""The demonstration from template to pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from DiffSegLib import events
+from DiffSegLib.data.files import write_mask
+from DiffSegLib.data.volume import orientation_of
+from DiffSegLib.demo.pictures import steps_picture
+from DiffSegLib.demo.template import CENTERS_RAS, SIZE_MM, box_around, load_template
+from DiffSegLib.errors import InputError
+from DiffSegLib.inference.predict import Prediction, Predictor, volumes_ml
+from DiffSegLib.jobs import SegmentOptions
+from DiffSegLib.models.store import find, load
+
+STEPS = 5
+NAME = "mni152"
+
+
+def run_demo(out: Path, listener: events.Listener = events.silent) -> list[Path]:
+    """Write masks of all five steps, a `.seg.nrrd`, pictures and, with slicer-core, a scene; return the files."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise InputError(f"{out}: cannot be created ({problem.strerror or problem}).") from None
+    image_path = out / f"{NAME}.nii.gz"
+    volume = load_template(image_path)
+    predictor = Predictor(load(find("hippocampus")))
+    labels = predictor.model.card.labels
+    boxes = {side: box_around(volume, center, SIZE_MM) for side, center in CENTERS_RAS.items()}
+    sides: dict[str, Prediction] = {}
+    for side, box in boxes.items():
+        options = SegmentOptions(steps=STEPS, roi=box, keep_steps=True)
+        sides[side] = predictor(volume, options, listener)
+    steps = [np.maximum(*(found.steps[n] for found in sides.values())) for n in range(STEPS)]
+    files = [image_path]
+    for n, mask in enumerate(steps, start=1):
+        files.append(out / f"{NAME}.step-{n}.seg.nrrd")
+        write_mask(files[-1], mask, volume.affine, labels)
+    files.append(out / f"{NAME}.seg.nrrd")
+    write_mask(files[-1], steps[-1], volume.affine, labels)
+    record = {
+        side: {
+            "box_kji": boxes[side],
+            "volumes_ml": {label.name: found.volumes_ml[label.value] for label in labels},
+            **found.provenance,
+        }
+        for side, found in sides.items()
+    }
+    files.append(out / f"{NAME}.json")
+    files[-1].write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    orientation = orientation_of(volume.affine)
+    turned = [np.ascontiguousarray(orientation.apply(array)) for array in (volume.array[0], *steps)]
+    spacing = tuple(volume.spacing[axis] for axis in orientation.axes)
+    for side in CENTERS_RAS:
+        own = np.ascontiguousarray(orientation.apply(sides[side].mask))
+        center = tuple(int(round(x)) for x in np.argwhere(own > 0).mean(0)) if own.any() else own.shape
+        files.append(out / f"steps-{side}.png")
+        title = f"MNI152 template, {side} hippocampus: the mask of each step"
+        steps_picture(files[-1], turned[0], turned[1:], labels, spacing, center, title)
+    total = volumes_ml(steps[-1], volume, [label.value for label in labels])
+    sizes = ", ".join(f"{label.name} {total[label.value]:.2f} ml" for label in labels)
+    listener(events.make("log", text=f"Both sides together: {sizes}."))
+    return files

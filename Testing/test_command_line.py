@@ -1,0 +1,141 @@
+"""The command line: verbs end to end on small data, exit codes, one sentence for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, TINY, blob_case, write_image
+from DiffSegLib.commands import run
+from DiffSegLib.data.files import read, read_label
+from DiffSegLib.inference.predict import Predictor
+from DiffSegLib.jobs import SegmentOptions
+from DiffSegLib.models.store import load, shipped
+
+
+def test_train_predict_evaluate_one_after_another(dataset, tmp_path, capsys):
+    settings = tmp_path / "config.json"
+    settings.write_text(json.dumps(TINY))
+    trained = tmp_path / "run"
+    assert run(["train", "--data", str(dataset), "--out", str(trained), "--config", str(settings), "--json"]) == 0
+    model = json.loads(capsys.readouterr().out)["model"]
+    masks = tmp_path / "masks"
+    images = str(dataset / "imagesTr")
+    assert run(["predict", "--model", model, "--input", images, "--output", str(masks), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["done"]) == 6
+    report = tmp_path / "report"
+    labels = str(dataset / "labelsTr")
+    assert run(["evaluate", "--prediction", str(masks), "--reference", labels, "--out", str(report), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"]
+    assert {"metrics.csv", "summary.json", "report.html"} <= {path.name for path in report.iterdir()}
+
+
+def test_predict_gives_the_mask_that_python_gives(tmp_path, tiny_model):
+    scan = write_image(tmp_path / "scan.nii.gz", blob_case(3)[0])
+    command = [
+        "predict",
+        "--model",
+        str(tiny_model),
+        "--input",
+        str(scan),
+        "--output",
+        str(tmp_path / "o"),
+        "--seed",
+        "6",
+    ]
+    assert run([*command, "--save-steps", "--format", "nii.gz"]) == 0
+    wanted = Predictor(load(tiny_model), "cpu")(read(scan), SegmentOptions(seed=6, keep_steps=True))
+    np.testing.assert_array_equal(read_label(tmp_path / "o" / "scan.nii.gz")[0], wanted.mask)
+    for n, mask in enumerate(wanted.steps, 1):
+        np.testing.assert_array_equal(read_label(tmp_path / "o" / f"scan.step-{n}.nii.gz")[0], mask)
+
+
+def test_shards_part_the_cases_without_changing_a_mask(dataset, tmp_path, tiny_model):
+    command = ["predict", "--model", str(tiny_model), "--input", str(dataset / "imagesTr"), "--format", "nrrd"]
+    assert run([*command, "--output", str(tmp_path / "all")]) == 0
+    for part in ("1/2", "2/2"):
+        assert run([*command, "--output", str(tmp_path / "parts"), "--shard", part]) == 0
+    names = sorted(path.name for path in (tmp_path / "all").glob("*.nrrd"))
+    assert names == sorted(path.name for path in (tmp_path / "parts").glob("*.nrrd")) and len(names) == 6
+    for name in names:
+        np.testing.assert_array_equal(*(read_label(tmp_path / folder / name)[0] for folder in ("all", "parts")))
+
+
+def test_info_and_models_answer_as_json(tiny_model, capsys):
+    assert run(["info", str(tiny_model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["card"]["name"] == "tiny"
+    assert run(["models", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["models"]) == set(shipped())
+
+
+def mistakes(tmp_path, dataset, tiny_model):
+    text = tmp_path / "text.nii.gz"
+    text.write_text("no image")
+    (tmp_path / "empty").mkdir()
+    (dataset / "imagesTr" / "blob_02.nii.gz").unlink()
+    out = str(tmp_path / "out")
+    predict = ["predict", "--model", str(tiny_model), "--output", out, "--input"]
+    train = ["train", "--out", out, "--data"]
+    return [
+        (["frobnicate"], "invalid choice"),
+        ([], "required"),
+        ([*predict, str(tmp_path / "none.nii.gz")], "none.nii.gz: there is no such file"),
+        ([*predict, str(text)], "text.nii.gz: is damaged or incomplete"),
+        ([*predict, str(tmp_path / "empty")], "empty: holds no image"),
+        ([*predict, str(text), "--steps", "0"], "steps is 0"),
+        ([*predict, str(text), "--shard", "3/2"], "--shard is '3/2'"),
+        ([*predict, str(text), "--frob"], "unrecognized arguments"),
+        (["predict", "--model", str(text), "--input", str(text), "--output", out], "text.nii.gz: is no model file"),
+        (["predict", "--model", "nowhere", "--input", str(text), "--output", out], "neither a model file"),
+        ([*train, str(dataset)], "image blob_02.nii.gz of case blob_02"),
+        ([*train, str(tmp_path / "empty")], "dataset.json"),
+        ([*train, str(dataset), "--preset", "huge"], "allowed: default, fast"),
+        ([*train, str(dataset), "--set", "training.batch=none"], "training.batch"),
+        (["info", str(text)], "is no model file"),
+        (["evaluate", "--prediction", str(tmp_path / "no"), "--reference", str(dataset), "--out", out], "no"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(16))
+def test_a_mistake_gets_one_sentence_exit_code_2_and_leaves_nothing(tmp_path, dataset, tiny_model, capsys, number):
+    arguments, words = mistakes(tmp_path, dataset, tiny_model)[number]
+    assert run(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_bad_file_among_good_ones_is_exit_code_1(tmp_path, tiny_model, capsys):
+    scans = tmp_path / "in"
+    scans.mkdir()
+    write_image(scans / "good.nrrd", blob_case(0)[0])
+    (scans / "bad.nrrd").write_text("no image")
+    assert run(["predict", "--model", str(tiny_model), "--input", str(scans), "--output", str(tmp_path / "o")]) == 1
+    assert "bad.nrrd" in capsys.readouterr().err and (tmp_path / "o" / "good.seg.nrrd").is_file()
+
+
+def test_the_program_itself_runs_and_says_so_without_torch(tmp_path, tiny_model):
+    """As a user starts it; with torch hidden the answer is exit code 3 and one sentence."""
+    hidden, elsewhere = tmp_path / "hidden", tmp_path / "elsewhere"
+    hidden.mkdir()
+    elsewhere.mkdir()
+    (hidden / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    command = [
+        sys.executable,
+        "-m",
+        "DiffSegLib",
+        "predict",
+        "--model",
+        "x",
+        "--input",
+        str(tiny_model),
+        "--output",
+        "o",
+    ]
+    for path, code, words in ((str(ROOT), 2, "neither"), (os.pathsep.join([str(hidden), str(ROOT)]), 3, "'torch'")):
+        environment = {**os.environ, "PYTHONPATH": path}
+        ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=elsewhere, check=False)
+        assert ended.returncode == code and words in ended.stderr and "Traceback" not in ended.stderr, ended.stderr

@@ -1,0 +1,153 @@
+"""The worker process, spoken to as a window would: real process, real pipe."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, blob_case
+from DiffSegLib import events
+from DiffSegLib.data.volume import Volume
+from DiffSegLib.errors import InputError
+from DiffSegLib.inference.predict import Predictor
+from DiffSegLib.jobs import SegmentJob, SegmentOptions, options_from_json
+from DiffSegLib.models.store import load
+
+IDENTITY = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
+
+
+class Worker:
+    """A started worker and its event stream."""
+
+    def __init__(self):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-u", "-m", "DiffSegLib", "worker"]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+
+    def send(self, line):
+        self.process.stdin.write((line + "\n").encode())
+        self.process.stdin.flush()
+
+    def next(self):
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read().decode()[-2000:]
+        event = events.from_line(line)
+        assert event is not None, line
+        return event
+
+    def until(self, *kinds):
+        seen = [self.next()]
+        while seen[-1]["event"] not in kinds:
+            seen.append(self.next())
+        return seen
+
+
+@pytest.fixture(scope="module")
+def worker():
+    made = Worker()
+    ready = made.next()
+    assert ready["state"] == "ready" and ready["pid"] == made.process.pid and ready["torch"]
+    yield made
+    made.send('{"do": "quit"}')
+    assert made.process.wait(20) == 0
+
+
+def job(tmp_path: Path, model: Path | str, number: str, shape=(18, 22, 20), **options) -> SegmentJob:
+    np.save(tmp_path / "image.npy", blob_case(0, shape)[0])
+    return SegmentJob(
+        number, str(model), str(tmp_path / "image.npy"), IDENTITY, str(tmp_path / "out"), SegmentOptions(**options)
+    )
+
+
+def test_a_job_gives_its_steps_and_the_same_mask_as_python(worker, tmp_path, tiny_model):
+    request = job(tmp_path, tiny_model, "one", keep_steps=True, seed=3, uncertainty=True)
+    worker.send(request.to_line())
+    seen = worker.until("result", "error")
+    result = seen[-1]
+    assert result["event"] == "result" and {event["job"] for event in seen} == {"one"}
+    steps = [event for event in seen if event["event"] == "step"]
+    assert [event["step"] for event in steps] == [1, 2, 3, 4, 5]
+    assert [event["mask"] for event in steps] == result["steps"] and set(steps[0]["volumes_ml"]) == {"1", "2"}
+    wanted = Predictor(load(tiny_model), "cpu")(
+        Volume(np.load(request.image)[None], np.eye(4)), SegmentOptions(seed=3, keep_steps=True)
+    )
+    np.testing.assert_array_equal(np.load(result["mask"]), wanted.mask)
+    for path, mask in zip(result["steps"], wanted.steps, strict=True):
+        np.testing.assert_array_equal(np.load(path), mask)
+    assert np.load(result["uncertainty"]).dtype == np.float32
+    assert result["provenance"]["seed"] == 3 and [label["name"] for label in result["labels"]] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "code"),
+    [
+        ({"model": "nowhere"}, "neither a model file", 2),
+        ({"image": "/no/such.npy"}, "cannot be read", 2),
+        ({"options": {"steps": 0}}, "steps is 0", 2),
+        ({"options": {"stepz": 5}}, "unknown option 'stepz'", 2),
+        ({"extra": 1}, "unknown key 'extra'", 2),
+        ({"do": "dance"}, "unknown request 'dance'", 2),
+        ({"ijk_to_lps": [[1, 0, 0, 0]] * 4}, "spacing", 2),
+    ],
+)
+def test_a_bad_request_gets_one_sentence_and_the_next_job_works(worker, tmp_path, tiny_model, change, words, code):
+    good = json.loads(job(tmp_path, tiny_model, "bad").to_line())
+    worker.send(json.dumps({**good, **change}))
+    error = worker.until("result", "error")[-1]
+    assert error["event"] == "error" and words in error["message"] and error["exit_code"] == code
+    assert error["detail"] == "" and error["job"] == "bad"
+    worker.send(job(tmp_path, tiny_model, "good", steps=1).to_line())
+    assert worker.until("result", "error")[-1]["event"] == "result"
+
+
+def test_a_line_that_is_no_request_does_not_stop_the_worker(worker, tmp_path, tiny_model):
+    worker.send("this is no JSON")
+    assert "no JSON object" in worker.until("error")[-1]["message"]
+    worker.send(job(tmp_path, tiny_model, "after", steps=1).to_line())
+    assert worker.until("result", "error")[-1]["event"] == "result"
+
+
+def test_a_running_job_is_cancelled(worker, tmp_path, tiny_model):
+    worker.send(job(tmp_path, tiny_model, "long", steps=1000, shape=(32, 32, 32)).to_line())
+    assert worker.next()["event"] == "progress"
+    worker.send('{"do": "cancel", "id": "long"}')
+    error = worker.until("result", "error")[-1]
+    assert error["event"] == "error" and error["exit_code"] == 4
+    assert not (tmp_path / "out" / "mask.npy").exists()
+
+
+def test_the_worker_ends_with_its_parent(tmp_path, tiny_model):
+    lonely = Worker()
+    lonely.next()
+    lonely.send(job(tmp_path, tiny_model, "long", steps=1000, shape=(32, 32, 32)).to_line())
+    assert lonely.next()["event"] == "progress"
+    lonely.process.stdin.close()
+    assert lonely.process.wait(10) == 0
+
+
+def test_ctrl_c_in_the_console_is_the_parents_to_handle():
+    made = Worker()
+    made.next()
+    made.process.send_signal(signal.SIGINT)
+    made.send('{"do": "quit"}')
+    assert made.process.wait(20) == 0
+
+
+def test_a_job_survives_its_line():
+    made = SegmentJob("1", "m", "x.npy", IDENTITY, "out", SegmentOptions(roi=((0, 2), (1, 3), (4, 9)), seed=2**40))
+    assert SegmentJob.from_json(json.loads(made.to_line())) == made
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"samples": 0}, {"seed": -1}, {"sampler": "euler"}, {"device": "tpu"}, {"roi": [[3, 3]]}, {"steps": True}]
+)
+def test_wrong_options_are_named(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        options_from_json(wrong)
