@@ -1,6 +1,7 @@
 """What a labelled data set is, whatever layout its folder has: cases, labels and channels."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from DiffSegLib.data.files import is_image_file
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
+
+CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of a case's name: CASE_0000 is channel 0
 
 
 @dataclass(frozen=True)

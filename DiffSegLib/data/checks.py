@@ -45,10 +45,8 @@ class Findings:
         lines = [f"  {text}" for texts in self.problems.values() for text in texts]
         bad = len(self.problems) - ("" in self.problems)
         total = len(self.facts) + bad
-        return "\n".join(
-            [f"{dataset.folder}: {bad} of {total} cases cannot be used:" if bad else f"{dataset.folder}:", *lines]
-            + ["Correct this, or train without what is wrong with --skip-bad."]
-        )
+        head = f"{dataset.folder}: {bad} of {total} cases cannot be used:" if bad else f"{dataset.folder}:"
+        return "\n".join([head, *lines, "Correct this, or train without what is wrong with --skip-bad."])
 
 
 def examine(dataset: Dataset, cases: Sequence[Case], listener: events.Listener = events.silent) -> Findings:
@@ -69,7 +67,7 @@ def examine(dataset: Dataset, cases: Sequence[Case], listener: events.Listener =
         elif holders[label.value] == 1 and len(found.facts) > 1:
             name = next(name for name, facts in found.facts.items() if label.value in facts.voxels)
             found.warnings.append(
-                f"Label {label.value} ({label.name}) occurs in case {name} only, so it is either not learnt or not judged."
+                f"Label {label.value} ({label.name}) occurs in case {name} only: it is not learnt or not judged."
             )
     if len(cases) == 1:
         text = f"{dataset.folder}: holds one case only; at least two are needed, one to validate on."

@@ -45,7 +45,12 @@ class Fingerprint:
             )
         ]
         labels = [
-            {"value": x.value, "name": x.name, "cases": len(found), "voxels": spread(np.array(found)) if found else None}
+            {
+                "value": x.value,
+                "name": x.name,
+                "cases": len(found),
+                "voxels": spread(np.array(found)) if found else None,
+            }
             for x in self.dataset.labels
             for found in (self.voxels.get(x.value, []),)
         ]
@@ -71,7 +76,10 @@ def fingerprint(dataset: Dataset, facts: Mapping[str, Facts]) -> Fingerprint:
     dims = 2 if len(flat) == len(cases) else 3
     if dims == 2:
         keep = [[axis for axis in range(3) if axis != n] for n in flat]
-        shapes, spacings = np.take_along_axis(shapes, np.array(keep), 1), np.take_along_axis(spacings, np.array(keep), 1)
+        shapes, spacings = (
+            np.take_along_axis(shapes, np.array(keep), 1),
+            np.take_along_axis(spacings, np.array(keep), 1),
+        )
     voxels: dict[int, list[int]] = {}
     for case in cases:
         for value, count in case.voxels.items():

@@ -4,17 +4,14 @@ Version 2 says `channel_names`, `labels` as name -> value (or a list of values: 
 has the keys of the Decathlon and files named as version 2.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import Case, Dataset, Region, check_files, image_files, read_json
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, Region, check_files, image_files, read_json
 from DiffSegLib.data.files import case_name
 from DiffSegLib.data.layouts.msd import described
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names
-
-_CHANNEL = re.compile(r"_\d{4}$")
 
 
 def read(folder: Path) -> Dataset | None:
@@ -84,6 +81,6 @@ def _cases(folder: Path, channels: int, ending: str, listed: dict[str, Any] | No
         one_file = channels > 1 and ending == ".png" and not any(file.is_file() for file in files[1:])  # RGB
         found.append(Case(name, files[:1] if one_file else files, label))
     names = {case.name for case in found}
-    stems = sorted({_CHANNEL.sub("", case_name(p)) for p in image_files(images) if p.name.endswith(ending)})
+    stems = sorted({CHANNEL.sub("", case_name(p)) for p in image_files(images) if p.name.endswith(ending)})
     check_files(folder, tuple(found), [f"label for image {stem}" for stem in stems if stem not in names])
     return tuple(found)

@@ -5,18 +5,15 @@ with `image.*` and `label.*`. Several channels are files `x_0000.*`, `x_0001.*` 
 """
 
 import csv
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from DiffSegLib.data.cases import Case, Dataset, check_files, image_files, read_json
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, check_files, image_files, read_json
 from DiffSegLib.data.files import case_name, channel_count, read_label
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names
-
-_CHANNEL = re.compile(r"_(\d{4})$")
 
 
 def read(folder: Path) -> Dataset | None:
@@ -48,7 +45,7 @@ def grouped(files: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
     """Case name -> its files: `x_0000.*`, `x_0001.*`, ... are the channels of case x."""
     groups: dict[str, list[Path]] = {}
     for path in sorted(files):
-        groups.setdefault(_CHANNEL.sub("", case_name(path)), []).append(path)
+        groups.setdefault(CHANNEL.sub("", case_name(path)), []).append(path)
     return {name: tuple(group) for name, group in groups.items()}
 
 
@@ -57,7 +54,7 @@ def _two_folders(folder: Path) -> Pairs | None:
         images, labels = image_files(folder / one), image_files(folder / two)
         if images and labels:
             names = {case_name(path): path for path in labels}
-            plain = {case_name(path): (path,) for path in images}
+            plain: dict[str, tuple[Path, ...]] = {case_name(path): (path,) for path in images}
             # slices are often called x_0001: only names that have no label of their own are channels
             return (plain if set(plain) & set(names) else grouped(images)), names
     return None
