@@ -79,7 +79,7 @@ def channel_count(path: Path) -> int:
 
 def _colours(path: Path, components: int) -> int:
     """A PNG's transparency is no channel."""
-    return components - 1 if path.suffix.lower() == ".png" and components in (2, 4) else components
+    return components - 1 if path.suffix.lower() == ".png" and components == 4 else components
 
 
 def affine_of(image: sitk.Image) -> np.ndarray:
@@ -170,7 +170,7 @@ def _read(path: Path, frames: int = 1) -> sitk.Image:
     except RuntimeError as problem:
         raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
     if path.suffix.lower() == ".png":
-        image.SetSpacing((1.0, 1.0))  # dots per inch, if the file has them, are those of a printer
+        image.SetSpacing((1.0, 1.0))  # the scale that few PNGs carry is seldom in mm
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:

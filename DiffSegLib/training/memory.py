@@ -3,6 +3,9 @@
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import (
+    FakeTensorMode,
+)  # the `meta` device would count attention as a slow kernel does
 
 from DiffSegLib.config import NetworkConfig
 from DiffSegLib.network.build import build
@@ -19,7 +22,7 @@ def training_memory(
 ) -> float:
     """GiB that training in float32 takes; in bfloat16 it is a little more than half.
 
-    Counts the tensors that autograd keeps, on torch's `meta` device, so it holds for every network.
+    Counts the tensors that autograd keeps, so it holds for every network.
     """
     kept: dict[int, torch.Tensor] = {}
 
@@ -30,12 +33,12 @@ def training_memory(
     def back(tensor: Any) -> Any:
         return tensor
 
-    with torch.device("meta"):
+    with FakeTensorMode():
         model = build(network, in_channels, num_classes)
         image, mask = (torch.empty(1, n, *patch) for n in (in_channels, num_classes))
         with torch.autograd.graph.saved_tensors_hooks(keep, back):
             answer = model(image, mask, torch.empty(1))
-    parameters = {p.untyped_storage()._cdata: p.numel() for p in model.parameters()}
-    activations = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in parameters)
+        parameters = {p.untyped_storage()._cdata: p.numel() for p in model.parameters()}
+        activations = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in parameters)
     activations += 4 * answer.numel() * answer.element_size()  # probabilities and one-hot labels of the loss
     return (WORKSPACE * batch * activations + BYTES_PER_PARAMETER * sum(parameters.values())) / GIB
