@@ -216,7 +216,7 @@ def test_only_the_patch_is_read_from_disk(dataset, tmp_path, monkeypatch):
     )
     still = config.AugmentConfig(affine_probability=0.0, intensity_probability=0.0)
     batch_of(cases, config.DataConfig(patch=(6, 6, 6), foreground=0.0), still, 4, 0, 0)
-    assert seen and all(max(shape[2:]) <= 7 for shape in seen)
+    assert seen and all(max(shape[2:]) <= 8 for shape in seen)
 
 
 def test_files_of_the_cache_are_used_again_unless_their_case_is_newer(dataset, tmp_path, monkeypatch):

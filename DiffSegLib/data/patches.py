@@ -67,9 +67,11 @@ def _around(case: Prepared, position: Tensor, size: np.ndarray) -> tuple[Tensor,
 
     Of a case that is mapped from a file, nothing else is read.
     """
-    flat = position.reshape(-1, len(size)).numpy()
-    low = np.clip(np.floor(flat.min(0)).astype(int), 0, size - 1)
-    high = np.clip(np.ceil(flat.max(0)).astype(int) + 1, low + 1, size)
+    corners = (
+        position[tuple(slice(None, None, max(n - 1, 1)) for n in position.shape[:-1])].reshape(-1, len(size)).numpy()
+    )
+    low = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, size - 1)  # an affine map is widest at its corners
+    high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, low + 1, size)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     # voxel centres, not corners, at the ends (align_corners=False): right for an axis of one voxel, too
     inside = position - torch.from_numpy(low.astype(np.float32))
