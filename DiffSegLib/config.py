@@ -5,6 +5,7 @@ tensor's spatial axes: for a 3D image (z, y, x), that is inferior-superior, ante
 """
 
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -173,6 +174,12 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold one JSON object.")
     return data
+
+
+def to_text(data: Mapping[str, Any]) -> str:
+    """JSON for people: indented, with each list of numbers on one line."""
+    text = json.dumps(data, indent=2)
+    return re.sub(r"\[[\s\d.,eE+\-truefalsn]*\]", lambda found: " ".join(found.group().split()), text)
 
 
 def override(config: Config, assignments: list[str]) -> Config:

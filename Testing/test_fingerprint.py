@@ -21,7 +21,7 @@ from DiffSegLib.data.patches import batch_of
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.labels import labels_from_names
 from DiffSegLib.network.build import build
-from DiffSegLib.training.memory import training_memory
+from DiffSegLib.training.memory import WORKSPACE, training_memory
 from DiffSegLib.training.proposal import plan_strides, propose, target_spacing
 from DiffSegLib.training.run import train_folder
 
@@ -98,7 +98,7 @@ def test_memory_is_what_autograd_keeps():
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     activations = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
     one, three = (training_memory(network, (16, 16, 16), batch, 1, 3) * 2**30 for batch in (1, 3))
-    assert (three - one) / 2 == pytest.approx(1.25 * (activations + 4 * 3 * 16**3 * 4), rel=0.02)
+    assert (three - one) / 2 == pytest.approx(WORKSPACE * (activations + 4 * 3 * 16**3 * 4), rel=0.02)
 
 
 def test_ct_is_told_by_its_name_and_its_values():

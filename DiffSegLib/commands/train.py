@@ -1,7 +1,6 @@
 """`diffseg train`: from a labelled folder to a model file."""
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +73,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         for key, why in plan.reasons.items():
             print(f"{key}: {why}.", file=sys.stderr)
         if not options.json:
-            print(json.dumps(plan.settings.to_json(), indent=2))
+            print(config.to_text(plan.settings.to_json()))
         return 0, {"config": plan.settings.to_json(), "fingerprint": plan.to_json()}
     print(f"The model is {path}.", file=sys.stderr)
     return 0, {"model": str(path)}

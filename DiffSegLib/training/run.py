@@ -112,7 +112,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        aside.write_text(config.to_text(data) + "\n", encoding="utf-8")
         os.replace(aside, path)
     except OSError as problem:
         raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None
