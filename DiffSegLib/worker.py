@@ -4,6 +4,7 @@ A thread reads stdin, so that a cancel reaches a running job, and the end of std
 at once. Everything that libraries print goes to stderr: stdout carries events only.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -25,6 +26,9 @@ Send = Callable[[events.Event], None]
 
 def main() -> int:
     """Serve jobs until stdin ends or a quit is asked for. Returns the exit code."""
+    if hasattr(os, "setsid"):
+        with contextlib.suppress(OSError):  # a group of its own, so that it can be ended with all its children
+            os.setsid()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints to stdout must not stand between the events
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the parent's console is the parent's to handle

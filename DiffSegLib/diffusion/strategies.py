@@ -16,12 +16,11 @@ from DiffSegLib.diffusion.sampler import ddim_step
 from DiffSegLib.diffusion.schedule import Schedule
 
 
-
 class Predict(Protocol):
     """Runs the network on the batch's images, or on some `rows` of them: (mask, index) -> logits."""
 
     def __call__(self, mask: Tensor, index: Tensor, rows: Tensor | None = None) -> Tensor:
-        """mask (n, C, *spatial), index (n,), rows (n,) int64 -> (n, C, *spatial)."""
+        """Take a mask (n, C, *spatial), index (n,), rows (n,) int64 and give logits (n, C, *spatial)."""
 
 
 Noise = Callable[[], Tensor]
