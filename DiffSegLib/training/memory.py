@@ -13,7 +13,7 @@ from DiffSegLib.network.build import build
 GIB = 1 << 30
 # weights, gradients, AdamW's two moments, the averaged weights: five float32 a parameter
 BYTES_PER_PARAMETER = 20
-# what a step needs besides what is kept for the backward pass; so that the estimate lies above the peak that was measured
+# what a step needs besides what is kept for the backward pass: the estimate lies above the peak that was measured
 # (on a CPU, patch 40 x 56 x 40: 1.07 GiB for `fast` with batch 4, 1.91 for `default` with batch 2)
 WORKSPACE = 1.5
 
