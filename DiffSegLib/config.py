@@ -5,6 +5,7 @@ tensor's spatial axes: for a 3D image (z, y, x), that is inferior-superior, ante
 """
 
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,17 @@ from typing import Any, Literal
 from DiffSegLib.errors import InputError
 
 SCHEMA_VERSION = 1
+
+# What the fingerprint of the data may fill in, where neither the preset nor a person has decided.
+PROPOSED = (
+    "data.spacing",
+    "data.patch",
+    "data.normalisation",
+    "network.channels",
+    "network.strides",
+    "training.batch",
+    "augment.flip",
+)
 
 
 @dataclass(frozen=True)
@@ -112,20 +124,47 @@ class Config:
         return asdict(self)
 
 
-def from_json(data: Mapping[str, Any], where: str = "configuration") -> Config:
+def from_json(data: Mapping[str, Any], where: str = "configuration", complete: bool = True) -> Config:
     """A validated Config from a dictionary; missing keys take their defaults.
+
+    complete: False leaves the rules between values unchecked, because some are still to be proposed.
 
     Raises InputError that names the key, its value and what is allowed.
     """
     config = _build(Config, data, where, "")
     if config.version != SCHEMA_VERSION:
         raise InputError(f"{where}: version is {config.version}; this DiffSeg reads version {SCHEMA_VERSION}.")
-    _check(config, where)
+    if complete:
+        _check(config, where)
     return config
 
 
 def load(path: Path) -> Config:
     """Read a `config.json`."""
+    return from_json(_read(path), str(path))
+
+
+def choose(name: str, file: Path | None, assignments: list[str]) -> tuple[Config, frozenset[str]]:
+    """Where a training starts: a file or else a preset, then `section.key=value` assignments.
+
+    Also returns which keys of PROPOSED neither the preset nor a person has decided; the data's fingerprint may.
+    """
+    start = Config() if file else preset(name)
+    written = _assign(_read(file) if file else {}, assignments)
+    data, defaults, open_keys = start.to_json(), Config().to_json(), set()
+    for key in PROPOSED:
+        section, _, field_name = key.partition(".")
+        decided = data[section][field_name] != defaults[section][field_name] and key != "network.channels"
+        given = written.get(section)
+        if not decided and not (isinstance(given, Mapping) and field_name in given):
+            open_keys.add(key)
+    for section, body in written.items():
+        together = isinstance(body, Mapping) and isinstance(data.get(section), Mapping)
+        data[section] = {**data[section], **body} if together else body
+    return from_json(data, str(file or "--set"), complete=not open_keys), frozenset(open_keys)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
@@ -134,7 +173,13 @@ def load(path: Path) -> Config:
         raise InputError(f"{path}: is no valid JSON ({problem}).") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold one JSON object.")
-    return from_json(data, str(path))
+    return data
+
+
+def to_text(data: Mapping[str, Any]) -> str:
+    """JSON for people: indented, with each list of numbers on one line."""
+    text = json.dumps(data, indent=2)
+    return re.sub(r"\[[\s\d.,eE+\-truefalsn]*\]", lambda found: " ".join(found.group().split()), text)
 
 
 def override(config: Config, assignments: list[str]) -> Config:
@@ -143,7 +188,12 @@ def override(config: Config, assignments: list[str]) -> Config:
     >>> override(Config(), ["training.batch=2"]).training.batch
     2
     """
-    data = config.to_json()
+    return from_json(_assign(config.to_json(), assignments), "--set")
+
+
+def _assign(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """`data` with each `section.key=value` put in."""
+    sections = [key for key, value in Config().to_json().items() if isinstance(value, dict)]
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         section, dot, name = key.strip().partition(".")
@@ -153,11 +203,10 @@ def override(config: Config, assignments: list[str]) -> Config:
             value = json.loads(text)
         except ValueError:
             value = text
-        if not isinstance(data.get(section), dict):
-            sections = [k for k, v in data.items() if isinstance(v, dict)]
+        if section not in sections:
             raise InputError(f"--set {assignment!r}: unknown section {section!r}; allowed: {', '.join(sections)}.")
-        data[section] = {**data[section], name: value}
-    return from_json(data, "--set")
+        data = {**data, section: {**(data.get(section) or {}), name: value}}
+    return data
 
 
 def preset(name: str) -> Config:

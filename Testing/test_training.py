@@ -200,8 +200,9 @@ def test_a_resumed_training_is_bit_equal_to_one_that_was_not_interrupted(dataset
     settings = config.from_json(TINY)
     whole = train_folder(dataset, tmp_path / "a" / "run", settings, device="cpu")
     calls = iter(range(100))
+    stop = 6 + 6 + 4  # asked once for each case that is checked, for each that is prepared, and each iteration
     with pytest.raises(Cancelled, match="--resume"):
-        train_folder(dataset, tmp_path / "b" / "run", settings, device="cpu", cancelled=lambda: next(calls) == 4)
+        train_folder(dataset, tmp_path / "b" / "run", settings, device="cpu", cancelled=lambda: next(calls) == stop)
     assert not (tmp_path / "b" / "run" / "model.safetensors").exists()
     resumed = train_folder(dataset, tmp_path / "b" / "run", settings, device="cpu", resume=True)
     weights, wanted = (store.load(path).network.state_dict() for path in (resumed, whole))

@@ -8,14 +8,15 @@ from typing import Any
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentOptions
 
-FORMATS = ("seg.nrrd", "nii.gz", "nrrd")
+FORMATS = ("seg.nrrd", "nii.gz", "nrrd", "png")
 
 
 def add(verbs: Any) -> None:
     """Options of the verb."""
     verb = verbs.add_parser("predict", help="segment images", allow_abbrev=False)
     verb.add_argument("--model", required=True, help="a shipped model's name, or a .safetensors file")
-    verb.add_argument("--input", type=Path, nargs="+", required=True, help="image files or folders of images")
+    images = "image files or folders of images; several channels: files CASE_0000, CASE_0001, ... in a folder"
+    verb.add_argument("--input", type=Path, nargs="+", required=True, help=images)
     verb.add_argument("--output", type=Path, required=True, help="folder for the masks")
     verb.add_argument("--steps", type=int, default=5, help="diffusion steps (default 5)")
     verb.add_argument("--sampler", choices=("ddim", "ddpm"), default="ddim")
@@ -52,8 +53,9 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.models.shipped import find
     from DiffSegLib.models.store import load
 
-    cases = find_cases(options.input)[shard[0] - 1 :: shard[1]]
-    predictor = Predictor(load(find(options.model)), options.device)
+    model = load(find(options.model))
+    cases = find_cases(options.input, len(model.card.channels))[shard[0] - 1 :: shard[1]]
+    predictor = Predictor(model, options.device)
     show = Show()
     outcome = predict_cases(
         predictor,

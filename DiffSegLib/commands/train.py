@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from DiffSegLib import config
+from DiffSegLib.errors import InputError
 
 
 def add(verbs: Any) -> None:
     """Options of the verb."""
     verb = verbs.add_parser("train", help="train a model on a labelled folder", allow_abbrev=False)
-    verb.add_argument("--data", type=Path, required=True, help="folder with dataset.json in MSD layout")
-    verb.add_argument("--out", type=Path, required=True, help="run folder; ends with model.safetensors")
+    layouts = "labelled folder: MSD or nnU-Net with dataset.json, or image and label pairs (docs/datasets.md)"
+    verb.add_argument("--data", type=Path, required=True, help=layouts)
+    verb.add_argument("--out", type=Path, help="run folder; ends with model.safetensors")
     verb.add_argument("--preset", default="default", help="starting configuration: default, fast")
-    verb.add_argument("--config", type=Path, help="a config.json instead of a preset")
+    verb.add_argument("--config", type=Path, help="a config.json instead of a preset; what it leaves out is proposed")
     verb.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. training.batch=2")
     verb.add_argument("--split", type=Path, help="JSON with lists train and val of case names")
+    verb.add_argument("--skip-bad", action="store_true", help="train without the cases that have problems")
+    verb.add_argument("--plan-only", action="store_true", help="print the proposed config.json and do not train")
+    verb.add_argument("--memory", type=float, default=8.0, metavar="GIB", help="what the proposal may use (default 8)")
     verb.add_argument("--minutes", type=float, help="budget of wall time instead of iterations")
     verb.add_argument("--iterations", type=int, help="budget of optimiser steps")
     verb.add_argument("--resume", action="store_true", help="go on with the training in --out")
@@ -30,10 +35,10 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Train and say where the model is."""
     from DiffSegLib.commands import StopFlag
     from DiffSegLib.commands.show import Show
+    from DiffSegLib.training.plan import make_plan
     from DiffSegLib.training.run import train_folder
 
-    settings = config.load(options.config) if options.config else config.preset(options.preset)
-    settings = config.override(settings, options.set)
+    settings, open_keys = config.choose(options.preset, options.config, options.set)
     budget = {}
     if options.minutes is not None:
         budget["minutes"] = options.minutes
@@ -41,20 +46,34 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         budget |= {"iterations": options.iterations, "minutes": None}
     if options.seed is not None:
         budget["seed"] = options.seed
-    settings = config.from_json(replace(settings, training=replace(settings.training, **budget)).to_json(), "train")
+    settings = replace(settings, training=replace(settings.training, **budget))
+    settings = config.from_json(settings.to_json(), "train", complete=not open_keys)
+    if options.out is None and not options.plan_only:
+        raise InputError("--out is needed: the folder for the training and its model.")
+    data = {"split_file": options.split, "skip_bad": options.skip_bad, "memory": options.memory}
     show = Show()
     try:
-        path = train_folder(
-            options.data,
-            options.out,
-            settings,
-            split_file=options.split,
-            device=options.device,
-            resume=options.resume,
-            listener=show,
-            cancelled=StopFlag(),
-        )
+        if options.plan_only:
+            plan = make_plan(options.data, settings, open_keys, listener=show, **data)
+        else:
+            path = train_folder(
+                options.data,
+                options.out,
+                settings,
+                open_keys=open_keys,
+                device=options.device,
+                resume=options.resume,
+                listener=show,
+                cancelled=StopFlag(),
+                **data,
+            )
     finally:
         show.close()
+    if options.plan_only:
+        for key, why in plan.reasons.items():
+            print(f"{key}: {why}.", file=sys.stderr)
+        if not options.json:
+            print(config.to_text(plan.settings.to_json()))
+        return 0, {"config": plan.settings.to_json(), "fingerprint": plan.to_json()}
     print(f"The model is {path}.", file=sys.stderr)
     return 0, {"model": str(path)}

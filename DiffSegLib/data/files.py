@@ -18,8 +18,8 @@ from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-FORMATS = ("seg.nrrd", "nii.gz", "nrrd")
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
+FORMATS = ("seg.nrrd", "nii.gz", "nrrd", "png")
 
 
 def case_name(path: Path) -> str:
@@ -35,11 +35,16 @@ def is_image_file(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read(path: Path) -> Volume:
-    """An image of one or several channels as float32. Raises InputError naming the file and what is wrong."""
-    image = _read(path)
+def read(path: Path, frames: int = 1) -> Volume:
+    """An image of one or several channels as float32. Raises InputError naming the file and what is wrong.
+
+    A 4D file is taken where `frames` says how many channels it must hold. A 2D image, PNG too, is one slice:
+    (C, 1, J, I).
+    """
+    image = _read(path, frames)
     array = sitk.GetArrayFromImage(image)
     array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
+    array = array[: _colours(path, len(array))]
     if np.iscomplexobj(array):
         raise InputError(f"{path}: holds complex numbers; export its magnitude.")
     array = np.ascontiguousarray(array, dtype=np.float32)
@@ -60,6 +65,23 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return whole.astype(np.uint8), affine_of(image)
 
 
+def channel_count(path: Path) -> int:
+    """Channels of an image file, from its header alone (frames of a 4D file, colours of an RGB image)."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as problem:
+        raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
+    frames = reader.GetSize()[3] if reader.GetDimension() == 4 else 1
+    return frames if frames > 1 else _colours(path, reader.GetNumberOfComponents())
+
+
+def _colours(path: Path, components: int) -> int:
+    """A PNG's transparency is no channel."""
+    return components - 1 if path.suffix.lower() == ".png" and components == 4 else components
+
+
 def affine_of(image: sitk.Image) -> np.ndarray:
     """(4, 4) ijk -> LPS mm."""
     affine = np.eye(4)
@@ -69,13 +91,27 @@ def affine_of(image: sitk.Image) -> np.ndarray:
     return affine
 
 
+def image_of(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
+    """A (K, J, I) array as an image of SimpleITK on its grid."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    return image
+
+
 def write_mask(path: Path, mask: np.ndarray, affine: np.ndarray, labels: Iterable[Label] = ()) -> None:
     """Write a (K, J, I) uint8 mask on its grid, aside first and then renamed.
 
     A name ending in `.seg.nrrd` gets Slicer's segment names, colours and terminology.
     """
-    image = sitk.GetImageFromArray(np.ascontiguousarray(mask))
-    _set_geometry(image, affine)
+    if path.suffix == ".png":
+        if len(mask) != 1:
+            raise InputError(f"{path}: a PNG holds one slice, and this mask has {len(mask)}; choose another format.")
+        _write(path, sitk.GetImageFromArray(mask[0]))
+        return
+    image = image_of(mask, affine)
     if path.name.endswith(".seg.nrrd"):
         for key, value in _segment_keys(mask, labels):
             image.SetMetaData(key, value)
@@ -84,9 +120,7 @@ def write_mask(path: Path, mask: np.ndarray, affine: np.ndarray, labels: Iterabl
 
 def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     """Write a (K, J, I) array as an image, aside first and then renamed."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    _set_geometry(image, affine)
-    _write(path, image)
+    _write(path, image_of(array, affine))
 
 
 def _write(path: Path, image: sitk.Image) -> None:
@@ -99,13 +133,6 @@ def _write(path: Path, image: sitk.Image) -> None:
         raise InputError(f"{path}: cannot be written ({_reason(problem)}).") from None
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _set_geometry(image: sitk.Image, affine: np.ndarray) -> None:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
 
 
 def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, str]]:
@@ -133,7 +160,7 @@ def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, 
     return keys
 
 
-def _read(path: Path) -> sitk.Image:
+def _read(path: Path, frames: int = 1) -> sitk.Image:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file.")
     if path.name.lower().endswith((".nii", ".nii.gz")):
@@ -142,8 +169,14 @@ def _read(path: Path) -> sitk.Image:
         image = sitk.ReadImage(str(path))
     except RuntimeError as problem:
         raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
+    if path.suffix.lower() == ".png":
+        image.SetSpacing((1.0, 1.0))  # the scale that few PNGs carry is seldom in mm
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
+    elif image.GetDimension() == 4 and image.GetSize()[3] == frames:
+        image = sitk.Compose([image[..., n] for n in range(frames)])
     if image.GetDimension() != 3:
         raise InputError(f"{path}: has {image.GetDimension()} dimensions; a 3D volume is needed.")
     check_geometry(affine_of(image), str(path))
@@ -160,6 +193,7 @@ def _check_nifti_payload(path: Path) -> None:
             if len(header) < 348 or struct.unpack(order + "i", header[:4])[0] != 348:
                 raise InputError(f"{path}: is no NIfTI image (its header is missing or damaged).")
             dims = struct.unpack(order + "8h", header[40:56])
+            spacing = struct.unpack(order + "3f", header[80:92])
             bits = struct.unpack(order + "h", header[72:74])[0]
             offset = struct.unpack(order + "f", header[108:112])[0]
             voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
@@ -171,6 +205,9 @@ def _check_nifti_payload(path: Path) -> None:
         raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
+    if any(dims[n + 1] > 1 and not abs(mm) > 1e-6 for n, mm in enumerate(spacing[: dims[0]])):  # ITK reads 0 as 1
+        found = ", ".join(f"{mm:g}" for mm in spacing)
+        raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
     if header[344:347] == b"n+1" and size < promised:
         raise InputError(f"{path}: is incomplete ({size} of {promised} bytes); copy or export it again.")
 

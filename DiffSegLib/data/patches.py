@@ -55,12 +55,28 @@ def cut(case: Prepared, data: DataConfig, augment: AugmentConfig, rng: np.random
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     position = offsets @ torch.from_numpy(matrix.T.astype(np.float32))
     position += torch.from_numpy((start + center + shift).astype(np.float32))
-    grid = 2.0 * position / torch.from_numpy(np.maximum(size - 1, 1).astype(np.float32)) - 1.0
-    grid = grid.flip(-1)[None]  # grid_sample wants (x, y, z)
+    image, label, grid = _around(case, position, size)
     sample = torch.nn.functional.grid_sample
-    image = sample(case.image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
-    label = sample(case.label[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=True)[0, 0]
+    image = sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    label = sample(label[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
     return change_intensity(image, augment, case.spacing, rng), label.long()
+
+
+def _around(case: Prepared, position: Tensor, size: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """The part of image and label that the voxel positions (*patch, dims) lie in, and the grid for grid_sample.
+
+    Of a case that is mapped from a file, nothing else is read.
+    """
+    corners = (
+        position[tuple(slice(None, None, max(n - 1, 1)) for n in position.shape[:-1])].reshape(-1, len(size)).numpy()
+    )
+    low = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, size - 1)  # an affine map is widest at its corners
+    high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, low + 1, size)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    # voxel centres, not corners, at the ends (align_corners=False): right for an axis of one voxel, too
+    inside = position - torch.from_numpy(low.astype(np.float32))
+    grid = (2.0 * inside + 1.0) / torch.from_numpy((high - low).astype(np.float32)) - 1.0
+    return case.image[(slice(None), *box)], case.label[box], grid.flip(-1)[None]  # grid_sample wants (x, y, z)
 
 
 def batch_of(

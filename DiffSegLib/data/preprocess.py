@@ -7,14 +7,37 @@ import torch
 
 from DiffSegLib.config import DataConfig
 from DiffSegLib.data.volume import Orientation, Volume, orientation_of, resample, resampled_shape
+from DiffSegLib.errors import InputError
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is needed to undo `to_model_space`: the orientation, and the canonical shape before resampling."""
+    """What is needed to undo `to_model_space`: the orientation, and the canonical shape before resampling.
+
+    thin: the canonical axis of one voxel that a 2D network does not see; `shape` is without it. None in 3D.
+    """
 
     orientation: Orientation
     shape: tuple[int, ...]
+    thin: int | None = None
+
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """(*shape) -> (K, J, I)."""
+        array = array if self.thin is None else np.expand_dims(array, self.thin)
+        return np.ascontiguousarray(self.orientation.undo(array))
+
+
+def thin_axis(shape: tuple[int, ...], dims: int, name: str) -> int | None:
+    """The axis of one voxel in a canonical (z, y, x) shape that a 2D network leaves out; None for `dims` = 3.
+
+    Raises InputError for a volume of several slices and a 2D network.
+    """
+    if dims == 3:
+        return None
+    if 1 not in shape:
+        size = " x ".join(map(str, shape))
+        raise InputError(f"{name}: is a volume of {size} voxels; a 2D network takes one slice.")
+    return shape.index(1)
 
 
 def normalise(image: torch.Tensor, rule: str) -> torch.Tensor:
@@ -39,23 +62,33 @@ def normalise(image: torch.Tensor, rule: str) -> torch.Tensor:
 
 
 def to_model_space(volume: Volume, data: DataConfig) -> tuple[torch.Tensor, Grid]:
-    """A volume as the network sees it: canonical axes, the model's spacing, normalised; (C, z, y, x) float32."""
-    orientation = orientation_of(volume.affine)
-    turned = np.ascontiguousarray(orientation.apply(volume.array))
-    spacing = tuple(volume.spacing[axis] for axis in orientation.axes)
-    grid = Grid(orientation, turned.shape[1:])
+    """Canonical axes, the model's spacing, normalised: (C, *spatial) float32, where spatial is (z, y, x).
+
+    With a `data.patch` of two numbers the axis of one voxel is left out: (y, x) for an axial slice or a PNG.
+    """
+    turned, spacing, grid = _canonical(volume.array, volume.affine, data, volume.name)
     image = resample(torch.from_numpy(turned), resampled_shape(grid.shape, spacing, data.spacing))
     return normalise(image, data.normalisation), grid
 
 
 def label_to_model_space(label: np.ndarray, affine: np.ndarray, data: DataConfig) -> torch.Tensor:
-    """A (K, J, I) label map on the network's grid: (z, y, x) uint8, nearest neighbour."""
+    """A (K, J, I) label map on the network's grid: (*spatial) uint8, nearest neighbour."""
+    turned, spacing, grid = _canonical(label[None], affine, data, "label")
+    return resample(torch.from_numpy(turned), resampled_shape(grid.shape, spacing, data.spacing), nearest=True)[0]
+
+
+def _canonical(
+    array: np.ndarray, affine: np.ndarray, data: DataConfig, name: str
+) -> tuple[np.ndarray, tuple[float, ...], Grid]:
+    """(C, K, J, I) -> (C, *spatial) in canonical axes, the spacing of these axes in mm, and the way back."""
     orientation = orientation_of(affine)
-    turned = np.ascontiguousarray(orientation.apply(label))
+    turned = np.ascontiguousarray(orientation.apply(array))
     lengths = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
     spacing = tuple(float(lengths[axis]) for axis in orientation.axes)
-    shape = resampled_shape(turned.shape, spacing, data.spacing)
-    return resample(torch.from_numpy(turned)[None], shape, nearest=True)[0]
+    thin = thin_axis(turned.shape[1:], len(data.patch), name)
+    if thin is not None:
+        turned, spacing = turned.squeeze(1 + thin), spacing[:thin] + spacing[thin + 1 :]
+    return turned, spacing, Grid(orientation, turned.shape[1:], thin)
 
 
 def classes_to_native(probabilities: torch.Tensor, grid: Grid) -> np.ndarray:
@@ -73,9 +106,9 @@ def classes_to_native(probabilities: torch.Tensor, grid: Grid) -> np.ndarray:
             better = value > top
             best[better] = n
             top = torch.maximum(top, value)
-    return np.ascontiguousarray(grid.orientation.undo(best.numpy()))
+    return grid.undo(best.numpy())
 
 
 def scalar_to_native(values: torch.Tensor, grid: Grid) -> np.ndarray:
     """A (*spatial) float map on the network's grid -> (K, J, I) float32 on the volume's own grid."""
-    return np.ascontiguousarray(grid.orientation.undo(resample(values[None].float(), grid.shape)[0].numpy()))
+    return grid.undo(resample(values[None].float(), grid.shape)[0].numpy())

@@ -1,29 +1,34 @@
 """Which cases train and which validate."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from DiffSegLib.data.datasets import Case, Dataset, read_json
+from DiffSegLib.data.cases import Case, Dataset, read_json
 from DiffSegLib.errors import InputError
 
 
-def split(dataset: Dataset, file: Path | None = None, seed: int = 0) -> tuple[list[Case], list[Case]]:
+def split(
+    dataset: Dataset, file: Path | None = None, seed: int = 0, skip: Collection[str] = ()
+) -> tuple[list[Case], list[Case]]:
     """(training, validation) cases.
 
     `file`, or `splits.json` in the data set's folder, names them: {"train": [names], "val": [names]}. Without one, a
     fifth (at least one) of the cases is drawn with `seed`; with several cases of one person write a file instead.
+    Cases named in `skip` are left out. Raises InputError for a file with mistakes, and where a part would be empty.
     """
     path = file or dataset.folder / "splits.json"
     if not path.is_file():
         if file is not None:
             raise InputError(f"{file}: there is no such file.")
-        if len(dataset.cases) < 2:
-            raise InputError(f"{dataset.folder}: holds one case only; at least two are needed, one to validate on.")
-        order = np.random.default_rng(seed).permutation(len(dataset.cases))
+        cases = [case for case in dataset.cases if case.name not in skip]
+        if len(cases) < 2:
+            found = "one case only" if cases else "no usable case"
+            raise InputError(f"{dataset.folder}: holds {found}; at least two are needed, one to validate on.")
+        order = np.random.default_rng(seed).permutation(len(cases))
         held = set(order[: max(1, len(order) // 5)].tolist())
-        train = [case for n, case in enumerate(dataset.cases) if n not in held]
-        return train, [case for n, case in enumerate(dataset.cases) if n in held]
+        return [c for n, c in enumerate(cases) if n not in held], [c for n, c in enumerate(cases) if n in held]
     data = read_json(path)
     by_name = {case.name: case for case in dataset.cases}
     parts = []
@@ -34,7 +39,9 @@ def split(dataset: Dataset, file: Path | None = None, seed: int = 0) -> tuple[li
         unknown = [str(name) for name in names if name not in by_name]
         if unknown:
             raise InputError(f"{path}: {part} names cases that the data set lacks: {', '.join(unknown[:10])}.")
-        parts.append([by_name[name] for name in names])
+        parts.append([by_name[name] for name in names if name not in skip])
+        if not parts[-1]:
+            raise InputError(f"{path}: none of its {part} cases can be used.")
     shared = {case.name for case in parts[0]} & {case.name for case in parts[1]}
     if shared:
         raise InputError(f"{path}: {sorted(shared)[0]} stands in both train and val.")

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib import events
-from DiffSegLib.data.datasets import read_json
+from DiffSegLib.data.cases import read_json
 from DiffSegLib.data.files import case_name, is_image_file, read_label
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score

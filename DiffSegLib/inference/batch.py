@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from DiffSegLib import events
-from DiffSegLib.data.files import case_name, is_image_file, read, write_mask, write_volume
+from DiffSegLib.data.cases import CHANNEL, image_files
+from DiffSegLib.data.channels import read_case
+from DiffSegLib.data.files import case_name, write_mask, write_volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference.predict import Prediction, Predictor
 from DiffSegLib.jobs import SegmentOptions
@@ -23,34 +25,48 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def find_cases(inputs: list[Path]) -> list[tuple[str, Path]]:
-    """(case name, image file) pairs, folders searched one level deep, in the order of names.
+def find_cases(inputs: list[Path], channels: int = 1) -> list[tuple[str, tuple[Path, ...]]]:
+    """(case name, image files) pairs, folders searched one level deep, in the order of names.
 
-    Raises InputError for a missing path, a folder without images, or two files of one case name.
+    channels: of the model; with several, the files CASE_0000, CASE_0001, ... of a folder are the channels of one case,
+    and any other file must hold all channels itself. With one channel `_0000` is cut off where every file has it.
+    Raises InputError for a missing path, a folder without images, two cases of one name, or a channel without file.
     """
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.is_file() and is_image_file(p) and not p.name.startswith("."))
+            found = image_files(path)
             if not found:
-                raise InputError(f"{path}: holds no image (.nii.gz, .nii, .nrrd, .mha, .mhd).")
+                raise InputError(f"{path}: holds no image (.nii.gz, .nii, .nrrd, .mha, .mhd, .png).")
             files += found
         elif path.is_file():
             files.append(path)
         else:
             raise InputError(f"{path}: there is no such file or folder.")
-    cases: dict[str, Path] = {}
+    files = list(dict.fromkeys(files))
+    first_channels = all(case_name(path).endswith("_0000") for path in files)
+    cases: dict[str, list[Path]] = {}
     for path in files:
         name = case_name(path)
-        if name in cases and cases[name] != path:
-            raise InputError(f"{path}: has the same case name as {cases[name]}; their outputs would collide.")
-        cases[name] = path
-    return list(cases.items())
+        stem = CHANNEL.sub("", name)
+        if channels > 1 and stem != name and all(p.parent == path.parent for p in cases.get(stem, [])):
+            if (number := int(name[-4:])) != len(cases.setdefault(stem, [])):
+                raise InputError(f"{path}: is channel {number} of case {stem}, whose channel {number - 1} is missing.")
+            cases[stem].append(path)
+            continue
+        name = stem if first_channels else name
+        if name in cases:
+            raise InputError(f"{path}: has the same case name as {cases[name][0]}; their outputs would collide.")
+        cases[name] = [path]
+    for name, paths in cases.items():
+        if len(paths) not in (1, channels):
+            raise InputError(f"case {name}: has {len(paths)} channel files; the model needs {channels}.")
+    return [(name, tuple(paths)) for name, paths in cases.items()]
 
 
 def predict_cases(
     predictor: Predictor,
-    cases: list[tuple[str, Path]],
+    cases: list[tuple[str, tuple[Path, ...]]],
     output: Path,
     options: SegmentOptions,
     *,
@@ -59,9 +75,10 @@ def predict_cases(
     listener: events.Listener = events.silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Segment each (name, file) into `output`; `x.json` is written last, so a case with it is complete."""
+    """Segment each (name, files) into `output`; `x.json` is written last, so a case with it is complete."""
     outcome = Outcome()
-    for number, (name, path) in enumerate(cases):
+    channels = len(predictor.model.card.channels)
+    for number, (name, paths) in enumerate(cases):
         if skip_existing and (output / f"{name}.json").is_file() and (output / f"{name}.{file_format}").is_file():
             outcome.skipped.append(name)
             continue
@@ -73,7 +90,7 @@ def predict_cases(
             listener(event)
 
         try:
-            volume = read(path)
+            volume = read_case(paths, channels)
             prediction = predictor(volume, options, relay, cancelled=cancelled)
             _write_case(output, name, file_format, prediction, volume.affine, predictor)
             outcome.done.append(name)
@@ -82,7 +99,7 @@ def predict_cases(
         except InputError as problem:
             outcome.failed[name] = str(problem)
         except (RuntimeError, MemoryError) as problem:
-            outcome.failed[name] = f"{path}: failed unexpectedly ({type(problem).__name__}: {problem})"
+            outcome.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"
     return outcome
 
 

@@ -175,9 +175,10 @@ class Predictor:
     def _warnings(self, volume: Volume, box: tuple[slice, ...]) -> list[str]:
         """Sentences about an input that is unlike what the model was trained on."""
         field = self.model.card.expects.get("field_of_view_mm")
-        if not isinstance(field, (list, tuple)) or len(field) != 3:
+        if not isinstance(field, (list, tuple)) or len(field) not in (2, 3):
             return []
-        have = sorted((s.stop - s.start) * mm for s, mm in zip(box, volume.spacing, strict=True))
+        extent = sorted((s.stop - s.start) * mm for s, mm in zip(box, volume.spacing, strict=True))
+        have = extent[-len(field) :]  # a 2D model knows nothing of the slice's thickness
         if all(a <= 2.0 * float(b) for a, b in zip(have, sorted(field), strict=True)):
             return []
         size = " x ".join(f"{x:.0f}" for x in have)

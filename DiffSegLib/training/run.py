@@ -3,7 +3,8 @@
 import json
 import os
 import platform
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,14 @@ import torch
 
 from DiffSegLib import __version__, config, events
 from DiffSegLib.config import Config
-from DiffSegLib.data import files
-from DiffSegLib.data.datasets import Case, Dataset, load_dataset
-from DiffSegLib.data.patches import Prepared, prepare
-from DiffSegLib.data.preprocess import label_to_model_space, to_model_space
-from DiffSegLib.data.splits import split
-from DiffSegLib.errors import InputError
+from DiffSegLib.data.cache import prepare_cases
+from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.models import store
 from DiffSegLib.models.card import card_of
 from DiffSegLib.network.build import build
 from DiffSegLib.training.loop import train
+from DiffSegLib.training.plan import make_plan
+from DiffSegLib.training.proposal import MEMORY
 
 
 def train_folder(
@@ -30,7 +29,10 @@ def train_folder(
     run: Path,
     settings: Config,
     *,
+    open_keys: Collection[str] = (),
     split_file: Path | None = None,
+    skip_bad: bool = False,
+    memory: float = MEMORY,
     device: str = "auto",
     resume: bool = False,
     listener: events.Listener = events.silent,
@@ -38,13 +40,31 @@ def train_folder(
 ) -> Path:
     """Train on a labelled folder and write `run/model.safetensors`, whose path is returned.
 
-    Every case is read and checked before training starts; all problems are listed at once in one InputError.
+    Every case is read and checked before training starts; all problems are listed at once in one InputError, or with
+    `skip_bad` told as warnings. open_keys: settings that the data's fingerprint decides (see `config.choose`), within
+    `memory` GiB; the outcome is frozen in `run/config.json`, its grounds in `run/fingerprint.json`.
     """
-    dataset = load_dataset(data)
-    train_cases, validation_cases = split(dataset, split_file, settings.training.seed)
-    settings = _open_run(run, settings, resume)
-    prepared = prepare_cases(dataset, train_cases + validation_cases, settings, listener)
-    training, validation = prepared[: len(train_cases)], prepared[len(train_cases) :]
+
+    def report(event: events.Event) -> None:
+        if cancelled():
+            raise Cancelled("Training was stopped before it began.")
+        listener(event)
+
+    if resume:
+        settings, open_keys = _frozen(run, settings), ()
+    elif (run / "config.json").exists():
+        raise InputError(f"{run}: already holds a training; go on with --resume or choose another folder.")
+    plan = make_plan(
+        data, settings, open_keys, split_file=split_file, skip_bad=skip_bad, memory=memory, listener=report
+    )
+    dataset, settings = plan.dataset, plan.settings
+    if not resume:
+        write_json(run / "fingerprint.json", plan.to_json())
+        write_json(run / "config.json", settings.to_json())
+    cache = run / "cache"
+    cases = plan.training + plan.validation
+    prepared = prepare_cases(dataset, cases, plan.facts, settings.data, cache, report)
+    training, validation = prepared[: len(plan.training)], prepared[len(plan.training) :]
     num_classes = len(dataset.labels) + 1
     torch.manual_seed(settings.training.seed)
     network = build(settings.network, len(dataset.channels), num_classes)
@@ -82,66 +102,29 @@ def train_folder(
     )
     path = run / "model.safetensors"
     store.save(path, weights, card)
+    del prepared, training, validation  # the mapped files must be closed before they can be removed on Windows
+    shutil.rmtree(cache, ignore_errors=True)
     return path
 
 
-def prepare_cases(
-    dataset: Dataset, cases: list[Case], settings: Config, listener: events.Listener = events.silent
-) -> list[Prepared]:
-    """Read, check and normalise cases; raises one InputError that lists every bad one."""
-    values = {0: 0} | {label.value: n + 1 for n, label in enumerate(dataset.labels)}
-    prepared, problems = [], []
-    for n, case in enumerate(cases):
-        listener(events.make("progress", fraction=0.0, text=f"reading case {n + 1} of {len(cases)}"))
-        try:
-            prepared.append(prepare_case(case, values, settings))
-        except InputError as problem:
-            problems.append(str(problem))
-    if problems:
-        raise InputError(
-            f"{dataset.folder}: {len(problems)} of {len(cases)} cases cannot be used: " + " ".join(problems)
-        )
-    return prepared
-
-
-def prepare_case(case: Case, values: dict[int, int], settings: Config) -> Prepared:
-    """One case on the network's grid; `values` maps label values to class indices."""
-    volume = files.read(case.images[0])
-    label, affine = files.read_label(case.label)
-    if volume.array.shape[1:] != label.shape or np.abs(volume.affine - affine).max() > 1e-3 * max(volume.spacing):
-        raise InputError(f"{case.label}: does not lie on the grid of its image {case.images[0].name}.")
-    unknown = sorted(set(np.unique(label).tolist()) - set(values))
-    if unknown:
-        raise InputError(f"{case.label}: holds label {unknown[0]}, which dataset.json does not name.")
-    table = np.zeros(256, dtype=np.uint8)
-    for value, index in values.items():
-        table[value] = index
-    image, grid = to_model_space(volume, settings.data)
-    native = tuple(volume.spacing[axis] for axis in grid.orientation.axes)
-    spacing = tuple(s * n / m for s, n, m in zip(native, grid.shape, image.shape[1:], strict=True))
-    return prepare(case.name, image, label_to_model_space(table[label], affine, settings.data), spacing)
-
-
-def _open_run(run: Path, settings: Config, resume: bool) -> Config:
-    """Create the run folder and freeze its configuration, or take the frozen one to go on."""
-    frozen = run / "config.json"
-    if resume:
-        if not frozen.is_file():
-            raise InputError(f"{run}: holds no training to resume (no config.json).")
-        kept = config.load(frozen)
-        wanted = settings.training
-        budget = replace(kept.training, iterations=wanted.iterations, minutes=wanted.minutes)
-        return replace(kept, training=budget)
-    if frozen.exists():
-        raise InputError(f"{run}: already holds a training; go on with --resume or choose another folder.")
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a JSON file, and its folder where there is none, aside first and then renamed."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        run.mkdir(parents=True, exist_ok=True)
-        aside = run / f".config.json.{os.getpid()}.part"
-        aside.write_text(json.dumps(settings.to_json(), indent=2) + "\n", encoding="utf-8")
-        os.replace(aside, frozen)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(config.to_text(data) + "\n", encoding="utf-8")
+        os.replace(aside, path)
     except OSError as problem:
-        raise InputError(f"{run}: cannot be written ({problem.strerror or problem}).") from None
-    return settings
+        raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None
+
+
+def _frozen(run: Path, settings: Config) -> Config:
+    """The configuration that a training goes on with: as it was, with the budget that is asked for now."""
+    path = run / "config.json"
+    if not path.is_file():
+        raise InputError(f"{run}: holds no training to resume (no config.json).")
+    kept, wanted = config.load(path), settings.training
+    return replace(kept, training=replace(kept.training, iterations=wanted.iterations, minutes=wanted.minutes))
 
 
 def _best_dice(run: Path) -> Any:

@@ -1,0 +1,123 @@
+"""Everything that is wrong with a data set, found before training starts and told all at once.
+
+Each case is read whole once; what its fingerprint needs is noted on the way.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from DiffSegLib import events
+from DiffSegLib.data import files
+from DiffSegLib.data.cases import Case, Dataset
+from DiffSegLib.data.channels import read_case, same_grid
+from DiffSegLib.data.volume import orientation_of
+from DiffSegLib.errors import InputError
+
+PERCENTILES = (0.5, 50.0, 99.5)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One case in canonical axes (z, y, x): shape in voxels, spacing in mm, intensity percentiles per channel.
+
+    voxels: label value -> voxels that have it (background left out).
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    intensities: tuple[tuple[float, ...], ...]
+    voxels: dict[int, int]
+
+
+@dataclass
+class Findings:
+    """facts: of each good case, by name. problems: sentences for each bad case; those of the whole set under ''."""
+
+    facts: dict[str, Facts] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def message(self, dataset: Dataset) -> str:
+        """All problems, a line each, and what can be done."""
+        lines = [f"  {text}" for texts in self.problems.values() for text in texts]
+        bad = len(self.problems) - ("" in self.problems)
+        total = len(self.facts) + bad
+        head = f"{dataset.folder}: {bad} of {total} cases cannot be used:" if bad else f"{dataset.folder}:"
+        return "\n".join([head, *lines, "Correct this, or train without what is wrong with --skip-bad."])
+
+
+def examine(dataset: Dataset, cases: Sequence[Case], listener: events.Listener = events.silent) -> Findings:
+    """Read and check every case; nothing is raised for a bad one, it is told in the findings."""
+    found = Findings()
+    for n, case in enumerate(cases):
+        listener(events.make("progress", fraction=0.0, text=f"checking case {n + 1} of {len(cases)}"))
+        facts, problems = examine_case(dataset, case)
+        if problems or facts is None:
+            found.problems[case.name] = problems
+        else:
+            found.facts[case.name] = facts
+    holders = Counter(value for facts in found.facts.values() for value in facts.voxels)
+    for label in dataset.labels:
+        if found.facts and holders[label.value] == 0:
+            text = f"{dataset.folder}: no usable case holds label {label.value} ({label.name})."
+            found.problems.setdefault("", []).append(text)
+        elif holders[label.value] == 1 and len(found.facts) > 1:
+            name = next(name for name, facts in found.facts.items() if label.value in facts.voxels)
+            found.warnings.append(
+                f"Label {label.value} ({label.name}) occurs in case {name} only: it is not learnt or not judged."
+            )
+    if len(cases) == 1:
+        text = f"{dataset.folder}: holds one case only; at least two are needed, one to validate on."
+        found.problems.setdefault("", []).append(text)
+    return found
+
+
+def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]:
+    """The facts of one case, and a sentence for each thing that is wrong with it."""
+    problems: list[str] = []
+    volume = label = affine = None
+    try:
+        volume = read_case(case.images, len(dataset.channels))
+    except InputError as problem:
+        problems.append(str(problem))
+    try:
+        label, affine = files.read_label(case.label)
+    except InputError as problem:
+        problems.append(str(problem))
+    if volume is not None and len(volume.array) != len(dataset.channels):
+        problems.append(
+            f"{case.images[0]}: has {len(volume.array)} channel(s); the data set has {len(dataset.channels)} "
+            f"({', '.join(dataset.channels)})."
+        )
+    if label is not None and affine is not None:
+        values, counts = np.unique(label, return_counts=True)
+        voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
+        unknown = sorted(set(voxels) - {entry.value for entry in dataset.labels})
+        if unknown:
+            named = ", ".join(f"{entry.value} {entry.name}" for entry in dataset.labels)
+            listed = ", ".join(map(str, unknown[:10]))
+            problems.append(f"{case.label}: holds label {listed}, which the data set does not name (it has {named}).")
+        if not voxels:
+            problems.append(f"{case.label}: is empty (0 everywhere).")
+        if volume is not None and not same_grid(volume.array.shape[1:], volume.affine, label.shape, affine):
+            problems.append(
+                f"{case.label}: does not lie on the grid of its image {case.images[0].name} "
+                f"({_grid(label.shape, affine)} against {_grid(volume.array.shape[1:], volume.affine)})."
+            )
+    if problems or volume is None:
+        return None, problems
+    axes = orientation_of(volume.affine).axes
+    thinned = [channel.ravel()[:: max(1, channel.size // 100_000)] for channel in volume.array]
+    intensities = tuple(tuple(float(x) for x in np.percentile(part, PERCENTILES)) for part in thinned)
+    shape, spacing = volume.array.shape[1:], volume.spacing
+    return Facts(tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes), intensities, voxels), []
+
+
+def _grid(shape: tuple[int, ...], affine: np.ndarray) -> str:
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    size, mm = (" x ".join(f"{x:g}" for x in values) for values in (shape[::-1], spacing))
+    origin = ", ".join(f"{x:.6g}" for x in affine[:3, 3])
+    return f"{size} voxels of {mm} mm at {origin}"

@@ -1,0 +1,88 @@
+"""The fingerprint of a data set: what its cases have in common, as far as a training's settings depend on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from DiffSegLib.data.cases import Dataset
+from DiffSegLib.data.checks import PERCENTILES, Facts
+
+
+@dataclass(frozen=True, eq=False)
+class Fingerprint:
+    """dims: 2 where every case is one slice. spacings (mm) and shapes (voxels): (cases, dims) in the order (z, y, x).
+
+    intensities: (channels, 3), the medians over the cases of the 0.5, 50 and 99.5 percentile. voxels: label value ->
+    its sizes in the cases that hold it.
+    """
+
+    dataset: Dataset
+    dims: int
+    spacings: np.ndarray
+    shapes: np.ndarray
+    intensities: np.ndarray
+    voxels: dict[int, list[int]]
+
+    @property
+    def is_ct(self) -> tuple[bool, ...]:
+        """Per channel: called CT, and with values below 0 as HU have (a CT saved as 0..255 is no CT to us)."""
+        named = (name.strip().upper() == "CT" for name in self.dataset.channels)
+        return tuple(bool(ct and low < 0) for ct, low in zip(named, self.intensities[:, 0], strict=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """A summary that a person can read."""
+
+        def spread(values: np.ndarray) -> dict[str, Any]:
+            rows = {"min": values.min(0), "median": np.median(values, 0), "max": values.max(0)}
+            return {key: np.round(row, 4).tolist() for key, row in rows.items()}
+
+        channels = [
+            {"name": name, "ct": ct, **dict(zip(map("percentile {:g}".format, PERCENTILES), row, strict=True))}
+            for name, ct, row in zip(
+                self.dataset.channels, self.is_ct, np.round(self.intensities, 4).tolist(), strict=True
+            )
+        ]
+        labels = [
+            {
+                "value": x.value,
+                "name": x.name,
+                "cases": len(found),
+                "voxels": spread(np.array(found)) if found else None,
+            }
+            for x in self.dataset.labels
+            for found in (self.voxels.get(x.value, []),)
+        ]
+        return {
+            "dataset": self.dataset.name,
+            "cases": len(self.shapes),
+            "dimensions": self.dims,
+            "axes": "z y x"[-2 * self.dims + 1 :],
+            "spacing_mm": spread(self.spacings),
+            "shape_voxels": spread(self.shapes),
+            "channels": channels,
+            "labels": labels,
+        }
+
+
+def fingerprint(dataset: Dataset, facts: Mapping[str, Facts]) -> Fingerprint:
+    """The fingerprint of the cases that were found good (at least one)."""
+    cases = list(facts.values())
+    shapes = np.array([case.shape for case in cases])
+    spacings = np.array([case.spacing for case in cases])
+    thin = [case.shape.index(1) if 1 in case.shape else None for case in cases]
+    flat = [n for n in thin if n is not None]
+    dims = 2 if len(flat) == len(cases) else 3
+    if dims == 2:
+        keep = [[axis for axis in range(3) if axis != n] for n in flat]
+        shapes, spacings = (
+            np.take_along_axis(shapes, np.array(keep), 1),
+            np.take_along_axis(spacings, np.array(keep), 1),
+        )
+    voxels: dict[int, list[int]] = {}
+    for case in cases:
+        for value, count in case.voxels.items():
+            voxels.setdefault(value, []).append(count)
+    intensities = np.median(np.array([case.intensities for case in cases]), axis=0)
+    return Fingerprint(dataset, dims, spacings, shapes, intensities, voxels)

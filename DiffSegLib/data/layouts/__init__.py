@@ -1,0 +1,1 @@
+"""The folder layouts that are read without code, one file each with `read(folder) -> Dataset | None`."""

@@ -1,0 +1,86 @@
+"""nnU-Net's raw layouts: images `imagesTr/CASE_0000.ext`, one file a channel, and labels `labelsTr/CASE.ext`.
+
+Version 2 says `channel_names`, `labels` as name -> value (or a list of values: a region) and `file_ending`; version 1
+has the keys of the Decathlon and files named as version 2.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, Region, check_files, image_files, read_json
+from DiffSegLib.data.files import case_name
+from DiffSegLib.data.layouts.msd import described
+from DiffSegLib.errors import InputError
+from DiffSegLib.labels import labels_from_names
+
+
+def read(folder: Path) -> Dataset | None:
+    """The data set, or None where `dataset.json` is missing or of another layout.
+
+    Raises InputError that lists every missing file at once, and for an `ignore` label.
+    """
+    path = folder / "dataset.json"
+    if not path.is_file():
+        return None
+    data = read_json(path)
+    try:
+        if "channel_names" in data:
+            return _version_2(folder, data)
+        entries = [Path(item["image"]) for item in data.get("training", [])]
+        if entries and not any((folder / image).is_file() for image in entries):
+            ending = entries[0].name[len(case_name(entries[0])) :]
+            if (folder / "imagesTr" / f"{case_name(entries[0])}_0000{ending}").is_file():
+                return described(folder, data, _cases(folder, len(data["modality"]), ending))
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise InputError(f"{path}: is not in nnU-Net layout ({type(problem).__name__}: {problem}).") from None
+    return None
+
+
+def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
+    channels = tuple(str(data["channel_names"][key]) for key in sorted(data["channel_names"], key=int))
+    cases = _cases(folder, len(channels), str(data["file_ending"]), data.get("dataset"))
+    values = {name: _values(value) for name, value in data["labels"].items() if name != "background"}
+    if "ignore" in values:
+        raise InputError(f"{folder}: dataset.json names an 'ignore' label, which DiffSeg does not know; relabel it.")
+    single = {found[0]: name for name, found in values.items() if len(found) == 1}
+    regions: tuple[Region, ...] = ()
+    if len(single) < len(values):
+        regions = tuple(Region(name, found) for name, found in values.items())
+        every = sorted({value for found in values.values() for value in found})
+        single = {value: single.get(value, f"label {value}") for value in every}
+    return Dataset(
+        folder=folder,
+        name=str(data.get("name", folder.name)),
+        cases=cases,
+        labels=labels_from_names(single),
+        channels=channels,
+        licence=str(data.get("licence", data.get("license", ""))),
+        reference=str(data.get("reference", "")),
+        regions=regions,
+    )
+
+
+def _values(value: Any) -> tuple[int, ...]:
+    return tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)
+
+
+def _cases(folder: Path, channels: int, ending: str, listed: dict[str, Any] | None = None) -> tuple[Case, ...]:
+    """Cases by their label files, or as `listed` in dataset.json; every missing or lonely file is a problem."""
+    if listed is not None:
+        cases = tuple(
+            Case(name, tuple(folder / image for image in entry["images"]), folder / entry["label"])
+            for name, entry in listed.items()
+        )
+        check_files(folder, cases, [])
+        return cases
+    images, labels = folder / "imagesTr", [p for p in image_files(folder / "labelsTr") if p.name.endswith(ending)]
+    found = []
+    for label in labels:
+        name = label.name.removesuffix(ending)
+        files = tuple(images / f"{name}_{n:04d}{ending}" for n in range(channels))
+        one_file = channels > 1 and ending == ".png" and not any(file.is_file() for file in files[1:])  # RGB
+        found.append(Case(name, files[:1] if one_file else files, label))
+    names = {case.name for case in found}
+    stems = sorted({CHANNEL.sub("", case_name(p)) for p in image_files(images) if p.name.endswith(ending)})
+    check_files(folder, tuple(found), [f"label for image {stem}" for stem in stems if stem not in names])
+    return tuple(found)

@@ -1,0 +1,110 @@
+"""A folder of image and label pairs without any description file; PNG images make a 2D data set.
+
+`images/x.*` + `labels/x.*` (or `image/` + `label/`), `x_image.*` + `x_label.*` side by side, or a subfolder per case
+with `image.*` and `label.*`. Several channels are files `x_0000.*`, `x_0001.*` (`image_0000.*` in a subfolder).
+"""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, check_files, image_files, read_json
+from DiffSegLib.data.files import case_name, channel_count, read_label
+from DiffSegLib.errors import InputError
+from DiffSegLib.labels import labels_from_names
+
+
+def read(folder: Path) -> Dataset | None:
+    """The data set, or None where the folder holds no pairs.
+
+    Label names come from `labels.json` ({"1": "liver"} or {"liver": 1}) or `labels.csv` (value,name), else each value
+    that occurs is called `label N`. Raises InputError that lists every image without label and label without image.
+    """
+    images, labels = _two_folders(folder) or _side_by_side(folder) or _subfolders(folder) or ({}, {})
+    if not images or not labels:
+        return None
+    cases = tuple(Case(name, images[name], labels[name]) for name in sorted(images) if name in labels)
+    problems = [f"label for image {name}" for name in sorted(set(images) - set(labels))]
+    problems += [f"image for label {name}" for name in sorted(set(labels) - set(images))]
+    check_files(folder, cases, problems)
+    first = cases[0].images
+    count = len(first) if len(first) > 1 else channel_count(first[0])
+    names = _label_names(folder) or {value: f"label {value}" for value in _label_values(cases)}
+    if not set(names) - {0}:
+        raise InputError(f"{folder}: no label file holds a value above 0, so there is nothing to learn.")
+    channels = tuple(f"channel {n + 1}" for n in range(count)) if count > 1 else ("image",)
+    return Dataset(folder, folder.resolve().name, cases, labels_from_names(names), channels)
+
+
+Pairs = tuple[dict[str, tuple[Path, ...]], dict[str, Path]]
+
+
+def grouped(files: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
+    """Case name -> its files: `x_0000.*`, `x_0001.*`, ... are the channels of case x."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(files):
+        groups.setdefault(CHANNEL.sub("", case_name(path)), []).append(path)
+    return {name: tuple(group) for name, group in groups.items()}
+
+
+def _two_folders(folder: Path) -> Pairs | None:
+    for one, two in (("images", "labels"), ("image", "label"), ("imagesTr", "labelsTr")):
+        images, labels = image_files(folder / one), image_files(folder / two)
+        if images and labels:
+            names = {case_name(path): path for path in labels}
+            plain: dict[str, tuple[Path, ...]] = {case_name(path): (path,) for path in images}
+            # slices are often called x_0001: only names that have no label of their own are channels
+            return (plain if set(plain) & set(names) else grouped(images)), names
+    return None
+
+
+def _side_by_side(folder: Path) -> Pairs | None:
+    files = image_files(folder)
+    groups = grouped(p for p in files if not case_name(p).endswith("_label"))
+    images = {name.removesuffix("_image"): group for name, group in groups.items() if name.endswith("_image")}
+    labels = {case_name(p).removesuffix("_label"): p for p in files if case_name(p).endswith("_label")}
+    return (images, labels) if images or labels else None
+
+
+def _subfolders(folder: Path) -> Pairs | None:
+    images, labels = {}, {}
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        groups = grouped(image_files(sub))
+        if "image" in groups:
+            images[sub.name] = groups["image"]
+        if "label" in groups:
+            labels[sub.name] = groups["label"][0]
+    return (images, labels) if images or labels else None
+
+
+def _label_names(folder: Path) -> dict[int, str]:
+    """Value -> name from `labels.json` or `labels.csv`; empty without such a file."""
+    path = next((p for p in (folder / "labels.json", folder / "labels.csv") if p.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        if path.suffix == ".json":
+            pairs = [(k, v) if str(k).isdecimal() else (v, k) for k, v in read_json(path).items()]
+        else:
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                rows = [row for row in csv.reader(file) if row and row[0].strip()]
+            pairs = [(row[0], row[1].strip()) for n, row in enumerate(rows) if n or row[0].strip().isdecimal()]
+        names = {int(value): str(name) for value, name in pairs}
+    except (OSError, ValueError, TypeError, IndexError) as problem:
+        raise InputError(f"{path}: is no table of label values and names ({problem}).") from None
+    if not names or not all(0 <= value <= 255 for value in names):
+        raise InputError(f"{path}: needs a name for at least one label value from 1 to 255.")
+    return names
+
+
+def _label_values(cases: Iterable[Case]) -> list[int]:
+    """The values that occur in the label maps; one that cannot be read is left to the checks before training."""
+    found: set[int] = set()
+    for case in cases:
+        try:
+            found |= set(np.unique(read_label(case.label)[0]).tolist())
+        except InputError:
+            continue
+    return sorted(found)

@@ -1,0 +1,69 @@
+"""What stands before a training: the data checked, the cases split, the settings that nobody decided proposed."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from DiffSegLib import events
+from DiffSegLib.config import Config
+from DiffSegLib.data.cases import Case, Dataset
+from DiffSegLib.data.checks import Facts, examine
+from DiffSegLib.data.datasets import load_dataset
+from DiffSegLib.data.fingerprint import Fingerprint, fingerprint
+from DiffSegLib.data.splits import split
+from DiffSegLib.errors import InputError
+from DiffSegLib.training.proposal import MEMORY, propose
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is decided before a training. reasons: proposed key -> why. left_out: sentences on what is wrong."""
+
+    dataset: Dataset
+    training: list[Case]
+    validation: list[Case]
+    facts: dict[str, Facts]
+    fingerprint: Fingerprint
+    settings: Config
+    reasons: dict[str, str]
+    left_out: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The `fingerprint.json` of a run folder."""
+        cases = {"training_cases": len(self.training), "validation_cases": len(self.validation)}
+        return {**self.fingerprint.to_json(), **cases, "proposed": self.reasons, "left_out": self.left_out}
+
+
+def make_plan(
+    data: Path,
+    settings: Config,
+    open_keys: Collection[str] = (),
+    *,
+    split_file: Path | None = None,
+    skip_bad: bool = False,
+    memory: float = MEMORY,
+    listener: events.Listener = events.silent,
+) -> Plan:
+    """Read and check the labelled folder `data` and decide the keys of `settings` that are open.
+
+    skip_bad: go on without bad cases, each told as a warning. memory: GiB that the proposal may plan with.
+    Raises one InputError that lists everything wrong with the data.
+    """
+    dataset = load_dataset(data)
+    if dataset.regions:
+        names = ", ".join(region.name for region in dataset.regions)
+        raise InputError(f"{data}: dataset.json names overlapping regions ({names}), which cannot be trained yet.")
+    cases = list(dataset.cases)
+    if len(cases) > 1:
+        cases = [case for part in split(dataset, split_file, settings.training.seed) for case in part]
+    found = examine(dataset, cases, listener)
+    if found.problems and not skip_bad:
+        raise InputError(found.message(dataset))
+    left_out = [text for texts in found.problems.values() for text in texts]
+    training, validation = split(dataset, split_file, settings.training.seed, skip=found.problems)
+    for text in [f"Left out: {text}" for text in left_out] + found.warnings:
+        listener(events.make("warning", text=text))
+    prints = fingerprint(dataset, found.facts)
+    settings, reasons = propose(prints, settings, open_keys, memory)
+    return Plan(dataset, training, validation, found.facts, prints, settings, reasons, left_out)
