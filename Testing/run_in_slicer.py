@@ -1,6 +1,6 @@
 """Run the module's self-test inside a real Slicer and leave with a code that says how it went.
 
-    Slicer --testing --no-main-window --additional-module-paths DiffSeg --python-script Testing/run_in_slicer.py
+Slicer --testing --no-main-window --additional-module-paths DiffSeg --python-script Testing/run_in_slicer.py
 """
 
 import traceback

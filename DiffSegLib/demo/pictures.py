@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,21 +81,21 @@ def _cut(array: np.ndarray, window: list[slice], axis: int, upside: bool) -> np.
     return cut[::-1] if upside else cut
 
 
-def _overlay(panel: object, mask: np.ndarray, labels: Sequence[Label], aspect: float) -> None:
+def _overlay(panel: Any, mask: np.ndarray, labels: Sequence[Label], aspect: float) -> None:
     """Each label filled lightly, with a full outline."""
     for label in labels:
         inside = mask == label.value
         fill = np.zeros((*mask.shape, 4))
         fill[inside] = (*label.color, 0.45)
-        panel.imshow(fill, aspect=aspect, interpolation="nearest")  # type: ignore[attr-defined]
+        panel.imshow(fill, aspect=aspect, interpolation="nearest")
         if inside.any() and not inside.all():
-            panel.contour(inside, levels=[0.5], colors=[label.color], linewidths=1.3)  # type: ignore[attr-defined]
+            panel.contour(inside, levels=[0.5], colors=[label.color], linewidths=1.3)
 
 
-def _letters(panel: object, letters: tuple[str, ...]) -> None:
+def _letters(panel: Any, letters: tuple[str, ...]) -> None:
     places = ((0.03, 0.5, "left"), (0.97, 0.5, "right"), (0.5, 0.95, "center"), (0.5, 0.05, "center"))
     for letter, (x, y, side) in zip(letters, places, strict=True):
-        panel.text(  # type: ignore[attr-defined]
+        panel.text(
             x,
             y,
             letter,
@@ -102,5 +103,5 @@ def _letters(panel: object, letters: tuple[str, ...]) -> None:
             color="#ffd84d",
             ha=side,
             va="center",
-            fontsize=9,  # type: ignore[attr-defined]
+            fontsize=9,
         )

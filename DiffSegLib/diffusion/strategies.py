@@ -19,7 +19,7 @@ from DiffSegLib.diffusion.schedule import Schedule
 class Predict(Protocol):
     """Runs the network on the batch's images, or on some `rows` of them: (mask, index) -> logits."""
 
-    def __call__(self, mask: Tensor, index: Tensor, rows: Tensor | None = None) -> Tensor:
+    def __call__(self, mask: Tensor, index: Tensor, rows: Tensor | None = None, /) -> Tensor:
         """Take a mask (n, C, *spatial), index (n,), rows (n,) int64 and give logits (n, C, *spatial)."""
 
 

@@ -156,6 +156,7 @@ class SegmentLogic:
         else:
             result.node = target
             nodes.prepare_segmentation(target, volume, labels)
+        assert result.mask is not None  # set by the event that led here
         nodes.write_labels(result.node, result.mask, volume, labels)
         nodes.set_provenance(result.node, result.provenance)
         for number, mask in enumerate(result.masks if keepSteps else [], start=1):
