@@ -47,7 +47,7 @@ def train_folder(
     training, validation = prepared[: len(train_cases)], prepared[len(train_cases) :]
     num_classes = len(dataset.labels) + 1
     torch.manual_seed(settings.training.seed)
-    network = build(settings.network, len(dataset.channels), num_classes)
+    network = build(settings.network, len(dataset.channels), num_classes, settings.diffusion)
     weights = train(
         network,
         num_classes,
