@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from DiffSegLib import config
+from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.network.blocks import InstanceNorm, TimeEmbedding
 from DiffSegLib.network.build import build
 from DiffSegLib.network.unet import UNet
@@ -35,7 +36,9 @@ def test_the_answer_depends_on_image_mask_and_time():
 
 def test_the_supervised_twin_has_neither_mask_nor_time():
     settings = config.from_json({"network": {"channels": [8, 16], "strides": [[2, 2, 2]], "heads": 2}})
-    twin, full = build(settings.network, 1, 3, mask_channels=0), build(settings.network, 1, 3)
+    twin, full = (
+        build(settings.network, 1, 3, DiffusionConfig(strategy=name)) for name in ("supervised", "recycling")
+    )
     assert twin(torch.randn(1, 1, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
     added = set(full.state_dict()) - set(twin.state_dict())
     assert added and all(".time." in key for key in added)
