@@ -24,7 +24,9 @@ def given(name):
 
 
 def close(found, wanted, rtol=1e-5):
-    np.testing.assert_allclose(found.detach() if isinstance(found, torch.Tensor) else found, wanted, rtol=rtol, atol=1e-9)
+    np.testing.assert_allclose(
+        found.detach() if isinstance(found, torch.Tensor) else found, wanted, rtol=rtol, atol=1e-9
+    )
 
 
 class ToyNetwork:

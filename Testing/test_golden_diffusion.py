@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.diffusion.bound import noise_mse, variational_bound
 from DiffSegLib.diffusion.gaussian import (

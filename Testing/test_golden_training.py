@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig, LossConfig
 from DiffSegLib.data.intensity import gamma

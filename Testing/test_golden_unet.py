@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from DiffSegLib import config
 from DiffSegLib.network.build import build
 
@@ -37,10 +38,7 @@ def reference_weights(arrays, name):
     def convolution(ours, path, transposed=False):
         kernel = take(f"{path}/kernel")
         spatial = tuple(range(kernel.ndim - 2))
-        if transposed:
-            kernel = kernel.flip(spatial).permute(-2, -1, *spatial)
-        else:
-            kernel = kernel.permute(-1, -2, *spatial)
+        kernel = kernel.flip(spatial).permute(-2, -1, *spatial) if transposed else kernel.permute(-1, -2, *spatial)
         state[f"{ours}.weight"] = kernel.contiguous()
 
     def norm(ours, path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from DiffSegLib import config
+from DiffSegLib.presets import PRESETS
 
 
 def add(verbs: Any) -> None:
@@ -14,7 +15,7 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("train", help="train a model on a labelled folder", allow_abbrev=False)
     verb.add_argument("--data", type=Path, required=True, help="folder with dataset.json in MSD layout")
     verb.add_argument("--out", type=Path, required=True, help="run folder; ends with model.safetensors")
-    verb.add_argument("--preset", default="default", help="starting configuration: default, fast")
+    verb.add_argument("--preset", default="default", help=f"starting point: {', '.join(PRESETS)}")
     verb.add_argument("--config", type=Path, help="a config.json instead of a preset")
     verb.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. training.batch=2")
     verb.add_argument("--split", type=Path, help="JSON with lists train and val of case names")
