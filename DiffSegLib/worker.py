@@ -4,6 +4,7 @@ A thread reads stdin, so that a cancel reaches a running job, and the end of std
 at once. Everything that libraries print goes to stderr: stdout carries events only.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -25,6 +26,9 @@ Send = Callable[[events.Event], None]
 
 def main() -> int:
     """Serve jobs until stdin ends or a quit is asked for. Returns the exit code."""
+    if hasattr(os, "setsid"):
+        with contextlib.suppress(OSError):  # a group of its own, so that it can be ended with all its children
+            os.setsid()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints to stdout must not stand between the events
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the parent's console is the parent's to handle
@@ -121,7 +125,8 @@ class Server:
     def predictor(self, model: str, device: str) -> Any:
         """The warm predictor, or a new one for another model, a changed file or another device."""
         from DiffSegLib.inference.predict import Predictor
-        from DiffSegLib.models.store import find, load
+        from DiffSegLib.models.shipped import find
+        from DiffSegLib.models.store import load
 
         path = find(model)
         key = (str(path.resolve()), path.stat().st_mtime, device)

@@ -13,7 +13,8 @@ from DiffSegLib.commands import run
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
-from DiffSegLib.models.store import load, shipped
+from DiffSegLib.models.shipped import shipped
+from DiffSegLib.models.store import load
 
 
 def test_train_predict_evaluate_one_after_another(dataset, tmp_path, capsys):

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from DiffSegLib.errors import InputError
 from DiffSegLib.models import store
 from DiffSegLib.models.card import parse_card
+from DiffSegLib.models.shipped import find
 
 
 def rewrite(path, out, change):
@@ -74,7 +75,7 @@ def test_weights_that_are_not_numbers_are_refused(tiny_model, tmp_path):
 
 def test_an_unknown_name_lists_what_is_there():
     with pytest.raises(InputError, match="neither a model file nor a shipped model"):
-        store.find("no-such-model")
+        find("no-such-model")
 
 
 def test_a_card_from_before_the_newer_keys_means_what_it_meant():

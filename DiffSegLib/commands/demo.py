@@ -3,7 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from DiffSegLib.errors import DiffSegError
+
+if TYPE_CHECKING:
+    from DiffSegLib.commands.show import Show
+    from DiffSegLib.demo.run import Demo
 
 
 def add(verbs: Any) -> None:
@@ -19,7 +25,35 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.demo import run_demo
 
     show = Show()
-    files = run_demo(options.out, show)
+    demo = run_demo(options.out, show)
+    files = [*demo.files, *_scene(options.out, demo, show)]
     show.close()
     print("Wrote:", *(f"  {path}" for path in files), sep="\n", file=sys.stderr)
     return 0, {"files": [str(path) for path in files]}
+
+
+def _scene(out: Path, demo: "Demo", show: "Show") -> list[Path]:
+    """The 3D picture and the scene, made on real MRML; left out with a warning where slicer-core is missing."""
+    import importlib.util
+
+    import numpy as np
+
+    from DiffSegLib import events
+
+    if importlib.util.find_spec("slicer") is None:
+        show(
+            events.make("warning", text="No scene and no 3D picture: install slicer-core (pip install diffseg[scene]).")
+        )
+        return []
+    from DiffSegLib.scene.bundle import segment_to_bundle
+    from DiffSegLib.scene.surface_view import surface_picture
+
+    picture, scene = out / "surface.png", out / "mni152.mrb"
+    surface_picture(picture, demo.mask, demo.labels, demo.spacing, "MNI152 template: both hippocampi after five steps")
+    results = segment_to_bundle(demo.image, demo.regions, scene, show)
+    for side, result in results.items():
+        if result.mask is None or not np.array_equal(result.mask, demo.sides[side].mask):
+            raise DiffSegError(
+                f"The {side} mask made through the scene differs from the one made directly; please report it."
+            )
+    return [picture, scene]

@@ -16,7 +16,7 @@ def add(verbs: Any) -> None:
 
 def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """A line per shipped model."""
-    from DiffSegLib.models.store import read_card, shipped
+    from DiffSegLib.models.shipped import read_card, shipped
 
     cards = {name: read_card(path) for name, path in shipped().items()}
     if not options.json:
@@ -27,7 +27,7 @@ def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
 def call_info(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """The whole card."""
-    from DiffSegLib.models.store import find, read_card
+    from DiffSegLib.models.shipped import find, read_card
 
     path = find(options.model)
     card = read_card(path).to_json()

@@ -49,7 +49,8 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.commands.show import Show
     from DiffSegLib.inference.batch import find_cases, predict_cases
     from DiffSegLib.inference.predict import Predictor
-    from DiffSegLib.models.store import find, load
+    from DiffSegLib.models.shipped import find
+    from DiffSegLib.models.store import load
 
     cases = find_cases(options.input)[shard[0] - 1 :: shard[1]]
     predictor = Predictor(load(find(options.model)), options.device)

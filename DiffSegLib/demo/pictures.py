@@ -30,8 +30,8 @@ def steps_picture(
 ) -> None:
     """Draw image and masks through the voxel `center`.
 
-    image and masks: (z, y, x) on canonical axes (towards superior, posterior, left), spacing in mm in that order. Patient
-    left is on the right of the picture (radiological view).
+    image and masks: (z, y, x) on canonical axes (towards superior, posterior, left), spacing in mm in that order.
+    Patient left is on the right of the picture (radiological view).
     """
     try:
         import matplotlib
@@ -62,7 +62,9 @@ def steps_picture(
                 _overlay(panel, _cut(masks[column - 1], window, axis, upside), labels, aspect)
             else:
                 _letters(panel, letters)
-                panel.text(-0.06, 0.5, plane, transform=panel.transAxes, color=TEXT, rotation=90, va="center", ha="right")
+                panel.text(
+                    -0.06, 0.5, plane, transform=panel.transAxes, color=TEXT, rotation=90, va="center", ha="right"
+                )
             if row == 0:
                 panel.set_title(name, color=TEXT, fontsize=11)
     figure.suptitle(title, color=TEXT, fontsize=13, x=0.5, y=0.985)
@@ -93,5 +95,12 @@ def _letters(panel: object, letters: tuple[str, ...]) -> None:
     places = ((0.03, 0.5, "left"), (0.97, 0.5, "right"), (0.5, 0.95, "center"), (0.5, 0.05, "center"))
     for letter, (x, y, side) in zip(letters, places, strict=True):
         panel.text(  # type: ignore[attr-defined]
-            x, y, letter, transform=panel.transAxes, color="#ffd84d", ha=side, va="center", fontsize=9  # type: ignore[attr-defined]
+            x,
+            y,
+            letter,
+            transform=panel.transAxes,
+            color="#ffd84d",
+            ha=side,
+            va="center",
+            fontsize=9,  # type: ignore[attr-defined]
         )

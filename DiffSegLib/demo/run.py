@@ -1,6 +1,7 @@
 """The demonstration from template to pictures."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,33 @@ from DiffSegLib import events
 from DiffSegLib.data.files import write_mask
 from DiffSegLib.data.volume import orientation_of
 from DiffSegLib.demo.pictures import steps_picture
-from DiffSegLib.demo.template import CENTERS_RAS, SIZE_MM, box_around, load_template
+from DiffSegLib.demo.template import CENTERS_RAS, SIZE_MM, Box, box_around, load_template
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import Prediction, Predictor, volumes_ml
 from DiffSegLib.jobs import SegmentOptions
-from DiffSegLib.models.store import find, load
+from DiffSegLib.labels import Label
+from DiffSegLib.models.shipped import find
+from DiffSegLib.models.store import load
 
 STEPS = 5
 NAME = "mni152"
 
 
-def run_demo(out: Path, listener: events.Listener = events.silent) -> list[Path]:
-    """Write masks of all five steps, a `.seg.nrrd`, pictures and, with slicer-core, a scene; return the files."""
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What the demo made: files, regions and predictions by side, and both sides' mask on canonical axes (z, y, x)."""
+
+    files: list[Path]
+    image: Path
+    regions: dict[str, Box]
+    sides: dict[str, Prediction]
+    mask: np.ndarray
+    spacing: tuple[float, ...]
+    labels: tuple[Label, ...]
+
+
+def run_demo(out: Path, listener: events.Listener = events.silent) -> Demo:
+    """Write the masks of all five steps as `.seg.nrrd`, and pictures of them over the image."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -56,11 +72,11 @@ def run_demo(out: Path, listener: events.Listener = events.silent) -> list[Path]
     spacing = tuple(volume.spacing[axis] for axis in orientation.axes)
     for side in CENTERS_RAS:
         own = np.ascontiguousarray(orientation.apply(sides[side].mask))
-        center = tuple(int(round(x)) for x in np.argwhere(own > 0).mean(0)) if own.any() else own.shape
+        center = tuple(round(float(x)) for x in np.argwhere(own > 0).mean(0)) if own.any() else own.shape
         files.append(out / f"steps-{side}.png")
         title = f"MNI152 template, {side} hippocampus: the mask of each step"
         steps_picture(files[-1], turned[0], turned[1:], labels, spacing, center, title)
     total = volumes_ml(steps[-1], volume, [label.value for label in labels])
     sizes = ", ".join(f"{label.name} {total[label.value]:.2f} ml" for label in labels)
     listener(events.make("log", text=f"Both sides together: {sizes}."))
-    return files
+    return Demo(files, image_path, boxes, sides, turned[-1], spacing, labels)

@@ -1,4 +1,4 @@
-"""Finding, reading and writing model files."""
+"""Reading and writing model files."""
 
 import hashlib
 import json
@@ -11,11 +11,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from DiffSegLib.errors import InputError
-from DiffSegLib.models.card import MAX_PARAMETERS, Card, parse_card
+from DiffSegLib.models.card import MAX_PARAMETERS, Card
+from DiffSegLib.models.shipped import read_card
 from DiffSegLib.network.build import build
 from DiffSegLib.network.weights import write_safetensors
-
-FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,33 +29,6 @@ class Model:
     def sha256(self) -> str:
         """Of the file."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
-
-
-def shipped() -> dict[str, Path]:
-    """Name -> file of the models that come with DiffSeg."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
-
-
-def find(name: str) -> Path:
-    """The file of a shipped model's name, or of a path. Raises InputError listing the names."""
-    if name in shipped():
-        return shipped()[name]
-    path = Path(name)
-    if path.is_file():
-        return path
-    raise InputError(f"{name}: is neither a model file nor a shipped model ({', '.join(shipped()) or 'none'}).")
-
-
-def read_card(path: Path) -> Card:
-    """The card alone; weights are not read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("diffseg")
-    except (SafetensorError, OSError) as problem:
-        raise InputError(f"{path}: is no model file ({_short(problem)}); a DiffSeg .safetensors is needed.") from None
-    if text is None:
-        raise InputError(f"{path}: carries no DiffSeg card; it is some other safetensors file.")
-    return parse_card(text, str(path))
 
 
 def load(path: Path) -> Model:

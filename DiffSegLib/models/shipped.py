@@ -1,0 +1,49 @@
+"""Finding model files and reading their cards, with the standard library alone: a window can list models without torch.
+
+A safetensors file begins with the length of its header (8 bytes, little endian) and the header as JSON; the card is in
+the header's `__metadata__`.
+"""
+
+import json
+import struct
+from pathlib import Path
+
+from DiffSegLib.errors import InputError
+from DiffSegLib.models.card import Card, parse_card
+
+FOLDER = Path(__file__).parent
+MAX_HEADER = 20_000_000  # bytes; a header that claims more is not read
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of the models that come with DiffSeg."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def find(name: str) -> Path:
+    """The file of a shipped model's name, or of a path. Raises InputError listing the names."""
+    if name in shipped():
+        return shipped()[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    raise InputError(f"{name}: is neither a model file nor a shipped model ({', '.join(shipped()) or 'none'}).")
+
+
+def read_card(path: Path) -> Card:
+    """The card alone; weights are not read. Raises InputError for a file that is no DiffSeg model."""
+    try:
+        with open(path, "rb") as file:
+            size = struct.unpack("<Q", file.read(8))[0]
+            if size > MAX_HEADER:
+                raise ValueError("its header is too large")
+            header = json.loads(file.read(size))
+        metadata = header.get("__metadata__") or {}
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
+    except (struct.error, ValueError, AttributeError):
+        raise InputError(f"{path}: is no model file; a DiffSeg .safetensors is needed.") from None
+    text = metadata.get("diffseg") if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise InputError(f"{path}: carries no DiffSeg card; it is some other safetensors file.")
+    return parse_card(text, str(path))

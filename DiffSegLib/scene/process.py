@@ -1,0 +1,185 @@
+"""The client of the worker process: started when needed, kept warm, ended with its parent."""
+
+import atexit
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import DiffSegLib
+from DiffSegLib import events
+from DiffSegLib.jobs import SegmentJob
+from DiffSegLib.scene.transport import PipeTransport, QtTransport, Transport
+
+CANCEL_GRACE = 0.8  # seconds that a running job has to stop by itself before the worker is killed
+PYTHON_VARIABLE = "DIFFSEG_PYTHON"  # names another Python to run the engine with
+
+
+def interpreter() -> str:
+    """The Python that runs the engine: $DIFFSEG_PYTHON, PythonSlicer inside Slicer, else this one."""
+    return os.environ.get(PYTHON_VARIABLE) or shutil.which("PythonSlicer") or sys.executable
+
+
+def worker_command(python: str | None = None) -> list[str]:
+    """The worker's command line."""
+    return [python or interpreter(), "-u", "-m", "DiffSegLib", "worker"]
+
+
+def worker_environment(python: str) -> dict[str, str]:
+    """The environment of the worker: the engine's folder first, glibc told to keep large blocks.
+
+    An external Python must not see Slicer's own libraries.
+    """
+    environment = dict(os.environ)
+    external = bool(os.environ.get(PYTHON_VARIABLE)) and python == os.environ.get(PYTHON_VARIABLE)
+    if external:
+        for key in ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH"):
+            environment.pop(key, None)
+    engine = str(Path(DiffSegLib.__file__).resolve().parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [engine, environment.get("PYTHONPATH")]))
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
+    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(8 << 30))
+    return environment
+
+
+def make_transport() -> Transport:
+    """QProcess inside the Slicer application, pipes elsewhere."""
+    import slicer
+
+    return QtTransport() if getattr(slicer, "app", None) is not None and "qt" in sys.modules else PipeTransport()
+
+
+class WorkerClient:
+    """Sends jobs to one worker process and hands its events to whoever asked.
+
+    Every job ends with exactly one `result` or `error` event, whatever happens to the process.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str] | None = None,
+        transport: Callable[[], Transport] = make_transport,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = list(command) if command else None
+        self._environment = environment
+        self._make_transport = transport
+        self._transport: Transport | None = None
+        self._buffer = b""
+        self._leader: int | None = None
+        self._listeners: dict[str, events.Listener] = {}
+        self._cancelled_at: dict[str, float] = {}
+        self.description: events.Event = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is under way."""
+        return bool(self._listeners)
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id once it is ready, else None."""
+        return self._leader
+
+    def start(self) -> None:
+        """Start the worker unless it runs; it imports torch meanwhile."""
+        if self._transport is not None:
+            return
+        command = self._command or worker_command()
+        self._buffer, self._leader, self.description = b"", None, {}
+        self._transport = self._make_transport()
+        environment = self._environment or worker_environment(command[0])
+        self._transport.start(command, environment, self._on_output, self._on_exit)
+
+    def submit(self, job: SegmentJob, listener: events.Listener) -> None:
+        """Start a job; `listener` gets its events."""
+        self.start()
+        assert self._transport is not None
+        self._listeners[job.id] = listener
+        self._transport.write(job.to_line().encode() + b"\n")
+
+    def cancel(self, number: str) -> None:
+        """Ask a job to stop; `check` kills the worker if it does not within CANCEL_GRACE."""
+        if number in self._listeners and self._transport is not None and number not in self._cancelled_at:
+            self._cancelled_at[number] = time.monotonic()
+            self._transport.write(b'{"do": "cancel", "id": "%s"}\n' % number.encode())
+
+    def check(self) -> None:
+        """Enforce cancels whose grace is over; call it now and then while a job runs."""
+        late = [n for n, at in self._cancelled_at.items() if time.monotonic() - at > CANCEL_GRACE]
+        if late:
+            self._kill()
+            self._fail_all("Segmentation was cancelled.", 4)
+
+    def wait(self, number: str, seconds: float = 0.2) -> None:
+        """Block until the job has ended."""
+        while number in self._listeners:
+            self.pump(seconds)
+
+    def pump(self, seconds: float = 0.0) -> None:
+        """Let events arrive for at most `seconds` where no event loop runs."""
+        if self._transport is not None:
+            self._transport.wait(seconds)
+        self.check()
+
+    def shutdown(self) -> None:
+        """End the worker with everything it started."""
+        self._kill()
+        self._fail_all("The worker was shut down.", 4)
+
+    def _kill(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.kill(self._leader)
+        self._leader = None
+
+    def _on_output(self, data: bytes) -> None:
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            event = events.from_line(line)
+            if event is not None:
+                self._dispatch(event)
+
+    def _dispatch(self, event: events.Event) -> None:
+        if event.get("state") == "ready":
+            self._leader = event.get("pid")
+            self.description = event
+        number = str(event.get("job", ""))
+        if event["event"] in ("result", "error"):
+            if number in self._listeners:
+                self._cancelled_at.pop(number, None)
+                self._listeners.pop(number)(event)
+            elif event["event"] == "error" and not number:
+                self._fail_all(str(event["message"]), int(event.get("exit_code", 1)), str(event.get("detail", "")))
+        elif number in self._listeners:
+            self._listeners[number](event)
+
+    def _on_exit(self, how: str) -> None:
+        if self._transport is None:
+            return
+        detail = self._transport.stderr()
+        self._kill()  # what the worker may have left behind
+        last = next((line.strip() for line in reversed(detail.splitlines()) if line.strip()), "")
+        text = f"The engine's process ended unexpectedly ({how}). The next job starts a new one."
+        self._fail_all(f"{text} It last said: {last}" if last else text, 1, detail)
+
+    def _fail_all(self, message: str, exit_code: int, detail: str = "") -> None:
+        listeners, self._listeners = self._listeners, {}
+        self._cancelled_at.clear()
+        for number, listener in listeners.items():
+            listener(events.make("error", job=number, message=message, exit_code=exit_code, detail=detail))
+
+
+_shared: WorkerClient | None = None
+
+
+def shared_client() -> WorkerClient:
+    """The one worker of this application; it outlives widgets and module reloads."""
+    global _shared
+    if _shared is None:
+        _shared = WorkerClient()
+        atexit.register(_shared.shutdown)
+    return _shared
