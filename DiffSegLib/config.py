@@ -9,11 +9,12 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from DiffSegLib.errors import InputError
+from DiffSegLib.presets import PRESETS
 
 SCHEMA_VERSION = 1
 
@@ -56,49 +57,86 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network and its size; `strides[i]` leads from level i to level i + 1."""
+    """The network and its size; `strides[i]` leads from level i to level i + 1.
+
+    attention: a transformer layer at the bottom. time: `before_norm` is the reference's place, where instance norm
+    removes it again.
+    """
 
     name: Literal["unet"] = "unet"
     channels: tuple[int, ...] = (32, 64, 128, 256)
     strides: tuple[tuple[int, ...], ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
     blocks: int = 2
     heads: int = 8
+    attention: bool = True
     activation: Literal["gelu", "gelu_tanh", "silu"] = "gelu"
     dropout: float = 0.0
+    time: Literal["after_norm", "before_norm"] = "after_norm"
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Schedule, parametrisation and strategy; `train_steps` of the `timesteps` noise levels are used in training."""
+    """Schedule, parametrisation and strategy; `train_steps` of the `timesteps` noise levels are used in training.
+
+    Keys that only reproduce the reference (docs/method.md): time `index`, recycling_last false, importance_weight and
+    self_conditioning_input `reference`, clip_x_start false.
+    """
 
     schedule: Literal["linear", "quadratic", "cosine", "cosine_imgx", "warmup10", "warmup50"] = "linear"
     timesteps: int = 1001
     train_steps: int = 5
     beta_start: float = 1e-4
     beta_end: float = 0.02
-    strategy: Literal["standard", "recycling", "unrolled"] = "recycling"
+    strategy: Literal[
+        "supervised",
+        "standard",
+        "recycling",
+        "recycling_next",
+        "self_conditioning",
+        "self_conditioning_next",
+        "unrolled",
+    ] = "recycling"
     time: Literal["original", "index"] = "original"
+    parametrisation: Literal["x_start", "epsilon", "v"] = "x_start"
+    classes: Literal["exclusive", "overlapping"] = "exclusive"
+    variance: Literal["fixed_small", "fixed_large", "learned", "learned_range"] = "fixed_small"
+    eta: float = 0.0
+    clip_x_start: bool = True
+    reverse_step: bool = False
+    recycling_last: bool = True
+    self_conditioning_probability: float = 0.5
+    self_conditioning_input: Literal["x_t", "reference"] = "x_t"
+    time_sampling: Literal["uniform", "loss_aware"] = "uniform"
+    importance_weight: Literal["unbiased", "reference"] = "unbiased"
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms."""
+    """Weights of the loss terms; `mse` is the noise's squared error, `vlb` the variational bound in bits."""
 
     dice: float = 1.0
     cross_entropy: float = 1.0
     focal: float = 0.0
+    focal_gamma: float = 2.0
+    mse: float = 0.0
+    vlb: float = 0.0
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The training itself; with `minutes` the budget is wall time, otherwise `iterations`."""
+    """The training itself; with `minutes` the budget is wall time, otherwise `iterations`.
+
+    warmup, decay: fractions of the budget at which the learning rate is highest, and at which it has reached its end.
+    """
 
     iterations: int = 5000
     minutes: float | None = None
     batch: int = 4
     learning_rate: float = 1e-3
+    learning_rate_start: float = 0.0
     learning_rate_end: float = 1e-5
     warmup: float = 0.02
+    decay: float = 1.0
     weight_decay: float = 1e-4
     clip: float = 1.0
     ema: float = 0.999
@@ -211,14 +249,9 @@ def _assign(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
 
 def preset(name: str) -> Config:
     """A named starting point; the data's fingerprint fills in spacing and patch where they are not set."""
-    base = Config()
-    presets = {
-        "default": base,
-        "fast": replace(base, network=replace(base.network, channels=(16, 32, 64, 128), blocks=1)),
-    }
-    if name not in presets:
-        raise InputError(f"unknown preset {name!r}; allowed: {', '.join(presets)}.")
-    return presets[name]
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}; allowed: {', '.join(PRESETS)}.")
+    return from_json(PRESETS[name], f"preset {name}")
 
 
 def _build(kind: Any, data: Any, where: str, path: str) -> Any:
@@ -277,6 +310,17 @@ def _check(config: Config, where: str) -> None:
         (max(data.patch) <= 4096 and diffusion.timesteps <= 100_000, "data.patch or diffusion.timesteps is too large"),
         (network.channels[-1] % network.heads == 0, "the last of network.channels must be a multiple of network.heads"),
         (2 <= diffusion.train_steps <= diffusion.timesteps, "diffusion.train_steps must be from 2 to timesteps"),
+        (0 <= diffusion.eta <= 1, "diffusion.eta must be from 0 to 1"),
+        (
+            0 <= diffusion.self_conditioning_probability <= 1,
+            "diffusion.self_conditioning_probability must be from 0 to 1",
+        ),
+        (
+            diffusion.strategy != "supervised"
+            or (diffusion.parametrisation, diffusion.variance) == ("x_start", "fixed_small"),
+            "diffusion.strategy supervised needs parametrisation x_start and variance fixed_small",
+        ),
+        (0 <= training.warmup < training.decay <= 1, "training.warmup must be below decay, both from 0 to 1"),
         (training.batch > 0 and training.iterations > 0, "training.batch and iterations must be above 0"),
         (training.minutes is None or training.minutes > 0, "training.minutes must be above 0"),
         (len(config.augment.flip) == dims, f"augment.flip must have {dims} values"),

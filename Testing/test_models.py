@@ -76,3 +76,36 @@ def test_weights_that_are_not_numbers_are_refused(tiny_model, tmp_path):
 def test_an_unknown_name_lists_what_is_there():
     with pytest.raises(InputError, match="neither a model file nor a shipped model"):
         find("no-such-model")
+
+
+def test_a_card_from_before_the_newer_keys_means_what_it_meant():
+    old = {
+        "schema": 1,
+        "name": "old",
+        "labels": [{"value": 1, "name": "one"}],
+        "channels": ["MRI"],
+        "network": {
+            "name": "unet",
+            "channels": [16, 32],
+            "strides": [[2, 2, 2]],
+            "blocks": 1,
+            "heads": 8,
+            "activation": "gelu",
+            "dropout": 0.0,
+        },
+        "diffusion": {
+            "schedule": "linear",
+            "timesteps": 1001,
+            "train_steps": 5,
+            "beta_start": 0.0001,
+            "beta_end": 0.02,
+            "strategy": "recycling",
+            "time": "original",
+        },
+        "data": {"spacing": None, "patch": [40, 56, 40], "normalisation": "zscore", "foreground": 0.33},
+    }
+    card = parse_card(json.dumps(old), "old")
+    network, diffusion = card.network, card.diffusion
+    assert network.attention and network.time == "after_norm"
+    assert (diffusion.parametrisation, diffusion.classes, diffusion.variance) == ("x_start", "exclusive", "fixed_small")
+    assert diffusion.eta == 0.0 and diffusion.time_sampling == "uniform" and diffusion.recycling_last

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from DiffSegLib import config
+from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.network.blocks import InstanceNorm, TimeEmbedding
 from DiffSegLib.network.build import build
 from DiffSegLib.network.unet import UNet
@@ -35,7 +36,7 @@ def test_the_answer_depends_on_image_mask_and_time():
 
 def test_the_supervised_twin_has_neither_mask_nor_time():
     settings = config.from_json({"network": {"channels": [8, 16], "strides": [[2, 2, 2]], "heads": 2}})
-    twin, full = build(settings.network, 1, 3, mask_channels=0), build(settings.network, 1, 3)
+    twin, full = (build(settings.network, 1, 3, DiffusionConfig(strategy=name)) for name in ("supervised", "recycling"))
     assert twin(torch.randn(1, 1, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
     added = set(full.state_dict()) - set(twin.state_dict())
     assert added and all(".time." in key for key in added)
@@ -73,3 +74,9 @@ def test_time_embedding_of_known_values():
     embedding = TimeEmbedding(4)(torch.tensor([0.5]))[0]
     arguments = torch.tensor([5000.0, 50.0], dtype=torch.float64)
     torch.testing.assert_close(embedding, torch.cat([arguments.cos(), arguments.sin()]).float())
+
+
+def test_a_network_without_attention_has_no_transformer():
+    network = UNet(2, 1, 2, strides=((2, 2), (2, 2)), mask_channels=2, attention=False, **SMALL)
+    assert not any("transformer" in name for name in network.state_dict())
+    assert network(torch.randn(1, 1, 8, 8), torch.rand(1, 2, 8, 8), torch.ones(1)).shape == (1, 2, 8, 8)

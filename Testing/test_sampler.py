@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.diffusion.gaussian import (
     logits_to_x,
     mask_to_x,
@@ -13,6 +14,7 @@ from DiffSegLib.diffusion.gaussian import (
     q_sample,
     x_to_mask,
 )
+from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import ddim_step, ddpm_step, sample_steps
 from DiffSegLib.diffusion.schedule import make_schedule, respace
 
@@ -20,15 +22,15 @@ SCHEDULES = ("linear", "quadratic", "cosine", "cosine_imgx", "warmup10", "warmup
 STEPS = (1, 2, 3, 4, 5, 7, 10, 13, 20)
 
 
-def run_oracle(schedule, sampler, noises):
+def run_oracle(process, sampler, noises):
     """Every x_t along the way, with the truth x_0 = ones given at each step; noise[k] enters at index k."""
     seen = []
-    x_start = torch.ones(1, 1, 4, dtype=torch.float64)
+    schedule, x_start = process.schedule, torch.ones(1, 1, 4, dtype=torch.float64)
 
     class Spy:
         def __call__(self, mask, t):
             seen.append(t)
-            return x_start
+            return torch.zeros_like(x_start)  # logits of the only class: certain
 
     x_t = noises[-1]
     states = [x_t]
@@ -39,7 +41,7 @@ def run_oracle(schedule, sampler, noises):
         else:
             x_t = ddpm_step(schedule, x_start, x_t, index, noises[k - 1])
         states.append(x_t)
-    answers = list(sample_steps(Spy(), schedule, noises[-1], lambda k, _: noises[k - 1], sampler))
+    answers = list(sample_steps(Spy(), process, noises[-1], lambda k, _: noises[k - 1], sampler))
     return x_start, states, answers, seen
 
 
@@ -77,9 +79,10 @@ def test_signal_and_noise_follow_the_schedule_at_every_step(name, steps, sampler
 @pytest.mark.parametrize("steps", range(1, 21))
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_perfect_prediction_ends_exactly_at_the_truth(name, steps, sampler):
-    schedule = respace(make_schedule(name, 1001), steps)
+    process = make_process(DiffusionConfig(schedule=name), steps)
+    schedule = process.schedule
     noises = torch.randn(steps, 1, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    x_start, states, answers, times = run_oracle(schedule, sampler, list(noises))
+    x_start, states, answers, times = run_oracle(process, sampler, list(noises))
     index = torch.tensor([0])
     assert torch.equal(answers[-1], x_start) and len(answers) == steps
     torch.testing.assert_close(ddim_step(schedule, x_start, states[-1], index), x_start, atol=1e-6, rtol=0)

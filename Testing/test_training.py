@@ -12,10 +12,6 @@ from DiffSegLib import config
 from DiffSegLib.config import AugmentConfig, DataConfig
 from DiffSegLib.data.intensity import blur, gamma, low_resolution
 from DiffSegLib.data.patches import batch_of, cut, generator, prepare
-from DiffSegLib.diffusion.gaussian import logits_to_x
-from DiffSegLib.diffusion.sampler import sample_steps
-from DiffSegLib.diffusion.schedule import make_schedule, respace
-from DiffSegLib.diffusion.strategies import recycling, standard, unrolled
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.models import store
 from DiffSegLib.training import losses
@@ -127,55 +123,6 @@ def test_intensity_changes_keep_what_they_must():
     assert coarse.shape == image.shape and coarse.std() < image.std()
 
 
-def test_recycling_shows_the_network_its_own_answer_and_records_no_gradient_in_the_first_pass():
-    schedule = respace(make_schedule("linear", 1001), 5)
-    x_start = torch.ones(2, 2, 4)
-    calls = []
-
-    def predict(mask, at, rows=None):
-        calls.append((mask, at, torch.is_grad_enabled()))
-        return torch.stack([torch.full((2, 4), -20.0), torch.full((2, 4), 20.0)], 1)  # always class 1
-
-    noise = torch.zeros_like(x_start)
-    recycling(predict, x_start, schedule, torch.tensor([0, 4]), lambda: noise)
-    assert [grad for *_, grad in calls] == [False, True]
-    assert calls[0][1].tolist() == [4, 4] and calls[1][1].tolist() == [0, 4]
-    signal = np.sqrt(schedule.alphas_cumprod)
-    shown = calls[1][0]
-    torch.testing.assert_close(shown[0, 0], torch.full((4,), float(1 - signal[0]) / 2))  # its own answer: not class 0
-    torch.testing.assert_close(shown[1, 0], torch.full((4,), float(1 + signal[4]) / 2))  # at T: the noised truth
-    calls.clear()
-    standard(predict, x_start, schedule, torch.tensor([0, 4]), lambda: noise)
-    torch.testing.assert_close(calls[0][0][0, 0], torch.full((4,), float(1 + signal[0]) / 2))
-
-
-def test_unrolled_training_walks_the_samplers_own_way():
-    """The input at t must be what the DDIM sampler reaches from the same noise, row by row, without gradient."""
-    schedule = respace(make_schedule("linear", 1001), 5)
-    noise = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
-    bias = torch.tensor([0.3, -1.0, 2.0])
-    calls = []
-
-    def predict(mask, at, rows=None):
-        rows = torch.arange(3) if rows is None else rows
-        calls.append((mask, at, torch.is_grad_enabled()))
-        return 3 * mask + bias[rows].reshape(-1, 1, 1) * torch.tensor([1.0, -1.0]).reshape(1, 2, 1)
-
-    index = torch.tensor([4, 2, 0])
-    unrolled(predict, torch.zeros(3, 2, 4), schedule, index, noise.clone)
-    assert [grad for *_, grad in calls] == [False] * 4 + [True]
-    assert [at.tolist() for _, at, _ in calls] == [[4, 4], [3, 3], [2], [1], [4, 2, 0]]
-    for row, k in enumerate(index.tolist()):
-        seen = []
-
-        def denoise(mask, t, row=row, seen=seen):
-            seen.append(mask)
-            return logits_to_x(predict(mask, index[:1], torch.tensor([row])))
-
-        list(sample_steps(denoise, schedule, noise[row : row + 1], lambda *_: noise))
-        torch.testing.assert_close(calls[4][0][row : row + 1], seen[4 - k])
-
-
 def test_learning_rate_warms_up_and_ends_low():
     settings = config.from_json({"training": {"warmup": 0.1, "learning_rate": 1.0, "learning_rate_end": 0.1}})
     rates = [learning_rate(f, settings) for f in (0.05, 0.1, 0.55, 1.0)]
@@ -247,3 +194,27 @@ def test_a_mistake_in_the_configuration_names_key_and_choices():
     with pytest.raises(InputError, match="section.key=value"):
         config.override(config.Config(), ["batch=2"])
     assert config.from_json(config.Config().to_json()) == config.Config()
+
+
+def test_overlapping_labels_train_with_a_mask_as_their_truth():
+    """Two regions that share voxels: no loss is left when both are found, which no softmax could reach."""
+    truth = torch.zeros(1, 3, 4, 4)
+    truth[:, 1:, 1:3] = 1.0
+    found = 40.0 * truth - 20.0
+    weights = config.LossConfig(focal=1.0)
+    assert float(losses.total_loss(found, truth, weights, exclusive=False)) < 1e-6
+    assert float(losses.total_loss(found, truth[:, 1].long(), weights)) > 0.3
+
+
+def test_the_reference_s_versions_are_named_presets():
+    first, second, head = (config.preset(f"imgx-{name}") for name in ("v0.1", "v0.2", "head"))
+    assert (first.diffusion.strategy, second.diffusion.strategy) == ("recycling_next", "recycling")
+    assert not first.network.attention and second.network.attention and head.network.dropout == 0.1
+    assert (first.diffusion.train_steps, second.diffusion.train_steps, head.diffusion.train_steps) == (5, 5, 1001)
+    assert (first.loss.mse, second.loss.focal, head.loss.focal) == (0.1, 20.0, 1.0)
+    assert (first.diffusion.variance, head.diffusion.variance) == ("fixed_large", "fixed_small")
+    for one in (first, second, head):
+        assert one.diffusion.time == "index" and one.network.time == "before_norm"
+        assert one.diffusion.importance_weight == "reference" and not one.diffusion.recycling_last
+    with pytest.raises(InputError, match="imgx-head"):
+        config.preset("imgx")

@@ -8,6 +8,7 @@ from typing import Any
 
 from DiffSegLib import config
 from DiffSegLib.errors import InputError
+from DiffSegLib.presets import PRESETS
 
 
 def add(verbs: Any) -> None:
@@ -16,7 +17,7 @@ def add(verbs: Any) -> None:
     layouts = "labelled folder: MSD or nnU-Net with dataset.json, or image and label pairs (docs/datasets.md)"
     verb.add_argument("--data", type=Path, required=True, help=layouts)
     verb.add_argument("--out", type=Path, help="run folder; ends with model.safetensors")
-    verb.add_argument("--preset", default="default", help="starting configuration: default, fast")
+    verb.add_argument("--preset", default="default", help=f"starting point: {', '.join(PRESETS)}")
     verb.add_argument("--config", type=Path, help="a config.json instead of a preset; what it leaves out is proposed")
     verb.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. training.batch=2")
     verb.add_argument("--split", type=Path, help="JSON with lists train and val of case names")

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from DiffSegLib.diffusion.schedule import Schedule
 
+PROBABILITY_EPS = 1e-5  # of the reference
+
 
 def gather(values: np.ndarray, index: Tensor, like: Tensor) -> Tensor:
     """values[index] shaped (batch, 1, ...) to multiply with `like`, in its dtype."""
@@ -59,3 +61,14 @@ def x_to_mask(x: Tensor) -> Tensor:
 def logits_to_x(logits: Tensor, exclusive: bool = True) -> Tensor:
     """Network output -> predicted x_0: softmax over classes, or sigmoid where regions may overlap."""
     return mask_to_x(torch.softmax(logits, dim=1) if exclusive else torch.sigmoid(logits))
+
+
+def x_to_logits(x: Tensor, exclusive: bool = True) -> Tensor:
+    """x_0 in x-space -> log probabilities clipped to [1e-5, 1], or logits where regions may overlap.
+
+    Classes of an unbounded x_0 need not sum to 1; softmax of the logarithms makes them.
+    """
+    probability = (x + 1.0) / 2.0
+    return (
+        torch.log(probability.clamp(PROBABILITY_EPS, 1.0)) if exclusive else torch.logit(probability, PROBABILITY_EPS)
+    )

@@ -7,23 +7,32 @@ import torch
 from torch import Tensor
 
 from DiffSegLib.diffusion.gaussian import gather, predict_noise, q_posterior_mean, x_to_mask
+from DiffSegLib.diffusion.process import SELF_CONDITIONED, Process
 from DiffSegLib.diffusion.schedule import Schedule
 
-# (mask seen by the network (B, C, *spatial), time (B,)) -> predicted x_0 (B, C, *spatial)
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+# (mask seen by the network (B, C or 2 C, *spatial) or None, time (B,)) -> the network's output
+Denoiser = Callable[[Tensor | None, Tensor], Tensor]
 # (step index, shape) -> standard normal noise
 NoiseSource = Callable[[int, torch.Size], Tensor]
 
 
 def ddpm_step(
-    schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor, noise: Tensor, variance: str = "fixed_small"
+    schedule: Schedule,
+    x_start: Tensor,
+    x_t: Tensor,
+    index: Tensor,
+    noise: Tensor,
+    log_variance: Tensor | None = None,
 ) -> Tensor:
     """x_{t-1} ~ q(x_{t-1} | x_t, x_0) (DDPM eq. 6-7); exactly x_0 at index 0.
 
-    `fixed_small` is the posterior's own variance, `fixed_large` beta_t (DDPM section 3.2).
+    log_variance: of the added noise, broadcastable to x_t; the posterior's own (`fixed_small`) if None.
     """
-    sigma2 = schedule.posterior_variance if variance == "fixed_small" else schedule.betas
-    sigma = gather(np.sqrt(np.where(np.arange(len(schedule)) == 0, 0.0, sigma2)), index, x_t)
+    if log_variance is None:
+        sigma = gather(np.sqrt(schedule.posterior_variance), index, x_t)
+    else:
+        drawn = (index > 0).to(x_t).reshape(-1, *[1] * (x_t.ndim - 1))
+        sigma = drawn * torch.exp(0.5 * log_variance)
     return q_posterior_mean(schedule, x_start, x_t, index) + sigma * noise
 
 
@@ -40,28 +49,35 @@ def ddim_step(
 
 
 def sample_steps(
-    denoise: Denoiser,
-    schedule: Schedule,
-    x_t: Tensor,
-    noise: NoiseSource,
-    sampler: str = "ddim",
-    time: str = "original",
+    denoise: Denoiser, process: Process, x_t: Tensor, noise: NoiseSource, sampler: str = "ddim"
 ) -> Iterator[Tensor]:
     """Yield the predicted x_0 of each step, from the noisiest level to the cleanest; the last one is the answer.
 
-    x_t: standard normal (B, C, *spatial). `noise(k, shape)` serves DDPM's fresh noise at index k.
+    x_t: standard normal (B, C, *spatial). `noise(k, shape)` serves the fresh noise at index k of DDPM, and of DDIM with
+    `eta` above 0. A supervised network has one answer, which is yielded at every step.
 
-        for x_start in sample_steps(denoise, respace(schedule, 5), x_T, noise): ...
+        for x_start in sample_steps(denoise, make_process(config, 5), x_T, noise): ...
     """
-    times = schedule.time if time == "original" else schedule.time_of_index
+    config, schedule = process.config, process.schedule
+    guess: Tensor | None = None
     for k in range(len(schedule) - 1, -1, -1):
         index = torch.full((x_t.shape[0],), k, dtype=torch.int64)
-        t = torch.full((x_t.shape[0],), float(times[k]), dtype=torch.float32, device=x_t.device)
-        x_start = denoise(x_to_mask(x_t), t)
-        yield x_start
+        time = process.time(index).to(x_t.device)
+        if config.strategy == "supervised":
+            guess = process.x_start(denoise(None, time), x_t, index) if guess is None else guess
+            yield guess
+            continue
+        shown = x_to_mask(x_t)
+        if config.strategy in SELF_CONDITIONED:
+            shown = torch.cat([shown, torch.zeros_like(shown) if guess is None else x_to_mask(guess)], dim=1)
+        output = denoise(shown, time)
+        guess = process.guess(output, x_t, index)
+        yield guess
         if k == 0:
             return
         if sampler == "ddim":
-            x_t = ddim_step(schedule, x_start, x_t, index)
+            fresh = noise(k, x_t.shape).to(x_t) if config.eta > 0 else None
+            x_t = ddim_step(schedule, guess, x_t, index, fresh, config.eta)
         else:
-            x_t = ddpm_step(schedule, x_start, x_t, index, noise(k, x_t.shape).to(x_t))
+            log_variance = None if config.variance == "fixed_small" else process.log_variance(output, index)
+            x_t = ddpm_step(schedule, guess, x_t, index, noise(k, x_t.shape).to(x_t), log_variance)

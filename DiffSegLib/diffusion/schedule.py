@@ -88,6 +88,12 @@ class Schedule:
         return self.betas * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
 
     @property
+    def posterior_log_variance(self) -> np.ndarray:
+        """Log of the posterior variance; index 0, where it is 0, takes the value of index 1 (or beta_0 of one step)."""
+        variance = self.posterior_variance
+        return np.log(np.append(variance[1] if len(self) > 1 else self.betas[0], variance[1:]))
+
+    @property
     def posterior_mean_coef_x_start(self) -> np.ndarray:
         """Coefficient of x_0 in the posterior mean (DDPM eq. 7)."""
         return self.betas * np.sqrt(self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)

@@ -12,6 +12,7 @@ import torch
 from DiffSegLib import __version__, events
 from DiffSegLib.data.preprocess import classes_to_native, scalar_to_native, to_model_space
 from DiffSegLib.data.volume import Volume, check_geometry
+from DiffSegLib.diffusion.process import mask_channels
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference.windows import sample_volume
 from DiffSegLib.jobs import SegmentOptions
@@ -151,7 +152,7 @@ class Predictor:
         card = self.model.card
         shape = tuple(2 * f for f in _factors(card.network.strides))
         image = torch.zeros(1, len(card.channels), *shape, device=self.device)
-        mask = torch.zeros(1, card.num_classes, *shape, device=self.device)
+        mask = torch.zeros(1, mask_channels(card.diffusion, card.num_classes), *shape, device=self.device)
         with torch.inference_mode(), autocast(self.device, self.precision):
             self.network(image, mask, torch.ones(1, device=self.device))
 

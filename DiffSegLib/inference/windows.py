@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from DiffSegLib.config import DiffusionConfig
-from DiffSegLib.diffusion.gaussian import logits_to_x
-from DiffSegLib.diffusion.sampler import sample_steps
-from DiffSegLib.diffusion.schedule import make_schedule, respace
+from DiffSegLib.diffusion.process import make_process
+from DiffSegLib.diffusion.sampler import Denoiser, sample_steps
 from DiffSegLib.network.precision import autocast
 
 STATE_BUDGET = 1 << 30  # bytes of x_t kept for windows that wait for their next step
@@ -100,9 +99,7 @@ def sample_volume(
     plan = plan_windows(tuple(image.shape[1:]), patch, factors)
     padding = [n for have, want in zip(image.shape[:0:-1], plan.padded[::-1], strict=True) for n in (0, want - have)]
     padded = torch.nn.functional.pad(image, padding)
-    schedule = respace(
-        make_schedule(diffusion.schedule, diffusion.timesteps, diffusion.beta_start, diffusion.beta_end), steps
-    )
+    process = make_process(diffusion, steps)
     weight = gaussian_weight(plan.size)
     kept = range(steps) if every_step else range(steps - 1, steps)
     shape = (num_classes, *plan.size)
@@ -116,11 +113,10 @@ def sample_volume(
         runs = [
             sample_steps(
                 _denoiser(network, padded[(slice(None), *plan.slices(n))], device, precision),
-                schedule,
+                process,
                 window_noise(seed, sample, n, steps, shape)[None].to(device),
                 partial(_step_noise, seed, sample, n),
                 sampler,
-                diffusion.time,
             )
             for n in members
         ]
@@ -145,14 +141,12 @@ def _step_noise(seed: int, sample: int, window: int, step: int, shape: torch.Siz
     return window_noise(seed, sample, window, step, tuple(shape[1:]))[None]
 
 
-def _denoiser(
-    network: nn.Module, window: Tensor, device: torch.device, precision: torch.dtype
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _denoiser(network: nn.Module, window: Tensor, device: torch.device, precision: torch.dtype) -> Denoiser:
     image = window[None].to(device)
 
-    def denoise(mask: Tensor, t: Tensor) -> Tensor:
+    def denoise(mask: Tensor | None, t: Tensor) -> Tensor:
         with torch.inference_mode(), autocast(device, precision):
-            logits = network(image, mask, t)
-        return logits_to_x(logits.float())
+            output: Tensor = network(image, mask, t)
+        return output.float()
 
     return denoise

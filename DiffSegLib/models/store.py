@@ -35,7 +35,7 @@ def load(path: Path) -> Model:
     """Read a model; shapes are compared before anything of the network's size is allocated."""
     card = read_card(path)
     with torch.device("meta"):
-        plan = build(card.network, len(card.channels), card.num_classes).state_dict()
+        plan = build(card.network, len(card.channels), card.num_classes, card.diffusion).state_dict()
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -49,7 +49,7 @@ def load(path: Path) -> Model:
     broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
         raise InputError(f"{path}: weight {broken[0]!r} holds values that are not numbers.")
-    network = build(card.network, len(card.channels), card.num_classes)
+    network = build(card.network, len(card.channels), card.num_classes, card.diffusion)
     network.load_state_dict(weights)
     return Model(network.eval(), card, path)
 

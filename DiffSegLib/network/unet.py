@@ -18,6 +18,7 @@ class UNet(nn.Module):
     spatial_dims: 2 or 3. in_channels: of the image. num_classes: channels out, background included.
     mask_channels: channels of the noisy mask (num_classes; twice that with self-conditioning; 0: plain segmentation).
     channels: per level. strides: one per transition, each with spatial_dims numbers. blocks: residual blocks per level.
+    attention: a transformer layer at the bottom. time_before_norm: see ResidualBlock.
 
         UNet(3, 1, 3, mask_channels=3)(image, mask, t)      # (B, 3, *spatial) logits
     """
@@ -34,6 +35,8 @@ class UNet(nn.Module):
         act: str = "gelu",
         dropout: float = 0.0,
         mask_channels: int = 0,
+        attention: bool = True,
+        time_before_norm: bool = False,
     ) -> None:
         super().__init__()
         self.mask_channels = mask_channels
@@ -45,7 +48,7 @@ class UNet(nn.Module):
         self.stem_norm = norm(channels[0])
 
         def block(level: int) -> ResidualBlock:
-            return ResidualBlock(spatial_dims, channels[level], time_dim, act, dropout)
+            return ResidualBlock(spatial_dims, channels[level], time_dim, act, dropout, time_before_norm)
 
         levels = range(len(channels))
         self.encoder = nn.ModuleList(nn.ModuleList(block(i) for _ in range(blocks)) for i in levels)
@@ -54,7 +57,7 @@ class UNet(nn.Module):
         )
         self.bottom1, self.bottom2 = block(-1), block(-1)
         # head size: a quarter of the channels, the reference's widening factor
-        self.transformer = Transformer(channels[-1], heads, channels[-1] // 4, dropout)
+        self.transformer = Transformer(channels[-1], heads, channels[-1] // 4, dropout) if attention else None
         self.decoder = nn.ModuleList(nn.ModuleList(block(i) for _ in range(blocks + 1)) for i in levels)
         self.up = nn.ModuleList(
             Up(spatial_dims, channels[i + 1], channels[i], stride) for i, stride in enumerate(strides)
@@ -77,7 +80,10 @@ class UNet(nn.Module):
             if level < len(self.down):
                 x = self.down[level](x)
                 skips.append(x)
-        x = self.bottom2(self.transformer(self.bottom1(x, embedding), self.act), embedding)
+        x = self.bottom1(x, embedding)
+        if self.transformer is not None:
+            x = self.transformer(x, self.act)
+        x = self.bottom2(x, embedding)
         for level in reversed(range(len(self.decoder))):
             for block in cast(nn.ModuleList, self.decoder[level]):
                 x = block(x + skips.pop(), embedding)

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from DiffSegLib import events
 from DiffSegLib.config import Config
 from DiffSegLib.data.patches import Prepared, batch_of
-from DiffSegLib.diffusion.gaussian import mask_to_x
-from DiffSegLib.diffusion.schedule import Schedule, make_schedule, respace
-from DiffSegLib.diffusion.strategies import STRATEGIES
+from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.errors import Cancelled, DiffSegError
 from DiffSegLib.inference.windows import sample_volume
-from DiffSegLib.network.precision import autocast, pick_device, pick_precision
+from DiffSegLib.network.precision import pick_device, pick_precision
 from DiffSegLib.training import checkpoint
-from DiffSegLib.training.losses import one_hot, total_loss
+from DiffSegLib.training.losses import check_losses
+from DiffSegLib.training.step import training_loss
+from DiffSegLib.training.time_sampling import TimeSampler
 
 MAX_SKIPPED = 20  # steps in a row without a finite loss before the training gives up
 LOG_EVERY = 20
@@ -36,6 +36,7 @@ class Progress:
     seconds: float = 0.0
     best_dice: float = -1.0
     validations: int = 0
+    time_history: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -56,6 +57,7 @@ def train(
     Writes `run/checkpoint/last.safetensors` and `best.safetensors` and appends to `run/log.jsonl`. A training that is
     resumed on a CPU goes on bit for bit as if it had not been interrupted (with an iteration budget).
     """
+    check_losses(config)
     target = pick_device(device)
     precision = pick_precision(config.training.precision, target)
     network.to(target).train()
@@ -70,7 +72,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if resume and (folder / "last.safetensors").is_file():
         progress = Progress(**checkpoint.load(folder / "last.safetensors", network, ema, optimizer))
-    schedule = training_schedule(config)
+    process = make_process(config.diffusion)
+    times = TimeSampler(config.diffusion, len(process), progress.time_history)
     log = _Log(run / "log.jsonl", listener)
     before, began = progress.seconds, time.monotonic()
     skipped = 0
@@ -84,7 +87,7 @@ def train(
         return elapsed() / (60.0 * settings.minutes)
 
     def save(name: str) -> None:
-        progress.seconds = elapsed()
+        progress.seconds, progress.time_history = elapsed(), times.state
         checkpoint.save(folder / name, network, ema, optimizer, vars(progress))
 
     while (fraction := done()) < 1.0:
@@ -98,12 +101,21 @@ def train(
             training, config.data, config.augment, settings.batch, settings.seed, progress.iteration
         )
         loss = training_loss(
-            network, image.to(target), label.to(target), num_classes, schedule, config, progress.iteration, precision
+            network,
+            image.to(target),
+            label.to(target),
+            num_classes,
+            process,
+            config,
+            times,
+            progress.iteration,
+            precision,
         )
-        scaler.scale(loss).backward()
+        times.update(loss.index, loss.per_sample)
+        scaler.scale(loss.mean).backward()
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-        value = float(loss.detach())
+        value = float(loss.mean.detach())
         if math.isfinite(value) and math.isfinite(float(norm)):
             scaler.step(optimizer)
             skipped = 0
@@ -136,48 +148,13 @@ def train(
     return ema
 
 
-def training_schedule(config: Config) -> Schedule:
-    """The noise levels that training draws from."""
-    d = config.diffusion
-    return respace(make_schedule(d.schedule, d.timesteps, d.beta_start, d.beta_end), d.train_steps)
-
-
-def training_loss(
-    network: nn.Module,
-    image: Tensor,
-    label: Tensor,
-    num_classes: int,
-    schedule: Schedule,
-    config: Config,
-    iteration: int,
-    precision: torch.dtype,
-) -> Tensor:
-    """The mean loss of one batch with the configured strategy; all noise comes from (seed, iteration)."""
-    source = torch.Generator().manual_seed(config.training.seed * 1_000_003 + iteration)
-    torch.manual_seed(config.training.seed * 1_000_003 + iteration)  # dropout
-    x_start = mask_to_x(one_hot(label, num_classes))
-    index = torch.randint(len(schedule), (len(image),), generator=source)
-    times = schedule.time if config.diffusion.time == "original" else schedule.time_of_index
-
-    def predict(mask: Tensor, at: Tensor, rows: Tensor | None = None) -> Tensor:
-        t = torch.as_tensor(times, dtype=torch.float32)[at].to(image.device)
-        with autocast(image.device, precision):
-            logits: Tensor = network(image if rows is None else image[rows.to(image.device)], mask, t)
-        return logits.float()
-
-    def noise() -> Tensor:
-        return torch.randn(x_start.shape, generator=source).to(image.device)
-
-    logits = STRATEGIES[config.diffusion.strategy](predict, x_start, schedule, index, noise)
-    return total_loss(logits, label, config.loss).mean()
-
-
 def learning_rate(fraction: float, config: Config) -> float:
-    """Linear warm-up, then a cosine from `learning_rate` to `learning_rate_end`; fraction of the budget, 0..1."""
+    """Linear warm-up, a cosine from `learning_rate` to `learning_rate_end` at `decay`, then flat; fraction 0..1."""
     settings = config.training
     if fraction < settings.warmup:
-        return settings.learning_rate * max(fraction / settings.warmup, 0.01)
-    angle = math.pi * (fraction - settings.warmup) / (1.0 - settings.warmup)
+        rise = (settings.learning_rate - settings.learning_rate_start) * fraction / settings.warmup
+        return max(settings.learning_rate_start + rise, 0.01 * settings.learning_rate)
+    angle = math.pi * min((fraction - settings.warmup) / (settings.decay - settings.warmup), 1.0)
     span = settings.learning_rate - settings.learning_rate_end
     return settings.learning_rate_end + 0.5 * span * (1.0 + math.cos(angle))
 

@@ -67,7 +67,7 @@ def train_folder(
     training, validation = prepared[: len(plan.training)], prepared[len(plan.training) :]
     num_classes = len(dataset.labels) + 1
     torch.manual_seed(settings.training.seed)
-    network = build(settings.network, len(dataset.channels), num_classes)
+    network = build(settings.network, len(dataset.channels), num_classes, settings.diffusion)
     weights = train(
         network,
         num_classes,

@@ -1,0 +1,87 @@
+"""The loss of one training step: time, strategy, network, losses."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from DiffSegLib.config import Config
+from DiffSegLib.diffusion.bound import noise_mse, variational_bound
+from DiffSegLib.diffusion.gaussian import mask_to_x, predict_noise
+from DiffSegLib.diffusion.process import Process
+from DiffSegLib.diffusion.strategies import STRATEGIES
+from DiffSegLib.diffusion.strategies.contract import Answer
+from DiffSegLib.network.precision import autocast
+from DiffSegLib.training.losses import as_mask, total_loss
+from DiffSegLib.training.time_sampling import TimeSampler
+
+
+@dataclass(frozen=True, eq=False)
+class StepLoss:
+    """mean: the weighted mean to go down along. index, per_sample: (B,) what the time sampler remembers."""
+
+    mean: Tensor
+    index: Tensor
+    per_sample: Tensor
+
+
+class SeededDraws:
+    """Random numbers of one iteration, drawn on the CPU so that every device trains on the same ones."""
+
+    def __init__(self, like: Tensor, source: torch.Generator) -> None:
+        self.like, self.source = like, source
+
+    def normal(self) -> Tensor:
+        """Standard normal noise of the truth's shape."""
+        return torch.randn(self.like.shape, generator=self.source).to(self.like.device)
+
+    def uniform(self) -> Tensor:
+        """A number from [0, 1) for each sample."""
+        return torch.rand(len(self.like), generator=self.source).to(self.like.device)
+
+
+def training_loss(
+    network: nn.Module,
+    image: Tensor,
+    label: Tensor,
+    num_classes: int,
+    process: Process,
+    config: Config,
+    times: TimeSampler,
+    iteration: int,
+    precision: torch.dtype,
+) -> StepLoss:
+    """The loss of one batch with the configured strategy; all noise comes from (seed, iteration).
+
+    image: (B, channels, *spatial). label: (B, *spatial) class indices, or (B, num_classes, *spatial) of regions.
+    """
+    source = torch.Generator().manual_seed(config.training.seed * 1_000_003 + iteration)
+    torch.manual_seed(config.training.seed * 1_000_003 + iteration)  # dropout
+    x_start = mask_to_x(as_mask(label, image.new_empty(1, num_classes, *image.shape[2:])))
+    index, weight = times.draw(len(image), source)
+
+    def predict(mask: Tensor | None, index: Tensor, rows: Tensor | None = None) -> Tensor:
+        with autocast(image.device, precision):
+            chosen = image if rows is None else image[rows.to(image.device)]
+            output: Tensor = network(chosen, mask, process.time(index).to(image.device))
+        return output.float()
+
+    strategy = STRATEGIES[config.diffusion.strategy]
+    answer = strategy(predict, x_start, process, index, SeededDraws(x_start, source))
+    losses = losses_of(answer, x_start, label, process, index, config)
+    return StepLoss((weight.to(losses.device) * losses).mean(), index, losses.detach())
+
+
+def losses_of(
+    answer: Answer, x_start: Tensor, label: Tensor, process: Process, index: Tensor, config: Config
+) -> Tensor:
+    """The weighted sum of all configured terms, (B,)."""
+    output, x_t = answer
+    loss = total_loss(process.logits(output, x_t, index), label, config.loss, process.exclusive)
+    if config.loss.mse:
+        # the noise that belongs to the truth: after recycling it is not the one that was drawn
+        noise = predict_noise(process.schedule, x_start, x_t, index)
+        loss = loss + config.loss.mse * noise_mse(process, output, x_t, index, noise)
+    if config.loss.vlb:
+        loss = loss + config.loss.vlb * variational_bound(process, output, x_start, x_t, index)
+    return loss

@@ -1,0 +1,83 @@
+"""Which noise levels a batch trains: evenly, or more often where the loss is high (Nichol & Dhariwal 2021, eq. 18)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from DiffSegLib.config import DiffusionConfig
+
+WARM_UP = 10  # losses of every level before they decide; this and the two below are the reference's
+DECAY = 0.9
+UNIFORM_SHARE = 0.01
+# strategies whose first pass starts at a noisier level than t
+FROM_ABOVE = ("recycling", "recycling_next", "self_conditioning_next")
+
+
+class TimeSampler:
+    """Draws indices with weights 1 / (p N), so that the mean of weight times loss is that of even draws.
+
+    counts, squares: (levels,) how often a level was seen, and the running mean of its squared loss, unweighted.
+    """
+
+    def __init__(self, config: DiffusionConfig, levels: int, state: dict[str, Any] | None = None) -> None:
+        self.config = config
+        self.allowed = levels - 1 if config.strategy in FROM_ABOVE and not config.recycling_last else levels
+        self.counts = np.array(state["counts"] if state else np.zeros(levels))
+        self.squares = np.array(state["squares"] if state else np.zeros(levels))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """JSON-ready; empty for even draws, which remember nothing."""
+        if self.config.time_sampling == "uniform":
+            return {}
+        return {"counts": self.counts.tolist(), "squares": self.squares.tolist()}
+
+    def warming_up(self) -> bool:
+        """Whether a level has been seen too rarely to be judged."""
+        return bool(self.counts[: self.allowed].min() < WARM_UP)
+
+    def probabilities(self) -> np.ndarray:
+        """(levels,) chance of each level; those that are not allowed count too until a draw leaves them out."""
+        if self.warming_up():
+            lacking = np.maximum(WARM_UP - self.counts, 0.0)
+            lacking[self.allowed :] = 0.0
+            return lacking / lacking.sum()
+        root = np.sqrt(self.squares)
+        share = root / root.sum() if root.sum() > 0 else np.full(len(root), 1.0 / len(root))
+        return (1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / len(share)
+
+    def draw(self, batch: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Indices (batch,) int64 and the weights (batch,) float32 of their losses.
+
+        While warming up each weight is 1. `importance_weight` = `reference` multiplies by p N instead, which favours
+        hard levels twice.
+        """
+        if self.config.time_sampling == "uniform":
+            return torch.randint(self.allowed, (batch,), generator=source), torch.ones(batch)
+        p = self.probabilities()
+        drawn = p[: self.allowed] / p[: self.allowed].sum()
+        index = torch.multinomial(torch.from_numpy(drawn), batch, replacement=True, generator=source)
+        if self.warming_up():
+            return index, torch.ones(batch)
+        if self.config.importance_weight == "reference":
+            return index, torch.from_numpy(p * len(p))[index].float()
+        return index, torch.from_numpy(1.0 / (drawn * self.allowed))[index].float()
+
+    def update(self, index: Tensor, losses: Tensor) -> None:
+        """Remember losses (B,), of all processes where there are several; one that is not finite is left out."""
+        if self.config.time_sampling == "uniform":
+            return
+        for k, loss in self._gather(index, losses.detach().double()):
+            if np.isfinite(loss):
+                self.counts[k] += 1
+                self.squares[k] = DECAY * self.squares[k] + (1.0 - DECAY) * loss**2
+
+    def _gather(self, index: Tensor, losses: Tensor) -> list[tuple[int, float]]:
+        own = torch.stack([index.to(losses), losses])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather(parts, own)
+            own = torch.cat(parts, dim=1)
+        return [(int(k), float(loss)) for k, loss in own.T.cpu().numpy()]
