@@ -78,6 +78,9 @@ class NetworkConfig:
 class DiffusionConfig:
     """Schedule, parametrisation and strategy; `train_steps` of the `timesteps` noise levels are used in training.
 
+    fusion: the answer of a step is its own prediction (`last`) or the mean of those so far (`mean`), as in the
+    step-uncertainty fusion of Diff-UNet; the sampler goes on from its own prediction either way.
+
     Keys that only reproduce the reference (docs/method.md): time `index`, recycling_last false, importance_weight and
     self_conditioning_input `reference`, clip_x_start false.
     """
@@ -108,6 +111,7 @@ class DiffusionConfig:
     self_conditioning_input: Literal["x_t", "reference"] = "x_t"
     time_sampling: Literal["uniform", "loss_aware"] = "uniform"
     importance_weight: Literal["unbiased", "reference"] = "unbiased"
+    fusion: Literal["last", "mean"] = "last"
 
 
 @dataclass(frozen=True)

@@ -188,3 +188,20 @@ def test_reference_time_is_a_switch():
     for diffusion in (settings.diffusion, DiffusionConfig()):
         list(windows.sample_volume(network, torch.zeros(1, 8, 8, 8), 2, (8,) * 3, (2,) * 3, diffusion))  # type: ignore
     assert seen == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 1.0, 751 / 1001, 501 / 1001, 251 / 1001, 1 / 1001])
+
+
+@pytest.mark.parametrize("growth", [1.0, 100.0])
+def test_fused_steps_are_the_means_of_the_predictions_so_far(tiny_model, monkeypatch, growth):
+    monkeypatch.setattr(windows, "WINDOW_GROWTH", growth)
+    model = load(tiny_model)
+    image = torch.randn(1, 30, 18, 20, generator=torch.Generator().manual_seed(0))
+
+    def run(fusion, **options):
+        diffusion = replace(model.card.diffusion, fusion=fusion)
+        arguments = (model.network, image, 3, (16, 16, 16), (2, 2, 2), diffusion)
+        return list(windows.sample_volume(*arguments, steps=4, **options))
+
+    own, fused = run("last"), run("mean")
+    for k, probability in enumerate(fused):
+        torch.testing.assert_close(probability, torch.stack(own[: k + 1]).mean(0), atol=1e-5, rtol=1e-4)
+    assert torch.equal(run("mean", every_step=False)[0], fused[-1])

@@ -122,13 +122,16 @@ def sample_volume(
         ]
         for n in members:
             weights[plan.slices(n)] += weight
+        sums: dict[int, Tensor] = {}
         for k in range(steps):
             for n, run in zip(members, runs, strict=True):
                 tick(k + 1, n + 1, count)
-                x_start = next(run)
+                probability = ((next(run)[0] + 1.0) / 2.0).float().cpu()
+                if diffusion.fusion == "mean":
+                    sums[n] = sums[n] + probability if n in sums else probability
+                    probability = sums[n] / (k + 1)
                 if k not in kept:
                     continue
-                probability = ((x_start[0] + 1.0) / 2.0).float().cpu()
                 if count == 1:
                     yield probability[crop]
                 else:
