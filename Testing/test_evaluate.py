@@ -14,7 +14,7 @@ from conftest import write_image
 from DiffSegLib.data.files import write_mask
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation import metrics
-from DiffSegLib.evaluation.plots import box_plot
+from DiffSegLib.evaluation.plots import LEFT, RIGHT, WIDTH, box_plot
 from DiffSegLib.evaluation.report import evaluate
 from DiffSegLib.evaluation.summary import bootstrap_interval, describe
 from DiffSegLib.evaluation.table import evaluate_folders
@@ -305,7 +305,7 @@ def test_every_finite_case_is_a_dot_at_its_place_in_the_plot():
     dots = {circle.find(f"{space}title").text: float(circle.get("cx")) for circle in svg.iter(f"{space}circle")}
     assert set(dots) == {"a: 0.8", "b: 0.9", "a: 1", "c: 0.85"}
     ticks = {float(t.text): float(t.get("x")) for t in svg.iter(f"{space}text") if t.get("class") == "tick"}
-    assert max(ticks) == 1.0
+    assert max(ticks) == 1.0 and (min(ticks.values()), max(ticks.values())) == (LEFT, WIDTH - RIGHT)
     for tick in (0.8, 0.9, 1.0):
         place = dots[next(name for name in dots if float(name.split(": ")[1]) == tick)]
         assert place == pytest.approx(ticks[tick], abs=0.11)

@@ -32,7 +32,7 @@ class Axis:
 
 
 def make_axis(values: Sequence[float], *, from_zero: bool, at_most: float = math.inf) -> Axis:
-    """An axis that holds all values, with 3 to 8 round steps; `at_most` ends it where the measure ends.
+    """An axis that holds all values, with 2 to 8 round steps; `at_most` ends it where the measure ends.
 
     >>> make_axis([0.81, 0.93], from_zero=False, at_most=1.0)
     Axis(low=0.8, high=0.95, step=0.05)
@@ -42,7 +42,7 @@ def make_axis(values: Sequence[float], *, from_zero: bool, at_most: float = math
         low, high = (0.0, max(high, 1.0)) if from_zero else (low - 0.05, high + 0.05)
     raw = (high - low) / 4
     unit = 10.0 ** math.floor(math.log10(raw))
-    step = unit * next(m for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.75)
+    step = unit * next(m for m in (1, 2, 5, 10) if m * unit >= raw * 0.75)
     first, last = math.floor(low / step + 1e-9), math.ceil(min(high, at_most) / step - 1e-9)
     return Axis(round(first * step, 10), round(max(last, first + 1) * step, 10), step)
 
