@@ -135,8 +135,8 @@ def page(card: Card, rows: list, scores: np.ndarray, seconds: list[float]) -> st
         "[hippocampus.json](hippocampus.json); the weights are the moving average at the best validation.",
         f"Answer of a step: `fusion = {card.diffusion.fusion}`, chosen on the validation cases from the table below.",
         "",
-        f"Validation, {len(each)} cases of persons that training never saw, native grid, 5 DDIM steps, seed 0: mean",
-        f"Dice **{each.mean():.4f}** (95 % interval ± {spread:.4f} over cases; worst case {each.min():.4f}); "
+        f"Validation, {len(each)} cases of persons that training never saw, native grid, 5 DDIM steps, seed 0:",
+        f"mean Dice **{each.mean():.4f}** (95 % interval ± {spread:.4f} over cases; worst case {each.min():.4f}); "
         + ", ".join(f"{name} {x:.4f}" for name, x in card.scores["dice_by_label"].items())
         + ".",
         f"One case takes {np.median(seconds):.2f} s (median, warm, five steps with a mask of each).",
@@ -152,9 +152,9 @@ def page(card: Card, rows: list, scores: np.ndarray, seconds: list[float]) -> st
         "",
         f"**Not for.** {card.not_for}",
         "",
-        "**Data and licence.** Medical Segmentation Decathlon, Task04 Hippocampus, Vanderbilt University Medical Center,",
-        "CC BY-SA 4.0; the weights are shared under the same licence. Cite Antonelli et al., Nat Commun 13:4128 (2022),",
-        "doi:10.1038/s41467-022-30695-9, and Simpson et al., arXiv:1902.09063.",
+        "**Data and licence.** Medical Segmentation Decathlon, Task04 Hippocampus, Vanderbilt University Medical",
+        "Center, CC BY-SA 4.0; the weights are shared under the same licence. Cite Antonelli et al., Nat Commun",
+        "13:4128 (2022), doi:10.1038/s41467-022-30695-9, and Simpson et al., arXiv:1902.09063.",
     ]
     return "\n".join(lines) + "\n"
 
