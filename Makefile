@@ -34,7 +34,7 @@ lint: $(VENV)/.with-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.with-demo
+bench: $(VENV)/.with-bench
 	$(BIN)/python -m DiffSegLib bench
 
 clean:

@@ -95,6 +95,7 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = None
         self._parameterNodeGuiTag = None
         self._run = None
+        self._open = True
 
     def setup(self):
         """Build the window; cheap, and without torch."""
@@ -118,12 +119,15 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._showIdle(_("Choose a volume and press Segment."))
 
     def cleanup(self):
-        """Called when the application closes or the module is reloaded."""
+        """Called when the application closes or the module is reloaded; a run that is under way has no window left."""
+        if self._run is not None and not self._run.finished:
+            self.logic.cancel(self._run)
+        self._open = False
         self._timer.stop()
         self.removeObservers()
 
     def enter(self):
-        """Called when the user opens the module; the engine's process starts to warm up."""
+        """Called when the user opens the module."""
         self.initializeParameterNode()
 
     def exit(self):
@@ -213,13 +217,15 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onEvent(self, event):
         """Progress of the run."""
-        if event["event"] == "progress":
+        if self._open and event["event"] == "progress":
             self.ui.progressBar.value = int(100 * event["fraction"])
             text = _("Step {step} of {steps}, window {window} of {windows}")
             self._say(text.format(**{key: event.get(key, 1) for key in ("step", "steps", "window", "windows")}))
 
     def onFinished(self, run):
         """The run ended: show its result, or say why there is none."""
+        if not self._open:
+            return
         if run.error is not None:
             self._showIdle(str(run.error), isError=not isinstance(run.error, Cancelled))
             return

@@ -140,3 +140,13 @@ def test_the_program_itself_runs_and_says_so_without_torch(tmp_path, tiny_model)
         environment = {**os.environ, "PYTHONPATH": path}
         ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=elsewhere, check=False)
         assert ended.returncode == code and words in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
+
+
+def test_bench_measures_each_contestant(monkeypatch, capsys):
+    """On a tiny volume: every row is there and every number is a time."""
+    from DiffSegLib.inference import bench
+
+    monkeypatch.setattr(bench, "SHAPE", (16, 16, 16))
+    assert run(["bench", "--rounds", "1", "--device", "cpu", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) >= 3 and all(row["fastest"] > 0 and row["parameters"] > 1e6 for row in rows)

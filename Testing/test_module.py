@@ -184,6 +184,19 @@ def test_closing_the_scene_during_a_run_leaves_nothing_behind(host, window):
     assert segment(host, window).error is None
 
 
+def test_a_window_that_closes_during_a_run_is_not_called_any_more(host, window, client):
+    window.ui.inputSelector.setCurrentNode(add_volume())
+    window.ui.stepsSpinBox.value = 1000
+    window.ui.applyButton.click()
+    run = window._run
+    host.wait_for(lambda: window.ui.progressBar.value >= 1)
+    window.cleanup()
+    window.ui = None
+    host.wait_for(lambda: run.finished)
+    assert run.error is not None and not client.busy
+    host._windows.clear()
+
+
 def test_two_windows_share_one_worker(host, window, client):
     window.ui.inputSelector.setCurrentNode(add_volume())
     segment(host, window)

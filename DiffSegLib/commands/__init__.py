@@ -20,14 +20,14 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
-    from DiffSegLib.commands import demo, evaluate, models, predict, train, worker
+    from DiffSegLib.commands import bench, demo, evaluate, models, predict, train, worker
 
     parser = _Parser(
         prog="diffseg", description="Segment 3D medical images in five diffusion steps.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"diffseg {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for module in (demo, train, predict, evaluate, models, worker):
+    for module in (demo, train, predict, evaluate, models, bench, worker):
         module.add(verbs)
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true", help="print one JSON object last on stdout")
