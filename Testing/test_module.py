@@ -40,7 +40,7 @@ def window(host, client, tiny_model):
     slicer.mrmlScene.Clear(0)
     widget = host.open()
     widget.logic._client = client
-    widget.useModelFile(str(tiny_model))
+    widget.segmentPanel.useModelFile(str(tiny_model))
     yield widget
     host.close()
 
@@ -52,36 +52,40 @@ def add_volume(name="scan", seed=0):
 
 
 def segment(host, window):
-    window.ui.applyButton.click()
-    host.wait_for(lambda: window._run is None or window._run.finished)
-    return window._run
+    window.segmentPanel.ui.applyButton.click()
+    host.wait_for(lambda: window.segmentPanel.run is None or window.segmentPanel.run.finished)
+    return window.segmentPanel.run
 
 
 def test_without_a_volume_segment_cannot_be_pressed(window):
-    assert not window.ui.applyButton.enabled
-    window.ui.inputSelector.setCurrentNode(add_volume())
-    assert window.ui.applyButton.enabled
-    window.ui.inputSelector.setCurrentNode(None)
-    assert not window.ui.applyButton.enabled
+    assert not window.segmentPanel.ui.applyButton.enabled
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
+    assert window.segmentPanel.ui.applyButton.enabled
+    window.segmentPanel.ui.inputSelector.setCurrentNode(None)
+    assert not window.segmentPanel.ui.applyButton.enabled
 
 
 def test_the_first_volume_is_chosen_for_the_user(host, client, tiny_model):
     slicer.mrmlScene.Clear(0)
     volume = add_volume()
     widget = host.open()
-    assert widget.ui.inputSelector.currentNode() is volume and widget.ui.applyButton.enabled
+    assert widget.segmentPanel.ui.inputSelector.currentNode() is volume and widget.segmentPanel.ui.applyButton.enabled
     host.close()
 
 
 def test_three_clicks_from_volume_to_segmentation(host, window):
     volume = add_volume()
-    window.ui.inputSelector.setCurrentNode(volume)
-    window.ui.applyButton.click()
-    assert window.ui.applyButton.text == "Cancel"
-    run = window._run
+    window.segmentPanel.ui.inputSelector.setCurrentNode(volume)
+    window.segmentPanel.ui.applyButton.click()
+    assert window.segmentPanel.ui.applyButton.text == "Cancel"
+    run = window.segmentPanel.run
     host.wait_for(lambda: run.finished)
-    assert run.error is None and window.ui.applyButton.text == "Segment" and window.ui.applyButton.enabled
-    assert "first" in window.ui.statusLabel.text and " ml" in window.ui.statusLabel.text
+    assert (
+        run.error is None
+        and window.segmentPanel.ui.applyButton.text == "Segment"
+        and window.segmentPanel.ui.applyButton.enabled
+    )
+    assert "first" in window.segmentPanel.ui.statusLabel.text and " ml" in window.segmentPanel.ui.statusLabel.text
     np.testing.assert_array_equal(nodes.read_labels(run.node, volume, run.labels), run.mask)
     assert len(run.steps) == 5
 
@@ -93,22 +97,25 @@ def test_the_window_uses_the_event_loop_and_no_thread(window, client):
 
 def test_the_slider_shows_the_mask_of_each_step(host, window):
     volume = add_volume()
-    window.ui.inputSelector.setCurrentNode(volume)
+    window.segmentPanel.ui.inputSelector.setCurrentNode(volume)
     run = segment(host, window)
-    assert window.ui.stepSlider.enabled and window.ui.stepSlider.value == window.ui.stepSlider.maximum == 5
+    assert (
+        window.stepsPanel.ui.stepSlider.enabled
+        and window.stepsPanel.ui.stepSlider.value == window.stepsPanel.ui.stepSlider.maximum == 5
+    )
     for step in (1, 3, 5):
-        window.ui.stepSlider.value = step
+        window.stepsPanel.ui.stepSlider.value = step
         np.testing.assert_array_equal(nodes.read_labels(run.node, volume, run.labels), run.masks[step - 1])
-        assert window.ui.stepLabel.text == f"step {step} of 5"
+        assert window.stepsPanel.ui.stepLabel.text == f"step {step} of 5"
     np.testing.assert_array_equal(run.masks[4], run.mask)
 
 
 def test_every_setting_reaches_the_run(host, window):
-    window.ui.inputSelector.setCurrentNode(add_volume())
-    window.ui.stepsSpinBox.value = 3
-    window.ui.seedSpinBox.value = 77
-    window.ui.samplerComboBox.setCurrentText("ddpm")
-    window.ui.keepStepsCheckBox.checked = False
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
+    window.segmentPanel.ui.stepsSpinBox.value = 3
+    window.segmentPanel.ui.seedSpinBox.value = 77
+    window.segmentPanel.ui.samplerComboBox.setCurrentText("ddpm")
+    window.segmentPanel.ui.keepStepsCheckBox.checked = False
     run = segment(host, window)
     record = run.provenance
     assert (record["steps"], record["seed"], record["sampler"], record["model"]) == (3, 77, "ddpm", "tiny")
@@ -117,88 +124,94 @@ def test_every_setting_reaches_the_run(host, window):
 
 
 def test_settings_come_back_with_the_parameter_node(window):
-    window._parameterNode.steps = 9
-    window._parameterNode.keepSteps = False
-    assert window.ui.stepsSpinBox.value == 9 and not window.ui.keepStepsCheckBox.checked
+    window.parameterNode.steps = 9
+    window.parameterNode.keepSteps = False
+    assert window.segmentPanel.ui.stepsSpinBox.value == 9 and not window.segmentPanel.ui.keepStepsCheckBox.checked
 
 
 def test_settings_outside_their_range_are_refused(window):
     with pytest.raises(ValueError, match=r"."):
-        window._parameterNode.steps = 0
+        window.parameterNode.steps = 0
     with pytest.raises(ValueError, match=r"."):
-        window._parameterNode.sampler = "euler"
+        window.parameterNode.sampler = "euler"
 
 
 def test_cancel_is_the_same_button(host, window):
-    window.ui.inputSelector.setCurrentNode(add_volume())
-    window.ui.stepsSpinBox.value = 1000
-    window.ui.applyButton.click()
-    run = window._run
-    host.wait_for(lambda: window.ui.progressBar.value >= 1)
-    window.ui.applyButton.click()
-    assert not window.ui.applyButton.enabled
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
+    window.segmentPanel.ui.stepsSpinBox.value = 1000
+    window.segmentPanel.ui.applyButton.click()
+    run = window.segmentPanel.run
+    host.wait_for(lambda: window.segmentPanel.ui.progressBar.value >= 1)
+    window.segmentPanel.ui.applyButton.click()
+    assert not window.segmentPanel.ui.applyButton.enabled
     host.wait_for(lambda: run.finished)
-    assert window.ui.applyButton.enabled and window.ui.applyButton.text == "Segment"
-    assert "cancelled" in window.ui.statusLabel.text
-    window.ui.stepsSpinBox.value = 5
+    assert window.segmentPanel.ui.applyButton.enabled and window.segmentPanel.ui.applyButton.text == "Segment"
+    assert "cancelled" in window.segmentPanel.ui.statusLabel.text
+    window.segmentPanel.ui.stepsSpinBox.value = 5
     assert segment(host, window).error is None
 
 
 def test_a_killed_worker_is_told_in_the_status_line_and_the_next_press_works(host, window, client):
-    window.ui.inputSelector.setCurrentNode(add_volume())
-    window.ui.stepsSpinBox.value = 1000
-    window.ui.applyButton.click()
-    host.wait_for(lambda: window.ui.progressBar.value >= 1)
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
+    window.segmentPanel.ui.stepsSpinBox.value = 1000
+    window.segmentPanel.ui.applyButton.click()
+    host.wait_for(lambda: window.segmentPanel.ui.progressBar.value >= 1)
     os.kill(client.pid, signal.SIGKILL)
-    host.wait_for(lambda: window._run.finished)
-    assert "ended unexpectedly" in window.ui.statusLabel.text
-    window.ui.stepsSpinBox.value = 2
+    host.wait_for(lambda: window.segmentPanel.run.finished)
+    assert "ended unexpectedly" in window.segmentPanel.ui.statusLabel.text
+    window.segmentPanel.ui.stepsSpinBox.value = 2
     assert segment(host, window).error is None
 
 
 def test_a_volume_without_voxels_gets_a_sentence(window):
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
-    window.ui.inputSelector.setCurrentNode(empty)
-    window.ui.applyButton.click()
-    assert "empty holds no voxels" in window.ui.statusLabel.text and window.ui.applyButton.text == "Segment"
+    window.segmentPanel.ui.inputSelector.setCurrentNode(empty)
+    window.segmentPanel.ui.applyButton.click()
+    assert (
+        "empty holds no voxels" in window.segmentPanel.ui.statusLabel.text
+        and window.segmentPanel.ui.applyButton.text == "Segment"
+    )
 
 
 def test_a_file_that_is_no_model_gets_a_sentence(window, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    count = window.ui.modelComboBox.count
-    window.useModelFile(str(tmp_path / "x.safetensors"))
-    assert "is no model file" in window.ui.statusLabel.text and window.ui.modelComboBox.count == count
+    count = window.segmentPanel.ui.modelComboBox.count
+    window.segmentPanel.useModelFile(str(tmp_path / "x.safetensors"))
+    assert (
+        "is no model file" in window.segmentPanel.ui.statusLabel.text
+        and window.segmentPanel.ui.modelComboBox.count == count
+    )
 
 
 def test_closing_the_scene_during_a_run_leaves_nothing_behind(host, window):
-    window.ui.inputSelector.setCurrentNode(add_volume())
-    window.ui.stepsSpinBox.value = 1000
-    window.ui.applyButton.click()
-    run = window._run
-    host.wait_for(lambda: window.ui.progressBar.value >= 1)
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
+    window.segmentPanel.ui.stepsSpinBox.value = 1000
+    window.segmentPanel.ui.applyButton.click()
+    run = window.segmentPanel.run
+    host.wait_for(lambda: window.segmentPanel.ui.progressBar.value >= 1)
     slicer.mrmlScene.Clear(0)
     host.wait_for(lambda: run.finished)
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
-    window.ui.inputSelector.setCurrentNode(add_volume("another"))
-    window.ui.stepsSpinBox.value = 2
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume("another"))
+    window.segmentPanel.ui.stepsSpinBox.value = 2
     assert segment(host, window).error is None
 
 
 def test_a_window_that_closes_during_a_run_is_not_called_any_more(host, window, client):
-    window.ui.inputSelector.setCurrentNode(add_volume())
-    window.ui.stepsSpinBox.value = 1000
-    window.ui.applyButton.click()
-    run = window._run
-    host.wait_for(lambda: window.ui.progressBar.value >= 1)
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
+    window.segmentPanel.ui.stepsSpinBox.value = 1000
+    window.segmentPanel.ui.applyButton.click()
+    run = window.segmentPanel.run
+    host.wait_for(lambda: window.segmentPanel.ui.progressBar.value >= 1)
     window.cleanup()
-    window.ui = None
+    window.segmentPanel.ui = window.stepsPanel.ui = None
     host.wait_for(lambda: run.finished)
     assert run.error is not None and not client.busy
     host._windows.clear()
 
 
 def test_two_windows_share_one_worker(host, window, client):
-    window.ui.inputSelector.setCurrentNode(add_volume())
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
     segment(host, window)
     pid = client.pid
     other = host.open()
@@ -214,27 +227,47 @@ def test_the_self_test_of_the_module_passes(host, client, tiny_model, monkeypatc
     host.module.DiffSegTest().runTest()
 
 
-def test_every_named_parameter_of_the_form_is_a_field(host):
-    form = ElementTree.parse(ROOT / "DiffSeg" / "Resources" / "UI" / "DiffSeg.ui")
-    named = [found.findtext("string") for found in form.iter("property") if found.get("name") == "SlicerParameterName"]
-    assert named and set(named) <= set(host.module.DiffSegParameterNode.__annotations__)
+FORMS = sorted((ROOT / "DiffSeg" / "Resources" / "UI").glob("*.ui"))
+
+
+def test_every_named_parameter_of_the_forms_is_a_field(host):
+    fields = set(host.module.DiffSegParameterNode.allParameters)
+    for form in FORMS:
+        tree = ElementTree.parse(form)
+        named = {f.findtext("string") for f in tree.iter("property") if f.get("name") == "SlicerParameterName"}
+        assert named <= fields, form.name
 
 
 def test_every_control_has_a_tooltip():
-    form = ElementTree.parse(ROOT / "DiffSeg" / "Resources" / "UI" / "DiffSeg.ui")
-    controls = ("QComboBox", "QSpinBox", "QCheckBox", "QPushButton", "QSlider", "qMRMLNodeComboBox")
-    bare = [
-        widget.get("name")
-        for widget in form.iter("widget")
-        if widget.get("class") in controls and not any(p.get("name") == "toolTip" for p in widget.findall("property"))
-    ]
-    assert bare == []
+    controls = (
+        "QComboBox",
+        "QSpinBox",
+        "QDoubleSpinBox",
+        "QCheckBox",
+        "QPushButton",
+        "QToolButton",
+        "QSlider",
+        "QLineEdit",
+    )
+    for form in FORMS:
+        bare = [
+            widget.get("name")
+            for widget in ElementTree.parse(form).iter("widget")
+            if widget.get("class") in controls or widget.get("class").startswith(("qMRMLNode", "ctkPath", "ctkDir"))
+            if not any(p.get("name") == "toolTip" for p in widget.findall("property"))
+        ]
+        assert bare == [], form.name
+
+
+def test_no_two_forms_share_a_name():
+    names = [w.get("name") for form in FORMS for w in ElementTree.parse(form).iter("widget") if w.get("name")]
+    assert len(names) == len(set(names))
 
 
 def test_the_module_opens_without_torch(tmp_path):
     """In a process of its own, with torch hidden: what a first start in Slicer is like."""
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
-    script = "from host.application import Host; w = Host().open(); print(w.ui.statusLabel.text)"
+    script = "from host.application import Host; w = Host().open(); print(w.segmentPanel.ui.statusLabel.text)"
     paths = os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "Testing")])
     environment = {**os.environ, "PYTHONPATH": paths, "QT_QPA_PLATFORM": "offscreen"}
     ended = subprocess.run(

@@ -3,6 +3,7 @@
 `ScriptedLoadableModule`, `parameterNodeWrapper` (typed fields kept in the real vtkMRMLScriptedModuleNode), `i18n`.
 """
 
+import pathlib
 import types
 import typing
 
@@ -35,6 +36,9 @@ class ScriptedLoadableModuleWidget:
     def setup(self):
         pass
 
+    def onReload(self):
+        pass
+
     def resourcePath(self, name):
         from pathlib import Path
 
@@ -52,6 +56,9 @@ class WithinRange:
     def __init__(self, low, high):
         self.low, self.high = low, high
 
+    def first(self):
+        return self.low
+
     def check(self, value):
         if not self.low <= value <= self.high:
             raise ValueError(f"{value} is not from {self.low} to {self.high}")
@@ -60,6 +67,9 @@ class WithinRange:
 class Choice:
     def __init__(self, choices):
         self.choices = choices
+
+    def first(self):
+        return self.choices[0]
 
     def check(self, value):
         if value not in self.choices:
@@ -70,13 +80,17 @@ def _field(name, hint, default):
     kind, rules = hint, ()
     if typing.get_origin(hint) is typing.Annotated:
         kind, *rules = typing.get_args(hint)
-    is_node = isinstance(kind, type) and issubclass(kind, vtk.vtkObject)
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):  # a node or None
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    is_node = issubclass(kind, vtk.vtkObject)
+    if default is None and not is_node:
+        default = rules[0].first() if rules else kind()
 
     def get(self):
         if is_node:
             return self.parameterNode.GetNodeReference(name)
         text = self.parameterNode.GetParameter(name)
-        if text == "":
+        if text == "" and not self.parameterNode.GetAttribute(f"set.{name}"):
             return default
         return text == "True" if kind is bool else kind(text)
 
@@ -84,10 +98,13 @@ def _field(name, hint, default):
         if is_node:
             self.parameterNode.SetNodeReferenceID(name, value.GetID() if value else None)
             return
-        if type(value) is not kind:
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind and not (kind is pathlib.Path and isinstance(value, kind)):
             raise TypeError(f"{name} must be {kind.__name__}, not {value!r}")
         for rule in rules:
             rule.check(value)
+        self.parameterNode.SetAttribute(f"set.{name}", "1")
         self.parameterNode.SetParameter(name, str(value))
 
     return property(get, put), kind, rules
@@ -95,9 +112,12 @@ def _field(name, hint, default):
 
 def parameterNodeWrapper(cls):
     """Turn annotated fields into typed access to the wrapped node, with connectGui for the form's widgets."""
-    fields = {name: _field(name, hint, getattr(cls, name, None)) for name, hint in cls.__annotations__.items()}
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {name: _field(name, hint, getattr(cls, name, None)) for name, hint in hints.items()}
 
     class Wrapper:
+        allParameters = fields
+
         def __init__(self, node):
             object.__setattr__(self, "parameterNode", node)
 
@@ -121,8 +141,34 @@ def parameterNodeWrapper(cls):
     for name, (access, _, _) in fields.items():
         setattr(Wrapper, name, access)
     Wrapper.__name__ = cls.__name__
-    Wrapper.__annotations__ = dict(cls.__annotations__)
     return Wrapper
+
+
+# class of the widget -> signal, how it is read, how it is written; the first base class that is listed serves
+CONNECTORS = {
+    "qMRMLNodeComboBox": (
+        "currentNodeChanged(QObject*)",
+        lambda w: w.currentNode(),
+        lambda w, value: w.setCurrentNode(value),
+    ),
+    "ctkPathLineEdit": (
+        "currentPathChanged(QString)",
+        lambda w: pathlib.Path(w.currentPath),
+        lambda w, value: setattr(w, "currentPath", str(value)),
+    ),
+    "ctkDirectoryButton": (
+        "directoryChanged(QString)",
+        lambda w: pathlib.Path(w.directory),
+        lambda w, value: setattr(w, "directory", str(value)),
+    ),
+    "ctkSliderWidget": ("valueChanged(double)", lambda w: w.value, lambda w, value: setattr(w, "value", value)),
+    "QDoubleSpinBox": ("valueChanged(double)", lambda w: w.value, lambda w, value: setattr(w, "value", value)),
+    "QSpinBox": ("valueChanged(int)", lambda w: w.value, lambda w, value: setattr(w, "value", value)),
+    "QSlider": ("valueChanged(int)", lambda w: w.value, lambda w, value: setattr(w, "value", value)),
+    "QComboBox": ("currentIndexChanged(int)", lambda w: w.currentText, lambda w, value: w.setCurrentText(value)),
+    "QCheckBox": ("toggled(bool)", lambda w: w.checked, lambda w, value: setattr(w, "checked", value)),
+    "QLineEdit": ("textChanged(QString)", lambda w: w.text, lambda w, value: setattr(w, "text", value)),
+}
 
 
 class _Connection:
@@ -131,23 +177,24 @@ class _Connection:
     def __init__(self, wrapper, parameter, field, widget):
         self.wrapper, self.parameter, self.widget, self.live = wrapper, parameter, widget, True
         _, _, rules = field
-        self.shape = widget.metaObject().className()
-        signals = {
-            "QSpinBox": "valueChanged(int)",
-            "QComboBox": "currentIndexChanged(int)",
-            "QCheckBox": "toggled(bool)",
-            "qMRMLNodeComboBox": "currentNodeChanged(QObject*)",
-        }
-        if self.shape == "QSpinBox":
-            widget.setRange(rules[0].low, rules[0].high)
-        if self.shape == "QComboBox":
-            for text in rules[0].choices:
-                widget.addItem(text)
+        names = [kind.__name__ for kind in type(widget).__mro__]
+        shape = next((name for name in CONNECTORS if name in names), None)
+        if shape is None:
+            raise RuntimeError(f"Unable to create GUI connector for {names[0]}")
+        signal, self.read, self.write = CONNECTORS[shape]
+        for rule in rules:
+            if isinstance(rule, WithinRange):
+                for name, value in (("minimum", rule.low), ("maximum", rule.high)):
+                    setattr(widget, name, value)
+            elif shape == "QComboBox":
+                widget.clear()
+                for text in rule.choices:
+                    widget.addItem(text)
         self.to_widget()
-        if self.shape == "qMRMLNodeComboBox":
+        if shape == "qMRMLNodeComboBox":  # a Python object is no QObject*
             widget.currentNodeChanged.connect(self.to_parameter)
         else:
-            widget.connect(signals[self.shape], self.to_parameter)
+            widget.connect(signal, self.to_parameter)
         self.tag = wrapper.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, self.to_widget)
 
     def stop(self):
@@ -156,24 +203,12 @@ class _Connection:
 
     def to_parameter(self, *_):
         if self.live:
-            value = {
-                "QSpinBox": lambda w: w.value,
-                "QComboBox": lambda w: w.currentText,
-                "QCheckBox": lambda w: w.checked,
-                "qMRMLNodeComboBox": lambda w: w.currentNode(),
-            }[self.shape](self.widget)
-            setattr(self.wrapper, self.parameter, value)
+            setattr(self.wrapper, self.parameter, self.read(self.widget))
 
     def to_widget(self, *_):
         value = getattr(self.wrapper, self.parameter)
-        if self.shape == "QSpinBox":
-            self.widget.value = value
-        elif self.shape == "QComboBox":
-            self.widget.setCurrentText(value)
-        elif self.shape == "QCheckBox":
-            self.widget.checked = value
-        else:
-            self.widget.setCurrentNode(value)
+        if self.read(self.widget) != value:
+            self.write(self.widget, value)
 
 
 def modules():

@@ -1,39 +1,7 @@
-"""The few CTK and qMRML widgets that the module's form uses, on PySide6."""
+"""qMRMLNodeComboBox."""
 
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
-
-
-class ctkCollapsibleButton(QtWidgets.QFrame):
-    """A titled frame; collapsing hides its children."""
-
-    contentsCollapsed = Signal(bool)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._title, self._closed = "", False
-
-    def _collapse(self, closed):
-        self._closed = closed
-        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
-            child.setVisible(not closed)
-        self.contentsCollapsed.emit(closed)
-
-    text = Property(str, lambda self: self._title, lambda self, value: setattr(self, "_title", value))
-    collapsed = Property(bool, lambda self: self._closed, _collapse)
-
-
-class qMRMLWidget(QtWidgets.QWidget):
-    """Passes the scene to its children, as the form's connections do in Slicer."""
-
-    mrmlSceneChanged = Signal(object)
-    isEntered = True
-
-    def setMRMLScene(self, scene):
-        self.mrmlSceneChanged.emit(scene)
-        for child in self.findChildren(QtWidgets.QWidget):
-            if child is not self and hasattr(child, "setMRMLScene"):
-                child.setMRMLScene(scene)
 
 
 class qMRMLNodeComboBox(QtWidgets.QComboBox):
@@ -89,14 +57,3 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     noneEnabled = Property(bool, lambda self: self._none, lambda self, value: setattr(self, "_none", value))
     addEnabled = Property(bool, lambda self: True, lambda self, value: None)
     removeEnabled = Property(bool, lambda self: True, lambda self, value: None)
-
-
-CUSTOM = (ctkCollapsibleButton, qMRMLWidget, qMRMLNodeComboBox)
-# names that Slicer's own parameter connectors mention in annotations
-NAMES = """
-ctkCheckBox ctkCheckablePushButton ctkDoubleSlider ctkDoubleSpinBox ctkComboBox ctkRangeWidget ctkSliderWidget
-ctkDoubleRangeSlider ctkDirectoryButton ctkColorPickerButton ctkMessageBox ctkPathLineEdit qMRMLSliderWidget
-qMRMLSpinBox qMRMLRangeWidget qMRMLSegmentsTableView qMRMLCheckableNodeComboBox qMRMLSubjectHierarchyTreeView
-qSlicerWidget
-"""
-EMPTY = tuple(type(name, (QtWidgets.QWidget,), {}) for name in NAMES.split())
