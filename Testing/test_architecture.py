@@ -24,9 +24,9 @@ ARROWS = {
     "training": {"data", "diffusion", "network", "models", "inference"},
     "evaluation": {"data"},
     "demo": {"data", "models", "inference"},
-    "worker": {"data", "models", "inference"},
+    "serving": {"data", "models", "inference", "training", "evaluation"},
     "scene": {"models"},  # of models only `shipped`, which lists them without torch
-    "commands": {"data", "models", "inference", "training", "evaluation", "demo", "scene", "worker"},
+    "commands": {"data", "models", "inference", "training", "evaluation", "demo", "scene", "serving"},
     "__main__": {"commands"},
 }
 SLICER = {"slicer", "qt", "ctk", "vtk", "vtkmodules", "mrml"}

@@ -12,6 +12,6 @@ def add(verbs: Any) -> None:
 
 def call(_options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Serve until stdin ends."""
-    from DiffSegLib.worker import main
+    from DiffSegLib.serving.process import main
 
     return main(), {}

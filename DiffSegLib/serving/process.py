@@ -1,0 +1,99 @@
+"""The worker process that a window or a console keeps warm: requests on stdin, events on stdout, one JSON line each.
+
+A thread reads stdin, so that a cancel reaches a running job, and the end of stdin (the parent is gone) ends the process
+at once. Everything that libraries print goes to stderr: stdout carries events only.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from DiffSegLib import events
+from DiffSegLib.errors import DiffSegError, InputError
+from DiffSegLib.serving.session import Session
+
+Send = Callable[[events.Event], None]
+
+# what a request may ask for -> the module whose run(session, request, send, cancelled) does it and returns the fields
+# of its result event; imported when it is first asked for
+TASKS = {
+    "segment": "DiffSegLib.serving.segment",
+}
+
+
+def main() -> int:
+    """Serve jobs until stdin ends or a quit is asked for. Returns the exit code."""
+    if hasattr(os, "setsid"):
+        with contextlib.suppress(OSError):  # a group of its own, so that it can be ended with all its children
+            os.setsid()
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what a library prints to stdout must not stand between the events
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the parent's console is the parent's to handle
+    lock = threading.Lock()
+
+    def send(event: events.Event) -> None:
+        with lock:
+            channel.write(events.to_line(event) + "\n")
+            channel.flush()
+
+    requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    cancelled: set[str] = set()
+    threading.Thread(target=_listen, args=(sys.stdin, requests, cancelled, send), daemon=True).start()
+    try:
+        session = Session()
+        send(events.make("log", text="The worker is ready.", state="ready", **session.describe()))
+    except DiffSegError as problem:
+        send(events.make("error", message=str(problem), exit_code=problem.exit_code, detail=""))
+        return problem.exit_code
+    while (request := requests.get()) is not None:
+        _serve(session, request, cancelled, send)
+    return 0
+
+
+def _serve(session: Session, request: dict[str, Any], cancelled: set[str], send: Send) -> None:
+    """One request: exactly one result or error event at its end, whatever happens."""
+    number = str(request.get("id", ""))
+
+    def send_of_job(event: events.Event) -> None:
+        send({**event, "job": number})
+
+    try:
+        task = TASKS.get(str(request.get("do")))
+        if task is None:
+            raise InputError(f"unknown request {request.get('do')!r}; allowed: {', '.join(TASKS)}, cancel, quit.")
+        fields = importlib.import_module(task).run(session, request, send_of_job, lambda: number in cancelled)
+        send_of_job(events.make("result", **fields))
+    except DiffSegError as problem:
+        send_of_job(events.make("error", message=str(problem), exit_code=problem.exit_code, detail=""))
+    except Exception as problem:  # a defect or the machine's limits: reported, and the worker lives on
+        text = f"The engine failed unexpectedly ({type(problem).__name__}: {problem})."
+        send_of_job(events.make("error", message=text, exit_code=1, detail=traceback.format_exc()))
+    finally:
+        cancelled.discard(number)
+
+
+def _listen(stream: TextIO, requests: "queue.Queue[dict[str, Any] | None]", cancelled: set[str], send: Send) -> None:
+    for line in stream:
+        if not line.strip():
+            continue
+        try:
+            request = json.loads(line)
+        except ValueError:
+            request = None
+        if not isinstance(request, dict):
+            send(events.make("error", message="A request was no JSON object.", exit_code=2, detail=line[:200]))
+        elif request.get("do") == "cancel":
+            cancelled.add(str(request.get("id", "")))
+        elif request.get("do") == "quit":
+            requests.put(None)
+        else:
+            requests.put(request)
+    os._exit(0)  # the parent is gone: nobody waits for the job that may be running

@@ -1,0 +1,54 @@
+"""The task `segment`: one volume, its mask after every step (jobs.SegmentJob)."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from DiffSegLib import events
+from DiffSegLib.data.volume import Volume
+from DiffSegLib.errors import InputError
+from DiffSegLib.inference.predict import volumes_ml
+from DiffSegLib.jobs import SegmentJob
+from DiffSegLib.serving.arrays import load_array, save_array
+from DiffSegLib.serving.session import Session
+
+
+def run(
+    session: Session, request: dict[str, Any], send: Callable[[events.Event], None], cancelled: Callable[[], bool]
+) -> dict[str, Any]:
+    """Run one job and return the fields of its result event; a `step` event names each mask as it is made."""
+    job = SegmentJob.from_json(request)
+    output = Path(job.output)
+    predictor = session.predictor(job.model, job.options.device)
+    array = np.asarray(load_array(job.image), dtype=np.float32)
+    array = array[None] if array.ndim == 3 else array
+    if array.ndim != 4 or array.size == 0:
+        raise InputError(f"{job.image}: has shape {array.shape}; (K, J, I) or (channels, K, J, I) is needed.")
+    if not np.isfinite(array).all():
+        raise InputError("The volume holds values that are not numbers (NaN or infinite); replace them first.")
+    volume = Volume(array, np.array(job.ijk_to_lps, dtype=np.float64), "The volume")
+    labels = predictor.model.card.labels
+    paths: list[str] = []
+
+    def on_step(step: int, steps: int, mask: np.ndarray) -> None:
+        path = save_array(output / f"step-{step}.npy", mask)
+        paths.append(path)
+        sizes = {str(value): ml for value, ml in volumes_ml(mask, volume, [label.value for label in labels]).items()}
+        send(events.make("step", step=step, steps=steps, mask=path, volumes_ml=sizes, fraction=step / steps))
+
+    prediction = predictor(volume, job.options, send, on_step if job.options.keep_steps else None, cancelled)
+    result = {
+        "mask": save_array(output / "mask.npy", prediction.mask),
+        "steps": paths,
+        "labels": [label.to_json() for label in labels],
+        "volumes_ml": {str(value): ml for value, ml in prediction.volumes_ml.items()},
+        "warnings": prediction.warnings,
+        "provenance": prediction.provenance,
+        "options": asdict(job.options),
+    }
+    if prediction.uncertainty is not None:
+        result["uncertainty"] = save_array(output / "uncertainty.npy", prediction.uncertainty)
+    return result

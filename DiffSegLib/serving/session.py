@@ -1,0 +1,50 @@
+"""What a worker process keeps between jobs: torch, and the last model, ready to run."""
+
+import os
+import sys
+from typing import Any
+
+from DiffSegLib import __version__
+from DiffSegLib.errors import EnvironmentProblem
+
+
+class Session:
+    """Holds the last model, so that a second job pays neither the import nor the loading."""
+
+    def __init__(self) -> None:
+        try:
+            import torch
+        except ImportError as problem:
+            text = (
+                f"PyTorch cannot be imported by {sys.executable} ({problem}); install it in the module's Environment."
+            )
+            raise EnvironmentProblem(text) from None
+        self.torch = torch
+        self._key: tuple[str, float, str] | None = None
+        self._predictor: Any = None
+
+    def describe(self) -> dict[str, Any]:
+        """Versions and device, for the log and for a bug report."""
+        cuda = self.torch.cuda.is_available()
+        return {
+            "pid": os.getpid(),
+            "python": sys.executable,
+            "engine": __version__,
+            "torch": self.torch.__version__,
+            "cuda": self.torch.cuda.get_device_name(0) if cuda else None,
+            "threads": self.torch.get_num_threads(),
+        }
+
+    def predictor(self, model: str, device: str) -> Any:
+        """The warm predictor, or a new one for another model, a changed file or another device."""
+        from DiffSegLib.inference.predict import Predictor
+        from DiffSegLib.models.shipped import find
+        from DiffSegLib.models.store import load
+
+        path = find(model)
+        key = (str(path.resolve()), path.stat().st_mtime, device)
+        if key != self._key:
+            self._predictor = Predictor(load(path), device)
+            self._predictor.warm_up()
+            self._key = key
+        return self._predictor
