@@ -30,6 +30,7 @@ except ModuleNotFoundError:  # running from the source tree
     sys.path.append(str(_parent))
 
 from DiffSegLib.scene.logic import SegmentLogic
+from DiffSegLib.scene.panels.environment import EnvironmentPanel
 from DiffSegLib.scene.panels.segment import SegmentPanel, SegmentParameters
 from DiffSegLib.scene.panels.steps import StepsPanel
 
@@ -90,7 +91,8 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = DiffSegLogic()  # first: Slicer's getModuleLogic looks for it whatever happens later
         self.segmentPanel = SegmentPanel(self)
         self.stepsPanel = StepsPanel(self)
-        self.panels = [self.segmentPanel, self.stepsPanel]
+        self.environmentPanel = EnvironmentPanel(self)
+        self.panels = [self.segmentPanel, self.stepsPanel, self.environmentPanel]
         for panel in self.panels:
             self.layout.addWidget(panel.root)
         self.layout.addStretch(1)

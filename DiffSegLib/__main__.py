@@ -33,7 +33,8 @@ def _tune_allocator() -> None:
         "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
         "PYTHONPATH": os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")])),
     }
-    os.execve(sys.executable, [sys.executable, "-u", "-m", "DiffSegLib", *sys.argv[1:]], environment)
+    # -P: nothing of the current folder may be taken for a module
+    os.execve(sys.executable, [sys.executable, "-P", "-u", "-m", "DiffSegLib", *sys.argv[1:]], environment)
 
 
 if __name__ == "__main__":

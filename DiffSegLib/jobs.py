@@ -7,13 +7,24 @@ Arrays travel as `.npy` files, never through the pipe.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 from DiffSegLib.errors import InputError
 
 SAMPLERS = ("ddim", "ddpm")
 DEVICES = ("auto", "cpu", "cuda")
 MAX_STEPS = 1000
+
+
+class Job(Protocol):
+    """What a worker's client sends: any task of serving.process.TASKS."""
+
+    @property
+    def id(self) -> str:
+        """Tells the job's events from those of others."""
+
+    def to_line(self) -> str:
+        """The request as one line of JSON."""
 
 
 @dataclass(frozen=True)

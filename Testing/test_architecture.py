@@ -24,7 +24,7 @@ ARROWS = {
     "training": {"data", "diffusion", "network", "models", "inference"},
     "evaluation": {"data"},
     "demo": {"data", "models", "inference"},
-    "serving": {"data", "models", "inference", "training", "evaluation"},
+    "serving": {"data", "models", "network", "inference", "training", "evaluation"},
     "scene": {"models"},  # of models only `shipped`, which lists them without torch
     "commands": {"data", "models", "inference", "training", "evaluation", "demo", "scene", "serving"},
     "__main__": {"commands"},

@@ -15,7 +15,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
     try:
         contiguous = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
         save_file(contiguous, aside, metadata)
-        with open(aside, "rb") as file:
+        with open(aside, "r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         os.chmod(aside, 0o666 & ~_umask())  # safetensors makes files that only their owner may read
         os.replace(aside, path)

@@ -10,21 +10,27 @@ from pathlib import Path
 
 import DiffSegLib
 from DiffSegLib import events
-from DiffSegLib.jobs import SegmentJob
+from DiffSegLib.jobs import Job
+from DiffSegLib.scene import settings
 from DiffSegLib.scene.transport import PipeTransport, QtTransport, Transport
 
 CANCEL_GRACE = 0.8  # seconds that a running job has to stop by itself before the worker is killed
 PYTHON_VARIABLE = "DIFFSEG_PYTHON"  # names another Python to run the engine with
 
 
+def chosen_python() -> str:
+    """The Python that the user chose for the engine: $DIFFSEG_PYTHON, else the module's setting, else empty."""
+    return os.environ.get(PYTHON_VARIABLE) or settings.get("Python")
+
+
 def interpreter() -> str:
-    """The Python that runs the engine: $DIFFSEG_PYTHON, PythonSlicer inside Slicer, else this one."""
-    return os.environ.get(PYTHON_VARIABLE) or shutil.which("PythonSlicer") or sys.executable
+    """The Python that runs the engine: the chosen one, PythonSlicer inside Slicer, else this one."""
+    return chosen_python() or shutil.which("PythonSlicer") or sys.executable
 
 
 def worker_command(python: str | None = None) -> list[str]:
     """The worker's command line."""
-    return [python or interpreter(), "-u", "-m", "DiffSegLib", "worker"]
+    return [python or interpreter(), "-P", "-u", "-m", "DiffSegLib", "worker"]  # -P: nothing from the current folder
 
 
 def worker_environment(python: str) -> dict[str, str]:
@@ -33,8 +39,7 @@ def worker_environment(python: str) -> dict[str, str]:
     An external Python must not see Slicer's own libraries.
     """
     environment = dict(os.environ)
-    external = bool(os.environ.get(PYTHON_VARIABLE)) and python == os.environ.get(PYTHON_VARIABLE)
-    if external:
+    if python == chosen_python():
         for key in ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH"):
             environment.pop(key, None)
     engine = str(Path(DiffSegLib.__file__).resolve().parent.parent)
@@ -94,7 +99,7 @@ class WorkerClient:
         environment = self._environment or worker_environment(command[0])
         self._transport.start(command, environment, self._on_output, self._on_exit)
 
-    def submit(self, job: SegmentJob, listener: events.Listener) -> None:
+    def submit(self, job: Job, listener: events.Listener) -> None:
         """Start a job; `listener` gets its events."""
         self.start()
         assert self._transport is not None

@@ -25,6 +25,7 @@ Send = Callable[[events.Event], None]
 # what a request may ask for -> the module whose run(session, request, send, cancelled) does it and returns the fields
 # of its result event; imported when it is first asked for
 TASKS = {
+    "describe": "DiffSegLib.serving.describe",
     "segment": "DiffSegLib.serving.segment",
 }
 

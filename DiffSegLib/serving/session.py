@@ -13,10 +13,12 @@ class Session:
 
     def __init__(self) -> None:
         try:
+            import safetensors  # noqa: F401 - to see whether all is there before the first job
+            import SimpleITK  # noqa: F401
             import torch
         except ImportError as problem:
             text = (
-                f"PyTorch cannot be imported by {sys.executable} ({problem}); install it in the module's Environment."
+                f"{sys.executable} cannot run the engine ({problem}); install it in the module's section Environment."
             )
             raise EnvironmentProblem(text) from None
         self.torch = torch
@@ -44,7 +46,7 @@ class Session:
         path = find(model)
         key = (str(path.resolve()), path.stat().st_mtime, device)
         if key != self._key:
-            self._predictor = Predictor(load(path), device)
-            self._predictor.warm_up()
-            self._key = key
+            predictor = Predictor(load(path), device)
+            predictor.warm_up()
+            self._predictor, self._key = predictor, key  # only once it has proved to run
         return self._predictor

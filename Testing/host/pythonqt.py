@@ -4,6 +4,7 @@
 whole process. A wrong signal name raises here, where PythonQt only returns False.
 """
 
+import ctypes
 import inspect
 import sys
 import types
@@ -94,6 +95,10 @@ def import_qt():
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     if "qt" in sys.modules:
         return application
+    if sys.version_info < (3, 12):  # PySide6's property setters lose references to True; from 3.12 on it is immortal
+        for value in (True, False):
+            for _ in range(100_000):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
     # QProcess does not take its base's look-up over
     QObject.__getattribute__ = QtCore.QProcess.__getattribute__ = _lookup
     QObject.className = lambda self: self.metaObject().className()

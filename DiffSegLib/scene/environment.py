@@ -1,0 +1,158 @@
+"""What the engine needs on this computer: which Python runs it, what is missing there, and how to install it.
+
+Nothing here imports torch; the engine's process is asked instead. Packages go into Slicer's Python through
+slicer.packaging, after the user has agreed; a Python of the user's own is left alone.
+"""
+
+import itertools
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from DiffSegLib import __version__, events
+from DiffSegLib.errors import EnvironmentProblem
+from DiffSegLib.scene import settings
+from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter
+
+# torch 2.9 is slow in mixed-precision conv3d; below 2.10 a known hole in its file reader is open. On Windows the paths
+# of the licence files in 2.13 are too long for most Slicer installations.
+TORCH = ">=2.10,<2.13" if sys.platform == "win32" else ">=2.10"
+PYTHON_KEY = "Python"
+_numbers = itertools.count(1)
+
+
+class DescribeJob:
+    """Ask the worker what it has."""
+
+    def __init__(self) -> None:
+        self.id = f"describe-{next(_numbers)}"
+
+    def to_line(self) -> str:
+        """The request as one line of JSON."""
+        return json.dumps({"do": "describe", "id": self.id})
+
+
+@dataclass
+class Report:
+    """What was found. problem: one sentence on what is missing, or empty. facts: title -> text, in order."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+    detail: str = ""
+
+    def text(self) -> str:
+        """All of it, for a bug report."""
+        lines = [f"{title}: {value}" for title, value in self.facts.items()]
+        lines += [f"Problem: {self.problem}"] * bool(self.problem) + [self.detail.strip()] * bool(self.detail.strip())
+        return "\n".join(lines)
+
+
+def choose_python(path: str) -> None:
+    """Run the engine with another Python from the next start on; an empty path means Slicer's own.
+
+    Raises EnvironmentProblem for a path that is no program.
+    """
+    if path and not (Path(path).is_file() and shutil.which(path)):
+        raise EnvironmentProblem(f"{path}: is no program that can be started; choose the python of an environment.")
+    settings.put(PYTHON_KEY, path)
+
+
+def describe(client: WorkerClient, finished: Callable[[Report], None]) -> None:
+    """Ask the engine's process, which is started if need be, and call `finished` with the report."""
+    report = Report({"DiffSeg": __version__, **_application()})
+    report.facts["Engine runs with"] = interpreter()
+
+    def listen(event: events.Event) -> None:
+        if event["event"] == "result":
+            report.facts.update(_facts(event))
+            missing = [name for name, version in event["versions"].items() if version is None]
+            if missing:
+                report.problem = f"Not installed for the engine's Python: {', '.join(missing)}."
+        elif event["event"] == "error":
+            report.problem, report.detail = str(event["message"]), str(event.get("detail", ""))
+        else:
+            return
+        finished(report)
+
+    client.submit(DescribeJob(), listen)
+
+
+def _application() -> dict[str, str]:
+    application = getattr(slicer, "app", None)
+    version = getattr(application, "applicationVersion", None)
+    if version is None:
+        return {"Slicer": "not running in the application"}
+    return {"Slicer": f"{version} (revision {getattr(application, 'revision', '?')})"}
+
+
+def _facts(event: Mapping[str, Any]) -> dict[str, str]:
+    memory = event["memory_gib"]
+    device = f"{event['cuda']}, {memory[0]} of {memory[1]} GiB free" if event["cuda"] else "CPU (no CUDA device)"
+    versions = ", ".join(f"{name} {version or 'missing'}" for name, version in event["versions"].items())
+    return {
+        "Python": f"{event['python_version']} on {event['system']}",
+        "Packages": versions,
+        "Device": f"{device}; {event['threads']} threads; computes in {event['precision']}",
+    }
+
+
+def install(requirements: Path, client: WorkerClient) -> None:
+    """Install what is missing into Slicer's Python, with Slicer's own dialogs for consent, progress and restart.
+
+    Torch comes through the PyTorch extension where it is installed, since that finds the build that fits the graphics
+    card. The engine's process is ended first, so that no file is in use. Raises EnvironmentProblem with one sentence.
+    """
+    if chosen_python():
+        command = f"{interpreter()} -m pip install diffseg"
+        raise EnvironmentProblem(f"The engine runs with a Python of your own; install its packages there: {command}")
+    try:
+        import slicer.packaging as packaging
+    except ImportError:
+        raise EnvironmentProblem("Installing from here needs Slicer 5.12 or newer.") from None
+    client.shutdown()
+    try:
+        if not packaging.pip_check(f"torch{TORCH}"):
+            _install_torch(packaging)
+        packaging.pip_ensure(packaging.load_requirements(requirements), requester="DiffSeg")
+    except RuntimeError:
+        raise EnvironmentProblem("The packages were not installed, as you wished.") from None
+    except Exception as problem:  # pip's failures come as CalledProcessError, a torch that cannot be loaded as anything
+        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        text = f"The packages could not be installed ({reason}); the log has pip's own words. Is there a network?"
+        raise EnvironmentProblem(text) from None
+
+
+def _install_torch(packaging: Any) -> None:
+    try:
+        import PyTorchUtils
+    except ImportError:
+        packaging.pip_ensure([f"torch{TORCH}"], requester="DiffSeg")
+        return
+    if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH) is None:
+        raise RuntimeError("declined")
+
+
+def offline_instructions(requirements: Path) -> str:
+    """What to do on a computer without internet, as commands to copy."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    names = " ".join(f'"{line}"' for line in requirement_lines(requirements))
+    system = f"{platform.system()} {platform.machine()}"
+    return (
+        f"On a computer with internet, the same system ({system}) and Python {version}:\n"
+        f'  python -m pip download --dest wheels "torch{TORCH}" {names}\n'
+        "Bring the folder wheels here, and in Slicer's Python console:\n"
+        f"  slicer.util.pip_install('--no-index --find-links /path/to/wheels torch {names}')"
+    )
+
+
+def requirement_lines(requirements: Path) -> list[str]:
+    """The requirements of a file, without comments."""
+    lines = (line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]

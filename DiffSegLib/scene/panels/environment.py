@@ -1,0 +1,93 @@
+"""The section that says whether the engine can run here, and mends it."""
+
+from pathlib import Path
+
+import qt
+from slicer.i18n import tr as _
+
+from DiffSegLib.errors import DiffSegError
+from DiffSegLib.models.shipped import FOLDER
+from DiffSegLib.scene import environment, settings
+from DiffSegLib.scene.panels.panel import Panel
+
+
+class EnvironmentPanel(Panel):
+    """Checks when it is opened for the first time, or when asked to."""
+
+    form = "Environment"
+
+    def setup(self) -> None:
+        """See Panel."""
+        self.report = environment.Report()
+        self.connect(self.ui.environmentCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
+        self.connect(self.ui.checkButton, "clicked(bool)", self.onCheck)
+        self.connect(self.ui.installButton, "clicked(bool)", self.onInstall)
+        self.connect(self.ui.copyReportButton, "clicked(bool)", self.onCopy)
+        self.connect(self.ui.offlineButton, "clicked(bool)", self.onOffline)
+        self.connect(self.ui.modelsFolderButton, "clicked(bool)", self.onModelsFolder)
+        self.ui.pythonPathLineEdit.currentPath = settings.get(environment.PYTHON_KEY)
+        self.connect(self.ui.pythonPathLineEdit, "currentPathChanged(QString)", self.onPython)
+
+    @property
+    def requirements(self) -> Path:
+        """The file of what the engine needs."""
+        return Path(self.window.resourcePath("requirements.txt"))
+
+    def onCollapsed(self, collapsed: bool) -> None:
+        """Check when the section is opened and nothing is known yet."""
+        if not collapsed and not self.report.facts:
+            self.onCheck()
+
+    def onCheck(self) -> None:
+        """Ask the engine; the answer comes later."""
+        self.ui.checkButton.enabled = False
+        self.ui.environmentStatusLabel.text = _("Asking the engine…")
+        environment.describe(self.logic.client, self.onReport)
+
+    def onReport(self, report: environment.Report) -> None:
+        """The engine answered, or could not."""
+        if not self.open:
+            return
+        self.report = report
+        self.ui.checkButton.enabled = True
+        self.ui.factsText.plainText = "\n".join(f"{title}: {value}" for title, value in report.facts.items())
+        self.ui.environmentStatusLabel.text = report.problem or _("The engine is ready.")
+
+    def onPython(self, path: str) -> None:
+        """Run the engine with another Python."""
+        try:
+            environment.choose_python(path)
+        except DiffSegError as problem:
+            self.ui.environmentStatusLabel.text = str(problem)
+            return
+        if self.logic.client.busy:
+            self.ui.environmentStatusLabel.text = _("The new Python is used once the running job has ended.")
+            return
+        self.logic.client.shutdown()
+        self.onCheck()
+
+    def onInstall(self) -> None:
+        """Install what is missing; Slicer asks for consent and shows the progress."""
+        if self.logic.client.busy:
+            self.ui.environmentStatusLabel.text = _("A job is running; install once it has ended.")
+            return
+        self.ui.environmentStatusLabel.text = _("Installing…")
+        try:
+            environment.install(self.requirements, self.logic.client)
+        except DiffSegError as problem:
+            self.ui.environmentStatusLabel.text = str(problem)
+            return
+        self.onCheck()
+
+    def onOffline(self) -> None:
+        """Show how to install without internet."""
+        self.ui.factsText.plainText = environment.offline_instructions(self.requirements)
+
+    def onCopy(self) -> None:
+        """Put everything that a bug report needs on the clipboard."""
+        qt.QApplication.clipboard().setText(self.report.text())
+        self.ui.environmentStatusLabel.text = _("Copied. Paste it into your report; it names no image and no patient.")
+
+    def onModelsFolder(self) -> None:
+        """Open the folder of the models in the system's file manager."""
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(FOLDER)))

@@ -1,0 +1,42 @@
+"""The task `describe`: what this interpreter has to run the engine with, for the window and for a bug report."""
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from DiffSegLib import __version__, events
+from DiffSegLib.network.precision import pick_precision
+from DiffSegLib.serving.session import Session
+
+PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors")
+
+
+def run(
+    session: Session, request: dict[str, Any], send: Callable[[events.Event], None], cancelled: Callable[[], bool]
+) -> dict[str, Any]:
+    """versions: package -> version or None. memory_gib: (free, total) of the CUDA device, or None."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    memory = [round(n / (1 << 30), 1) for n in torch.cuda.mem_get_info()] if cuda else None
+    return {
+        "engine": __version__,
+        "python": sys.executable,
+        "python_version": platform.python_version(),
+        "system": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "cuda": torch.cuda.get_device_name(0) if cuda else None,
+        "memory_gib": memory,
+        "threads": torch.get_num_threads(),
+        "precision": str(pick_precision("auto", device)).removeprefix("torch."),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

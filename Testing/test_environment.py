@@ -1,0 +1,197 @@
+"""The section Environment: what the engine has, another Python, installing, and the text of a bug report."""
+
+import subprocess
+import sys
+import tomllib
+import types
+
+import pytest
+
+from conftest import ROOT
+
+pytest.importorskip("slicer", reason="needs the package slicer-core")
+pytest.importorskip("PySide6.QtUiTools", reason="needs the package PySide6_Essentials", exc_type=ImportError)
+
+import slicer
+
+from DiffSegLib.errors import EnvironmentProblem
+from DiffSegLib.scene import environment, settings
+from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, worker_environment
+from host.application import Host
+
+REQUIREMENTS = ROOT / "DiffSeg" / "Resources" / "requirements.txt"
+
+
+@pytest.fixture(scope="module")
+def host():
+    return Host()
+
+
+@pytest.fixture
+def client():
+    made = WorkerClient()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def panel(host, client, monkeypatch):
+    monkeypatch.delenv("DIFFSEG_PYTHON", raising=False)
+    settings.put("Python", "")
+    slicer.mrmlScene.Clear(0)
+    widget = host.open()
+    widget.logic._client = client
+    yield widget.environmentPanel
+    settings.put("Python", "")
+    host.close()
+
+
+def answered(host, panel):
+    host.wait_for(lambda: panel.ui.checkButton.enabled)
+    return panel.ui.factsText.plainText
+
+
+def test_opening_the_section_asks_the_engine_once(host, panel):
+    assert panel.report.facts == {}
+    panel.ui.environmentCollapsibleButton.collapsed = False
+    text = answered(host, panel)
+    assert "torch 2." in text and "Device: CPU" in text and sys.executable in text
+    assert panel.ui.environmentStatusLabel.text == "The engine is ready."
+
+
+def test_a_python_without_torch_is_said_with_what_to_do(host, panel, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    panel.logic._client = WorkerClient(environment={**worker_environment(""), "PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    panel.ui.checkButton.click()
+    answered(host, panel)
+    assert "cannot run the engine (no torch here)" in panel.ui.environmentStatusLabel.text
+    assert "Environment" in panel.ui.environmentStatusLabel.text
+
+
+def test_the_report_for_a_bug_holds_versions_and_the_problem(host, panel):
+    import qt
+
+    panel.ui.checkButton.click()
+    answered(host, panel)
+    panel.report.problem, panel.report.detail = "It broke.", "Traceback: here"
+    panel.ui.copyReportButton.click()
+    text = qt.QApplication.clipboard().text()
+    assert "DiffSeg: " in text and "torch 2." in text and "It broke." in text and "Traceback: here" in text
+
+
+def test_another_python_runs_the_engine_from_then_on(host, panel, tmp_path):
+    other = tmp_path / "python-of-mine"
+    other.symlink_to(sys.executable)
+    panel.ui.pythonPathLineEdit.currentPath = str(other)
+    assert chosen_python() == interpreter() == str(other)
+    environment_of_it = worker_environment(str(other))
+    assert "LD_LIBRARY_PATH" not in environment_of_it and str(ROOT) in environment_of_it["PYTHONPATH"]
+    assert host.open().environmentPanel.ui.pythonPathLineEdit.currentPath == str(other)
+    panel.ui.pythonPathLineEdit.currentPath = ""
+    assert chosen_python() == ""
+
+
+def test_a_path_that_is_no_program_is_refused(panel, tmp_path):
+    (tmp_path / "note.txt").write_text("no program")
+    panel.ui.pythonPathLineEdit.currentPath = str(tmp_path / "note.txt")
+    assert "is no program" in panel.ui.environmentStatusLabel.text and chosen_python() == ""
+
+
+class Packaging(types.ModuleType):
+    """slicer.packaging, recording what it is asked for."""
+
+    def __init__(self, has_torch=True, failure=None):
+        super().__init__("slicer.packaging")
+        self.asked, self.has_torch, self.failure = [], has_torch, failure
+
+    def pip_check(self, requirement):
+        return self.has_torch
+
+    def load_requirements(self, path):
+        return environment.requirement_lines(path)
+
+    def pip_ensure(self, requirements, requester=None):
+        if self.failure:
+            raise self.failure
+        self.asked.append((list(requirements), requester))
+
+
+@pytest.fixture
+def packaging(monkeypatch):
+    def use(**options):
+        made = Packaging(**options)
+        monkeypatch.setitem(sys.modules, "slicer.packaging", made)
+        monkeypatch.setattr(slicer, "packaging", made, raising=False)
+        return made
+
+    return use
+
+
+def test_installing_asks_for_what_the_requirements_name(host, panel, packaging):
+    used = packaging(has_torch=False)
+    panel.ui.installButton.click()
+    answered(host, panel)
+    assert used.asked[0] == ([f"torch{environment.TORCH}"], "DiffSeg")
+    assert any(line.startswith("monai") for line in used.asked[1][0])
+
+
+def test_the_pytorch_extension_installs_torch_where_it_is_there(panel, packaging, monkeypatch):
+    used, calls = packaging(has_torch=False), []
+
+    class Logic:
+        def installTorch(self, **options):  # noqa: N802 - the extension's own name
+            calls.append(options)
+            return object()
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=Logic))
+    panel.ui.installButton.click()
+    assert calls == [{"askConfirmation": True, "torchVersionRequirement": environment.TORCH}]
+    assert len(used.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (RuntimeError("User declined package installation"), "as you wished"),
+        (subprocess.CalledProcessError(1, ["pip"]), "could not be installed"),
+    ],
+)
+def test_an_installation_that_fails_is_one_sentence(panel, packaging, failure, words):
+    packaging(failure=failure)
+    panel.ui.installButton.click()
+    assert words in panel.ui.environmentStatusLabel.text
+
+
+def test_an_older_slicer_and_an_own_python_are_told_what_to_do(panel, packaging, monkeypatch, client):
+    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+    with pytest.raises(EnvironmentProblem, match=r"Slicer 5\.12"):
+        environment.install(REQUIREMENTS, client)
+    packaging()
+    monkeypatch.setenv("DIFFSEG_PYTHON", sys.executable)
+    with pytest.raises(EnvironmentProblem, match="-m pip install"):
+        environment.install(REQUIREMENTS, client)
+
+
+def test_the_way_without_internet_names_every_package(panel):
+    panel.ui.offlineButton.click()
+    text = panel.ui.factsText.plainText
+    assert "pip download" in text and "--no-index" in text
+    assert all(line in text for line in environment.requirement_lines(REQUIREMENTS))
+
+
+def test_the_folder_of_the_models_is_opened(panel, monkeypatch):
+    import qt
+
+    opened = []
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", staticmethod(opened.append))
+    panel.ui.modelsFolderButton.click()
+    assert opened[0].toLocalFile().endswith("models")
+
+
+def test_the_modules_requirements_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {line for line in project["dependencies"] if not line.startswith("torch")}
+    assert set(environment.requirement_lines(REQUIREMENTS)) == needed
+    torch = next(line for line in project["dependencies"] if line.startswith("torch"))
+    assert environment.TORCH.startswith(torch.removeprefix("torch"))
