@@ -10,14 +10,15 @@ import pytest
 from conftest import ROOT
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
-pytest.importorskip("PySide6.QtUiTools", reason="needs the package PySide6_Essentials", exc_type=ImportError)
 
 import slicer
 
 from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.scene import environment, settings
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, worker_environment
-from host.application import Host
+from host.application import Host, need_window
+
+need_window()
 
 REQUIREMENTS = ROOT / "DiffSeg" / "Resources" / "requirements.txt"
 

@@ -12,7 +12,6 @@ import pytest
 from conftest import ROOT, blob_case
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
-pytest.importorskip("PySide6.QtUiTools", reason="needs the package PySide6_Essentials", exc_type=ImportError)
 
 import slicer
 import slicer.util
@@ -20,7 +19,9 @@ import slicer.util
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import QtTransport
-from host.application import Host
+from host.application import Host, need_window
+
+need_window()
 
 
 @pytest.fixture(scope="module")

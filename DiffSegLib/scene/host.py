@@ -1,4 +1,4 @@
-"""A scene without the Slicer application: real MRML from the package slicer-core, for the demo and the tests."""
+"""A scene to load, segment and save in: Slicer's own inside Slicer, else real MRML from the package slicer-core."""
 
 import os
 import tempfile
@@ -22,20 +22,36 @@ LOGICS = (
 )
 
 
-class SceneHost:
-    """An MRML scene with the module logics that segmentations and files need; sets slicer.mrmlScene and slicer.modules.
+def inside_slicer() -> bool:
+    """Whether this is the Slicer application, with or without its window."""
+    import slicer
 
-    Keep it: the application logic holds the module logics weakly.
+    return hasattr(getattr(slicer, "app", None), "applicationLogic")
+
+
+class SceneHost:
+    """An MRML scene with the module logics that segmentations and files need.
+
+    Inside Slicer these are the application's own. Elsewhere they are made, and slicer.mrmlScene and slicer.modules are
+    set; keep the host then, since the application logic holds the module logics weakly.
     """
 
     def __init__(self) -> None:
         try:
             import slicer
             import slicer.util
-            import vtk
         except ImportError as problem:
             text = f"A scene needs the package slicer-core ({problem}); install it with: pip install diffseg[scene]"
             raise EnvironmentProblem(text) from None
+        if inside_slicer():
+            self.scene = slicer.mrmlScene
+            self.logics: dict[str, Any] = {name: getattr(slicer.modules, name.lower()).logic() for name, _, _ in LOGICS}
+        else:
+            self._make(slicer)
+
+    def _make(self, slicer: Any) -> None:
+        import vtk
+
         # VTK prints and never raises; what can fail here is checked, and its lines would only clutter the console
         vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)
         self._folder = tempfile.TemporaryDirectory(prefix="DiffSeg-scene-")
@@ -45,7 +61,7 @@ class SceneHost:
         self.application.SetShareDirectory("share")
         os.makedirs(os.path.join(self._folder.name, "share", "ColorFiles"))
         self.application.SetMRMLScene(self.scene)
-        self.logics: dict[str, Any] = {}
+        self.logics = {}
         for name, kind, folder in LOGICS:
             logic = getattr(slicer, kind)()
             share = os.path.join(self._folder.name, "share", folder)

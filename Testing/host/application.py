@@ -1,15 +1,15 @@
-"""Opens the module's window on real MRML: the same steps as Slicer takes, without the application."""
+"""Opens the module's window: in the Slicer application where the tests run inside it, else on real MRML off screen."""
 
 import os
 import sys
 import types
 from pathlib import Path
 
+import pytest
 import slicer
 import slicer.util
 
-from DiffSegLib.scene.host import SceneHost
-from host import doubles, pythonqt
+from DiffSegLib.scene.host import SceneHost, inside_slicer
 
 MODULE_FILE = Path(__file__).resolve().parent.parent.parent / "DiffSeg" / "DiffSeg.py"
 SOURCE_VARIABLE = "DIFFSEG_SLICER_SOURCE"
@@ -54,10 +54,26 @@ class Application:
         return qt.QSettings()
 
 
+def need_window():
+    """Skip the test file where no window can be made: neither inside Slicer nor with PySide6."""
+    if not inside_slicer():
+        reason = "needs the package PySide6_Essentials"
+        pytest.importorskip("PySide6.QtUiTools", reason=reason, exc_type=ImportError)
+
+
 class Host:
     """One per test run; `open()` gives a fresh window of the module."""
 
     def __init__(self):
+        self._windows = []
+        if inside_slicer():
+            import DiffSeg
+
+            self.qt, self.module = slicer.app, DiffSeg
+            self.scene_host = SceneHost()
+            return
+        from host import doubles, pythonqt
+
         self.qt = pythonqt.import_qt()
         self.scene_host = SceneHost()
         slicer.app = Application(self.qt)
@@ -72,11 +88,16 @@ class Host:
         import DiffSeg
 
         self.module = DiffSeg
-        self._windows = []
         slicer.modules.diffseg = types.SimpleNamespace(path=str(MODULE_FILE), name="DiffSeg", logic=lambda: None)
 
     def open(self):
         """A widget of the module after setup() and enter(), in a parent that has a scene."""
+        if inside_slicer():
+            parent = slicer.modules.diffseg.createNewWidgetRepresentation()
+            widget = parent.self()
+            widget.enter()
+            self._windows.append((parent, widget))
+            return widget
         import qt
 
         parent = slicer.qMRMLWidget()
