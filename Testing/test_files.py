@@ -106,9 +106,14 @@ def test_a_single_frame_of_four_dimensions_is_three(tmp_path):
     assert read(tmp_path / "one.nii.gz").array.shape == (1, 5, 4, 3)
 
 
-def test_a_volume_that_cannot_be_written_says_where(tmp_path):
-    with pytest.raises(InputError, match="cannot be written"):
-        write_volume(tmp_path / "missing" / "x.nrrd", np.zeros((2, 2, 2), np.float32), np.eye(4))
+def test_a_volume_that_cannot_be_written_says_where_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match=r"file/x\.nrrd: cannot be written"):
+        write_volume(tmp_path / "file" / "x.nrrd", np.zeros((2, 3, 4), np.float32), np.eye(4))
+    (tmp_path / "x.nrrd").mkdir()
+    with pytest.raises(InputError, match=r"x\.nrrd: cannot be written"):
+        write_volume(tmp_path / "x.nrrd", np.zeros((2, 3, 4), np.float32), np.eye(4))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.nrrd"]
 
 
 def test_case_names():

@@ -1,6 +1,5 @@
 """Prepared cases: in memory while they are small, else memory-mapped files of which only the patch is read."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from DiffSegLib.data.checks import Facts
 from DiffSegLib.data.patches import Prepared, prepare
 from DiffSegLib.data.preprocess import label_to_model_space, thin_axis, to_model_space
 from DiffSegLib.data.volume import resampled_shape
-from DiffSegLib.errors import InputError
+from DiffSegLib.whole_files import whole_file
 
 IN_MEMORY = 2 << 30  # bytes of all prepared cases together
 
@@ -79,13 +78,5 @@ def _mapped(dataset: Dataset, case: Case, data: DataConfig, folder: Path, n: int
 
 
 def _write(path: Path, array: np.ndarray) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(aside, path)
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as aside, open(aside, "wb") as file:
+        np.save(file, array, allow_pickle=False)

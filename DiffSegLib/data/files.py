@@ -5,7 +5,6 @@ the header first.
 """
 
 import gzip
-import os
 import struct
 import zlib
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ import SimpleITK as sitk
 from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
+from DiffSegLib.whole_files import whole_file
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
 FORMATS = ("seg.nrrd", "nii.gz", "nrrd", "png")
@@ -125,14 +125,11 @@ def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 def _write(path: Path, image: sitk.Image) -> None:
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part{ending}")
-    try:
-        sitk.WriteImage(image, str(aside), useCompression=True)
-        os.replace(aside, path)
-    except (RuntimeError, OSError) as problem:
-        raise InputError(f"{path}: cannot be written ({_reason(problem)}).") from None
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path, ending) as aside:
+        try:
+            sitk.WriteImage(image, str(aside), useCompression=True)
+        except RuntimeError as problem:
+            raise InputError(f"{path}: cannot be written ({_reason(problem)}).") from None
 
 
 def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, str]]:

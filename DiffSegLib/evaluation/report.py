@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from DiffSegLib.evaluation.metrics import Scores
 from DiffSegLib.evaluation.page import render
 from DiffSegLib.evaluation.summary import summarize
 from DiffSegLib.evaluation.table import Table, evaluate_folders
+from DiffSegLib.whole_files import write_text
 
 
 def evaluate(
@@ -51,7 +51,7 @@ def evaluate(
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            _write_text(out / name, text)
+            write_text(out / name, text)
     except OSError as problem:
         raise InputError(f"{out}: cannot be written ({problem.strerror or problem}).") from None
     return summary
@@ -75,12 +75,3 @@ def _cell(value: str | float) -> str:
     if isinstance(value, str):
         return value
     return "" if math.isnan(value) else repr(float(value))
-
-
-def _write_text(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

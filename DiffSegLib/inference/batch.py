@@ -1,7 +1,6 @@
 """Many cases one after another: each is written whole or not at all, and one that fails does not stop the rest."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from DiffSegLib.data.files import case_name, write_mask, write_volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference.predict import Prediction, Predictor
 from DiffSegLib.jobs import SegmentOptions
+from DiffSegLib.whole_files import write_text
 
 
 @dataclass
@@ -106,10 +106,6 @@ def predict_cases(
 def _write_case(
     output: Path, name: str, file_format: str, prediction: Prediction, affine: Any, predictor: Predictor
 ) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise InputError(f"{output}: cannot be created ({problem.strerror or problem}).") from None
     labels = predictor.model.card.labels
     for step, mask in enumerate(prediction.steps, start=1):
         write_mask(output / f"{name}.step-{step}.{file_format}", mask, affine, labels)
@@ -123,6 +119,4 @@ def _write_case(
         "labels": [label.to_json() for label in labels],
         **prediction.provenance,
     }
-    aside = output / f".{name}.json.{os.getpid()}.part"
-    aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, output / f"{name}.json")
+    write_text(output / f"{name}.json", json.dumps(record, indent=2) + "\n")

@@ -1,11 +1,11 @@
 """Arrays that travel between the worker and its parent: `.npy` files, whole or not there."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from DiffSegLib.errors import InputError
+from DiffSegLib.whole_files import whole_file
 
 
 def load_array(path: str) -> np.ndarray:
@@ -18,13 +18,7 @@ def load_array(path: str) -> np.ndarray:
 
 
 def save_array(path: Path, array: np.ndarray) -> str:
-    """Write an array aside and rename it, so that who is told of the path finds it whole."""
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(aside, path)
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None
+    """Write an array, whole or not at all; its path as text."""
+    with whole_file(path) as aside, open(aside, "wb") as file:
+        np.save(file, array, allow_pickle=False)
     return str(path)

@@ -1,0 +1,38 @@
+"""Files that are whole or not there: written aside, flushed to disk, then renamed."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from DiffSegLib.errors import InputError
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, ending: str = "") -> Iterator[Path]:
+    """The path to write to in place of `path`, which it becomes when the block ends well; else nothing is left.
+
+    The folder is made. ending: what the name must end with for the writer to know the format. Raises InputError that
+    names `path` where it cannot be written.
+
+        with whole_file(Path("a.json")) as aside:
+            aside.write_text("{}")
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part{ending}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        with open(aside, "r+b") as file:  # Windows flushes only what is open for writing
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """A whole text file, UTF-8, lines ending as on Unix."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="\n")
