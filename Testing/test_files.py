@@ -160,3 +160,14 @@ def test_a_split_file_rules_and_its_mistakes_are_named(dataset, tmp_path):
 def test_one_case_alone_cannot_be_split(tmp_path):
     with pytest.raises(InputError, match="one case only"):
         split(load_dataset(make_dataset(tmp_path / "one", 1)))
+
+
+def test_a_truncated_metaimage_is_told_without_a_false_reason(tmp_path):
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.random.default_rng(0).random((8, 8, 8), np.float32)), str(tmp_path / "x.mha")
+    )
+    whole = (tmp_path / "x.mha").read_bytes()
+    (tmp_path / "x.mha").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"x\.mha: is no image that can be read") as found:
+        read(tmp_path / "x.mha")
+    assert "No such file" not in str(found.value)

@@ -109,3 +109,22 @@ def test_a_card_from_before_the_newer_keys_means_what_it_meant():
     assert network.attention and network.time == "after_norm"
     assert (diffusion.parametrisation, diffusion.classes, diffusion.variance) == ("x_start", "exclusive", "fixed_small")
     assert diffusion.eta == 0.0 and diffusion.time_sampling == "uniform" and diffusion.recycling_last
+
+
+def test_a_card_of_a_giant_network_is_refused_before_anything_is_allocated(tiny_model, tmp_path):
+    from dataclasses import replace
+
+    from DiffSegLib.models.shipped import read_card
+
+    card = read_card(tiny_model)
+    giant = replace(card, network=replace(card.network, channels=(4096, 4096), blocks=16))
+    store.save(tmp_path / "giant.safetensors", store.load(tiny_model).network.state_dict(), giant)
+    with pytest.raises(InputError, match=r"describes \d+ parameters"):
+        store.load(tmp_path / "giant.safetensors")
+
+
+def test_a_header_nested_without_end_is_no_model(tmp_path):
+    text = b"[" * 200_000
+    (tmp_path / "deep.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(InputError, match="is no model file"):
+        store.load(tmp_path / "deep.safetensors")

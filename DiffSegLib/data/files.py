@@ -210,6 +210,9 @@ def _check_nifti_payload(path: Path) -> None:
 
 
 def _reason(problem: BaseException) -> str:
-    """The last telling line of an ITK error, without its source location."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    """The last telling line of an ITK error, without its source location.
+
+    The "Reason:" that MetaImage adds is whatever the system complained of last, not the reason.
+    """
+    lines = [text for line in str(problem).splitlines() if (text := line.strip()) and not text.startswith("Reason:")]
     return (lines[-1].rpartition("ERROR: ")[2] if lines else type(problem).__name__)[:200].rstrip(".")

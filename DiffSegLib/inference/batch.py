@@ -76,6 +76,8 @@ def predict_cases(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Segment each (name, files) into `output`; `x.json` is written last, so a case with it is complete."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file; name a folder for the masks.")
     outcome = Outcome()
     channels = len(predictor.model.card.channels)
     for number, (name, paths) in enumerate(cases):

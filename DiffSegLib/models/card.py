@@ -52,7 +52,7 @@ def parse_card(text: str, where: str) -> Card:
     """A validated card from the JSON in a model's header. Raises InputError naming `where` and the wrong key."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{where}: its model card is no valid JSON.") from None
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: its model card must be one JSON object.")

@@ -41,7 +41,7 @@ def read_card(path: Path) -> Card:
         metadata = header.get("__metadata__") or {}
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
-    except (struct.error, ValueError, AttributeError):
+    except (struct.error, ValueError, AttributeError, RecursionError):
         raise InputError(f"{path}: is no model file; a DiffSeg .safetensors is needed.") from None
     text = metadata.get("diffseg") if isinstance(metadata, dict) else None
     if not isinstance(text, str):

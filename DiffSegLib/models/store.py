@@ -36,11 +36,14 @@ def load(path: Path) -> Model:
     card = read_card(path)
     with torch.device("meta"):
         plan = build(card.network, len(card.channels), card.num_classes, card.diffusion).state_dict()
+    count = sum(value.numel() for value in plan.values())
+    if count > MAX_PARAMETERS:
+        raise InputError(f"{path}: its card describes {count} parameters; at most {MAX_PARAMETERS} are read.")
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             wanted = {key: tuple(value.shape) for key, value in plan.items()}
-            if shapes != wanted or sum(value.numel() for value in plan.values()) > MAX_PARAMETERS:
+            if shapes != wanted:
                 different = sorted(set(shapes.items()) ^ set(wanted.items()))
                 raise InputError(f"{path}: its weights do not fit its card (first at {different[0][0]!r}).")
             weights: dict[str, Tensor] = {key: file.get_tensor(key).float() for key in shapes}
