@@ -44,7 +44,9 @@ def host():
 
 
 @pytest.fixture
-def scene(host):
+def scene(host, monkeypatch):
+    monkeypatch.setattr(slicer, "mrmlScene", host.scene)  # a test may make a host of its own
+    monkeypatch.setattr(slicer, "modules", slicer.modules)
     host.scene.Clear(0)
     return host
 
@@ -273,3 +275,43 @@ def test_a_bundle_holds_everything_when_read_again(tmp_path, tiny_model, scene):
     volume = slicer.util.getNode("scan")
     for side, result in results.items():
         np.testing.assert_array_equal(nodes.read_labels(found[f"scan {side}"], volume, result.labels), result.mask)
+
+
+def test_another_models_labels_take_the_place_of_the_first_ones(volume):
+    mask = np.zeros(nodes.volume_array(volume).shape, np.uint8)
+    mask[2:5, 2:5, 2:5] = 1
+    node = nodes.make_segmentation(volume, "scan DiffSeg", "x", LABELS)
+    nodes.write_labels(node, mask, volume, LABELS)
+    kidney = (Label(1, "Kidney", (0.5, 0.1, 0.1)),)
+    assert nodes.make_segmentation(volume, "scan DiffSeg", "x", kidney) is node
+    segmentation = node.GetSegmentation()
+    assert segmentation.GetNumberOfSegments() == 1 and segmentation.GetNthSegment(0).GetName() == "Kidney"
+
+
+def test_a_name_that_the_user_gave_stays_when_the_same_model_runs_again(volume):
+    node = nodes.make_segmentation(volume, "scan DiffSeg", "x", LABELS)
+    node.GetSegmentation().GetNthSegment(0).SetName("left hippocampal head")
+    nodes.make_segmentation(volume, "scan DiffSeg", "x", LABELS)
+    assert node.GetSegmentation().GetNthSegment(0).GetName() == "left hippocampal head"
+
+
+def test_a_result_of_one_volume_is_never_written_into_anothers(scene, volume):
+    first = nodes.make_segmentation(volume, "scan DiffSeg", "x", LABELS)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "scan")
+    slicer.util.updateVolumeFromArray(other, blob_case(1)[0])
+    assert nodes.make_segmentation(other, "scan DiffSeg", "x", LABELS) is not first
+
+
+def test_the_reference_geometry_of_a_transformed_volume_is_not_moved_twice(scene, volume):
+    import vtk
+
+    shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 100.0)
+    shift.SetMatrixTransformToParent(matrix)
+    plain = nodes.make_segmentation(volume, "a", "a", LABELS)
+    volume.SetAndObserveTransformNodeID(shift.GetID())
+    moved = nodes.make_segmentation(volume, "b", "b", LABELS)
+    name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    geometries = [n.GetSegmentation().GetConversionParameter(name) for n in (plain, moved)]
+    assert geometries[0] == geometries[1]

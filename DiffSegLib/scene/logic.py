@@ -150,7 +150,7 @@ class SegmentLogic:
         volume, labels = result.volume, result.labels
         if volume.GetScene() is None:
             raise InputError("the volume was removed from the scene meanwhile.")
-        key = f"{volume.GetID()}|{base}"
+        key = base
         if target is None:
             result.node = nodes.make_segmentation(volume, base, key, labels)
         else:

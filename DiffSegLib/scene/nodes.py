@@ -15,6 +15,7 @@ from DiffSegLib.labels import Label
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ATTRIBUTE = "DiffSeg."
+VOLUME_ROLE = "DiffSeg.Volume"  # of a segmentation: the volume that it was made on
 
 
 def check_volume(volumeNode: Any) -> None:
@@ -49,10 +50,13 @@ def ijk_to_lps(volumeNode: Any) -> np.ndarray:
     return RAS_TO_LPS @ ras
 
 
-def find_segmentation(key: str) -> Any:
-    """The segmentation node of the scene that carries `key`, or None."""
+def find_segmentation(volumeNode: Any, key: str) -> Any:
+    """The segmentation node that was made for `key` on this volume, or None.
+
+    The volume is remembered by a node reference, not by its id: ids are given anew when scenes are merged.
+    """
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if node.GetAttribute(ATTRIBUTE + "Key") == key:
+        if node.GetAttribute(ATTRIBUTE + "Key") == key and node.GetNodeReference(VOLUME_ROLE) is volumeNode:
             return node
     return None
 
@@ -60,24 +64,31 @@ def find_segmentation(key: str) -> Any:
 def make_segmentation(volumeNode: Any, name: str, key: str, labels: Sequence[Label]) -> Any:
     """A segmentation node for results on `volumeNode`: the one with `key`, or a new one.
 
-    Segments are made once; a user's later changes of names, colours and visibility stay.
+    Segments are made once, so that a user's later changes of names, colours and visibility stay; another model's labels
+    take their place.
     """
-    node = find_segmentation(key)
+    node = find_segmentation(volumeNode, key)
     if node is None:
         unique = slicer.mrmlScene.GenerateUniqueName(name)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", unique)
         node.CreateDefaultDisplayNodes()
         node.SetAttribute(ATTRIBUTE + "Key", key)
+        node.SetNodeReferenceID(VOLUME_ROLE, volumeNode.GetID())
+    table = json.dumps([label.to_json() for label in labels])
+    if node.GetAttribute(ATTRIBUTE + "Labels") != table:
+        node.GetSegmentation().RemoveAllSegments()
+        node.SetAttribute(ATTRIBUTE + "Labels", table)
     prepare_segmentation(node, volumeNode, labels)
     return node
 
 
 def prepare_segmentation(node: Any, volumeNode: Any, labels: Sequence[Label]) -> None:
     """Give a segmentation the volume's geometry, transform and place, and the segments that it lacks."""
-    if node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is not volumeNode:
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    # the transform first: the reference geometry is taken in the segmentation's own space
     if node.GetTransformNodeID() != volumeNode.GetTransformNodeID():
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    if node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is not volumeNode:
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     segmentation = node.GetSegmentation()
     for label in labels:
         if segmentation.GetSegment(segment_id(label)) is None:
