@@ -134,7 +134,8 @@ class Denoiser(nn.Module):
     def forward(self, guides: Sequence[Tensor], mask: Tensor, t: Tensor) -> Tensor:
         """guides: of `guides_of`; mask: (B, mask_channels, *spatial); t: (B,) -> (B, num_classes, *spatial)."""
         embedding = self.time(t)
-        mask = mask.to(guides[0].dtype)
+        # contiguous: a mask made by one_hot is channels-last in memory, and so would be all that comes from it
+        mask = mask.to(guides[0].dtype).contiguous()
         x, skips = mask, []
         for down, guide in zip(self.down, guides[1:], strict=True):
             x = self.act(down(x) + guide)
