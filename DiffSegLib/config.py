@@ -57,13 +57,14 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network and its size; `strides[i]` leads from level i to level i + 1.
+    """The network and its size (docs/networks.md); `strides[i]` leads from level i to level i + 1.
 
     attention: a transformer layer at the bottom. time: `before_norm` is the reference's place, where instance norm
-    removes it again.
+    removes it again. checkpointing: less memory in training for a third more time. Of MONAI's `dynunet` and `segresnet`
+    channels, strides and dropout act, of `segresnet` blocks too; the rest is their own.
     """
 
-    name: Literal["unet"] = "unet"
+    name: Literal["unet", "cached", "dynunet", "segresnet"] = "unet"
     channels: tuple[int, ...] = (32, 64, 128, 256)
     strides: tuple[tuple[int, ...], ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
     blocks: int = 2
@@ -72,6 +73,7 @@ class NetworkConfig:
     activation: Literal["gelu", "gelu_tanh", "silu"] = "gelu"
     dropout: float = 0.0
     time: Literal["after_norm", "before_norm"] = "after_norm"
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -324,6 +326,7 @@ def _check(config: Config, where: str) -> None:
             or (diffusion.parametrisation, diffusion.variance) == ("x_start", "fixed_small"),
             "diffusion.strategy supervised needs parametrisation x_start and variance fixed_small",
         ),
+        *_network_rules(network, diffusion),
         (0 <= training.warmup < training.decay <= 1, "training.warmup must be below decay, both from 0 to 1"),
         (training.batch > 0 and training.iterations > 0, "training.batch and iterations must be above 0"),
         (training.minutes is None or training.minutes > 0, "training.minutes must be above 0"),
@@ -333,3 +336,23 @@ def _check(config: Config, where: str) -> None:
     for holds, sentence in rules:
         if not holds:
             raise InputError(f"{where}: {sentence}.")
+
+
+def _network_rules(network: NetworkConfig, diffusion: DiffusionConfig) -> list[tuple[bool, str]]:
+    """What the networks beside `unet` do not take."""
+    name, first = f"network.name {network.name}", network.channels[0]
+    rules = [(network.name == "unet" or network.time == "after_norm", f"{name} needs network.time after_norm")]
+    if network.name in ("dynunet", "segresnet"):
+        alone = f"{name} segments without diffusion: set diffusion.strategy supervised, or network.name unet or cached"
+        rules += [(diffusion.strategy == "supervised", alone)]
+        rules += [(not network.checkpointing, f"{name} has no checkpointing; network.name unet and cached have")]
+    if network.name == "dynunet":
+        short = all(n <= 4 for stride in network.strides for n in stride)
+        sizes = f"{name} needs at least 3 network.channels and network.strides of at most 4"
+        rules += [(len(network.channels) > 2 and short, sizes)]
+    if network.name == "segresnet":
+        halved = all(n == 2 for stride in network.strides for n in stride)
+        rules += [(halved, f"{name} needs network.strides of 2 only; network.name dynunet takes any")]
+        doubled = all(n == first * 2**level for level, n in enumerate(network.channels))
+        rules += [(doubled and first % 8 == 0, f"{name} needs a multiple of 8 in network.channels, doubled each level")]
+    return rules

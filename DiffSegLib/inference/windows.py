@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.diffusion.process import make_process
-from DiffSegLib.diffusion.sampler import Denoiser, sample_steps
+from DiffSegLib.diffusion.sampler import sample_steps
+from DiffSegLib.network.features import Features, denoise, encode
 from DiffSegLib.network.precision import autocast
 
-STATE_BUDGET = 1 << 30  # bytes of x_t kept for windows that wait for their next step
+STATE_BUDGET = 1 << 30  # bytes of x_t and image features kept for windows that wait for their next step
 WINDOW_GROWTH = 3.0  # a volume of up to this many patches' voxels is taken in one window: no seams, and faster
 
 CPU = torch.device("cpu")
@@ -104,7 +105,12 @@ def sample_volume(
     kept = range(steps) if every_step else range(steps - 1, steps)
     shape = (num_classes, *plan.size)
     count = len(plan.starts)
-    group = max(1, STATE_BUDGET // (4 * int(np.prod(shape))))
+
+    def window(n: int) -> _Window:
+        return _Window(network, padded[(slice(None), *plan.slices(n))], device, precision)
+
+    ready = [window(0)]
+    group = max(1, STATE_BUDGET // (4 * int(np.prod(shape)) + ready[0].kept())) if count > 1 else 1
     total = {k: torch.zeros((num_classes, *plan.padded)) for k in kept} if count > 1 else {}
     weights = torch.zeros(plan.padded)
     crop = (slice(None), *(slice(0, n) for n in image.shape[1:]))
@@ -112,7 +118,7 @@ def sample_volume(
         members = range(first, min(first + group, count))
         runs = [
             sample_steps(
-                _denoiser(network, padded[(slice(None), *plan.slices(n))], device, precision),
+                ready.pop() if ready else window(n),
                 process,
                 window_noise(seed, sample, n, steps, shape)[None].to(device),
                 partial(_step_noise, seed, sample, n),
@@ -144,12 +150,24 @@ def _step_noise(seed: int, sample: int, window: int, step: int, shape: torch.Siz
     return window_noise(seed, sample, window, step, tuple(shape[1:]))[None]
 
 
-def _denoiser(network: nn.Module, window: Tensor, device: torch.device, precision: torch.dtype) -> Denoiser:
-    image = window[None].to(device)
+class _Window:
+    """A window as a Denoiser: what the network keeps of the image is computed once, at the first step."""
 
-    def denoise(mask: Tensor | None, t: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(device, precision):
-            output: Tensor = network(image, mask, t)
-        return output.float()
+    def __init__(self, network: nn.Module, window: Tensor, device: torch.device, precision: torch.dtype) -> None:
+        self.network, self.window, self.device, self.precision = network, window, device, precision
+        self.features: Features = ()
 
-    return denoise
+    def encode(self) -> Features:
+        if not self.features:
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                self.features = encode(self.network, self.window[None].to(self.device))
+        return self.features
+
+    def kept(self) -> int:
+        """Bytes."""
+        return sum(x.nbytes for x in self.encode())
+
+    def __call__(self, mask: Tensor | None, t: Tensor) -> Tensor:
+        features = self.encode()
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            return denoise(self.network, features, mask, t).float()

@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6  # of the reference
 
@@ -63,6 +64,8 @@ class ResidualBlock(nn.Module):
 
     The time shifts each channel behind the first norm. The reference adds it in front of the second one, where instance
     norm subtracts it again, so its networks do not see the time at all (`time_before_norm=True` does the same).
+    checkpointing: of the block keep the input alone for the backward pass, which then computes the rest again with the
+    same random numbers.
     """
 
     def __init__(
@@ -73,9 +76,11 @@ class ResidualBlock(nn.Module):
         act: str,
         dropout: float = 0.0,
         time_before_norm: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.time_before_norm = time_before_norm
+        self.checkpointing = checkpointing
         self.conv1 = conv(spatial_dims, channels, channels, 3, padding=1, bias=False)
         self.norm1 = norm(channels)
         self.act = activation(act)
@@ -86,6 +91,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor | None) -> Tensor:
         """x: (B, C, *spatial); t: (B, time_dim) embedding, or None for a network without time."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, t, use_reentrant=False)
+        return self._forward(x, t)
+
+    def _forward(self, x: Tensor, t: Tensor | None) -> Tensor:
         shift = None
         if self.time is not None and t is not None:
             shift = self.time(self.act(t))

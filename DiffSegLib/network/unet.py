@@ -18,7 +18,7 @@ class UNet(nn.Module):
     spatial_dims: 2 or 3. in_channels: of the image. num_classes: channels out, background included.
     mask_channels: channels of the noisy mask (num_classes; twice that with self-conditioning; 0: plain segmentation).
     channels: per level. strides: one per transition, each with spatial_dims numbers. blocks: residual blocks per level.
-    attention: a transformer layer at the bottom. time_before_norm: see ResidualBlock.
+    attention: a transformer layer at the bottom. time_before_norm, checkpointing: see ResidualBlock.
 
         UNet(3, 1, 3, mask_channels=3)(image, mask, t)      # (B, 3, *spatial) logits
     """
@@ -37,6 +37,7 @@ class UNet(nn.Module):
         mask_channels: int = 0,
         attention: bool = True,
         time_before_norm: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.mask_channels = mask_channels
@@ -48,7 +49,7 @@ class UNet(nn.Module):
         self.stem_norm = norm(channels[0])
 
         def block(level: int) -> ResidualBlock:
-            return ResidualBlock(spatial_dims, channels[level], time_dim, act, dropout, time_before_norm)
+            return ResidualBlock(spatial_dims, channels[level], time_dim, act, dropout, time_before_norm, checkpointing)
 
         levels = range(len(channels))
         self.encoder = nn.ModuleList(nn.ModuleList(block(i) for _ in range(blocks)) for i in levels)
@@ -66,6 +67,10 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor | None = None, t: Tensor | None = None) -> Tensor:
         """image: (B, in_channels, *spatial); mask: (B, mask_channels, *spatial) in [0, 1]; t: (B,) in (0, 1]."""
+        return self.head(self.levels(image, mask, t)[0])
+
+    def levels(self, image: Tensor, mask: Tensor | None = None, t: Tensor | None = None) -> list[Tensor]:
+        """What the decoder ends with at each level, from the finest to the coarsest: (B, channels[level], *size)."""
         embedding = None
         x = image
         if self.time is not None and mask is not None and t is not None:
@@ -84,9 +89,11 @@ class UNet(nn.Module):
         if self.transformer is not None:
             x = self.transformer(x, self.act)
         x = self.bottom2(x, embedding)
+        found: list[Tensor] = []
         for level in reversed(range(len(self.decoder))):
             for block in cast(nn.ModuleList, self.decoder[level]):
                 x = block(x + skips.pop(), embedding)
+            found.insert(0, x)
             if level > 0:
                 x = self.up[level - 1](x, skips[-1].shape[2:])
-        return self.head(x)
+        return found

@@ -56,7 +56,7 @@ def propose(
     mm = data.spacing or tuple(np.median(fingerprint.spacings, axis=0).tolist())
     shapes = np.round(fingerprint.shapes * fingerprint.spacings / np.array(mm)) if data.spacing else fingerprint.shapes
     shape = tuple(max(1, int(n)) for n in np.median(shapes, axis=0))
-    sizes = (len(fingerprint.dataset.channels), len(fingerprint.dataset.labels) + 1)
+    sizes = (len(fingerprint.dataset.channels), len(fingerprint.dataset.labels) + 1, base.diffusion)
     batch = LEAST_BATCH[dims] if "training.batch" in open_keys else training.batch
     patch = shape if "data.patch" in open_keys else data.patch
     while True:
@@ -128,6 +128,7 @@ def fit_network(
         network = replace(network, strides=strides)
     if channels_open:
         first, last = network.channels[0], max(network.channels)
+        last = 4096 if network.name == "segresnet" else last  # which doubles at every level
         widths = tuple(min(first * 2**level, last) for level in range(len(network.strides) + 1))
         network = replace(network, channels=widths)
     return network

@@ -11,6 +11,7 @@ from DiffSegLib.diffusion.gaussian import mask_to_x, predict_noise
 from DiffSegLib.diffusion.process import Process
 from DiffSegLib.diffusion.strategies import STRATEGIES
 from DiffSegLib.diffusion.strategies.contract import Answer
+from DiffSegLib.network.features import denoise, encode, rows_of
 from DiffSegLib.network.precision import autocast
 from DiffSegLib.training.losses import as_mask, total_loss
 from DiffSegLib.training.time_sampling import TimeSampler
@@ -60,10 +61,12 @@ def training_loss(
     x_start = mask_to_x(as_mask(label, image.new_empty(1, num_classes, *image.shape[2:])))
     index, weight = times.draw(len(image), source)
 
+    with autocast(image.device, precision):
+        features = encode(network, image)  # with its gradient; the passes without one go on from it too
+
     def predict(mask: Tensor | None, index: Tensor, rows: Tensor | None = None) -> Tensor:
         with autocast(image.device, precision):
-            chosen = image if rows is None else image[rows.to(image.device)]
-            output: Tensor = network(chosen, mask, process.time(index).to(image.device))
+            output = denoise(network, rows_of(features, rows), mask, process.time(index).to(image.device))
         return output.float()
 
     strategy = STRATEGIES[config.diffusion.strategy]
