@@ -1,9 +1,12 @@
 """Every network through the same doors: sizes, training with each strategy, precision, its file, and prediction."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
+from conftest import make_dataset
 from DiffSegLib import config
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.diffusion.process import make_process, mask_channels
@@ -186,3 +189,24 @@ def test_blocks_and_dropout_reach_the_twins():
 def test_what_a_network_cannot_do_is_refused_by_the_configuration(change, words):
     with pytest.raises(InputError, match=words):
         settings_of(**change)
+
+
+def test_the_proposal_meets_the_same_rules(tmp_path):
+    """Before the proposal is complete the networks are already built, to count their memory."""
+    from DiffSegLib.training.plan import make_plan
+
+    folder = make_dataset(tmp_path / "data", 4)
+    supervised = ["diffusion.strategy=supervised", "training.batch=2"]
+    for name, written in (("dynunet", ["network.channels=[8,16,32]"]), ("segresnet", [])):
+        base, open_keys = config.choose("fast", None, [f"network.name={name}", *supervised, *written])
+        plan = make_plan(folder, base, open_keys)
+        widths = plan.settings.network.channels
+        assert all(b == 2 * a for a, b in pairwise(widths)) and len(widths) >= 3
+    for name, written, words in (
+        ("dynunet", ["network.channels=[8,16]"], "at least 3"),
+        ("dynunet", ["diffusion.strategy=recycling"], "without diffusion"),
+        ("segresnet", ["network.strides=[[1,2,2],[2,2,2],[2,2,2]]"], "of 2 only"),
+    ):
+        base, open_keys = config.choose("fast", None, [f"network.name={name}", *supervised, *written])
+        with pytest.raises(InputError, match=words):
+            make_plan(folder, base, open_keys)
