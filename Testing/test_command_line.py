@@ -149,4 +149,4 @@ def test_bench_measures_each_contestant(monkeypatch, capsys):
     monkeypatch.setattr(bench, "SHAPE", (16, 16, 16))
     assert run(["bench", "--rounds", "1", "--device", "cpu", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert len(rows) >= 3 and all(row["fastest"] > 0 and row["parameters"] > 1e6 for row in rows)
+    assert len(rows) >= 5 and all(row["fastest"] > 0 and row["parameters"] > 1e6 for row in rows)

@@ -1,12 +1,15 @@
-"""The speed of this machine: training step and five-step inference of our network beside others, in one run.
+"""The speed of this machine: training step and five-step inference of our networks beside others, in one run.
 
 Ratios within one run are what counts; the rounds are interleaved, so that a machine that slows down slows all alike.
 """
 
 import importlib.util
+import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from DiffSegLib import events
 from DiffSegLib.config import DiffusionConfig, NetworkConfig
 from DiffSegLib.inference.windows import sample_volume
 from DiffSegLib.network.build import build
+from DiffSegLib.network.features import denoise, encode
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision
 
 SHAPE, CLASSES, ROUNDS = (64, 64, 64), 3, 5
@@ -52,16 +56,20 @@ def _contestants(
     device: torch.device, precision: torch.dtype, listener: events.Listener
 ) -> dict[str, tuple[nn.Module, Callable[[], object]]]:
     config, diffusion = NetworkConfig(), DiffusionConfig()
-    ours = build(config, 1, CLASSES).to(device)
+    unet, cached = (build(replace(config, name=name), 1, CLASSES).to(device) for name in ("unet", "cached"))
     twin = build(config, 1, CLASSES, DiffusionConfig(strategy="supervised")).to(device).eval()
     image = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
     batch, mask = image[None].to(device), torch.rand(1, CLASSES, *SHAPE).to(device)
     t = torch.ones(1, device=device)
 
-    def five_steps() -> Tensor:
-        ours.eval()
-        options = {"device": device, "precision": precision, "every_step": False}
-        return next(sample_volume(ours, image, CLASSES, SHAPE, (8, 8, 8), diffusion, **options))  # type: ignore[arg-type]
+    def five_steps(network: nn.Module) -> Callable[[], object]:
+        options: dict[str, Any] = {"device": device, "precision": precision, "every_step": False}
+        factors = tuple(math.prod(axis) for axis in zip(*config.strides, strict=True))
+
+        def work() -> object:
+            return next(sample_volume(network.eval(), image, CLASSES, SHAPE, factors, diffusion, **options))
+
+        return work
 
     def one_pass(network: nn.Module, *inputs: Tensor) -> Callable[[], object]:
         def work() -> object:
@@ -70,19 +78,25 @@ def _contestants(
 
         return work
 
-    def recycling_step() -> None:
-        ours.train()
-        with autocast(device, precision):
-            with torch.no_grad():
-                ours(batch, mask, t)
-            loss = ours(batch, mask, t).float().square().mean()
-        loss.backward()
-        ours.zero_grad(set_to_none=True)
+    def recycling_step(network: nn.Module) -> Callable[[], object]:
+        def work() -> None:
+            network.train()
+            with autocast(device, precision):
+                features = encode(network, batch)
+                with torch.no_grad():
+                    denoise(network, features, mask, t)
+                loss = denoise(network, features, mask, t).float().square().mean()
+            loss.backward()
+            network.zero_grad(set_to_none=True)
+
+        return work
 
     found: dict[str, tuple[nn.Module, Callable[[], object]]] = {
         "unet, supervised twin, one pass": (twin, one_pass(twin, batch)),
-        "unet, five diffusion steps": (ours, five_steps),
-        "unet, training step with recycling": (ours, recycling_step),
+        "unet, five diffusion steps": (unet, five_steps(unet)),
+        "cached, five diffusion steps": (cached, five_steps(cached)),
+        "unet, training step with recycling": (unet, recycling_step(unet)),
+        "cached, training step with recycling": (cached, recycling_step(cached)),
     }
     if importlib.util.find_spec("einops") is None:
         text = "MONAI's DiffusionModelUNet is left out: it needs the package einops (pip install diffseg[bench])."

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from DiffSegLib.config import DiffusionConfig, NetworkConfig
+from DiffSegLib.config import DiffusionConfig, NetworkConfig, check_network
 from DiffSegLib.diffusion import process
 from DiffSegLib.network.cached import CachedUNet
 from DiffSegLib.network.twins import dynunet, segresnet
@@ -22,7 +22,10 @@ def build(
 
     diffusion: its strategy decides on the channels of the mask (none for the supervised twin, two masks with
     self-conditioning); a learned variance doubles the channels of the output.
+
+    Raises InputError where the network cannot be had in this size or for this strategy.
     """
+    check_network(config, diffusion)
     sizes: dict[str, Any] = {
         "spatial_dims": len(config.strides[0]),
         "in_channels": in_channels,

@@ -17,7 +17,7 @@ BYTES_PER_PARAMETER = 20
 # what a step needs besides what is kept for the backward pass: the estimate lies above the peak that was measured
 # (on a CPU, patch 40 x 56 x 40: 1.07 GiB for `fast` with batch 4, 1.91 for `default` with batch 2)
 WORKSPACE = 1.5
-RECOMPUTED = 6  # tensors of its input's size that a residual block without its input keeps while it is computed again
+RECOMPUTED = 12  # tensors of its input's size: a block that is computed again for its backward pass, and gradients
 
 
 def training_memory(
