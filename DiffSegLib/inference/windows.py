@@ -111,7 +111,7 @@ def sample_volume(
 
     ready = [window(0)]
     group = max(1, STATE_BUDGET // (4 * int(np.prod(shape)) + ready[0].kept())) if count > 1 else 1
-    total = {k: torch.zeros((num_classes, *plan.padded)) for k in kept} if count > 1 else {}
+    total: dict[int, Tensor] = {}  # a step's is made when its first window comes and goes when its last one has come
     weights = torch.zeros(plan.padded)
     crop = (slice(None), *(slice(0, n) for n in image.shape[1:]))
     for first in range(0, count, group):
@@ -141,6 +141,8 @@ def sample_volume(
                 if count == 1:
                     yield probability[crop]
                 else:
+                    if k not in total:
+                        total[k] = torch.zeros((num_classes, *plan.padded))
                     total[k][(slice(None), *plan.slices(n))] += probability * weight
             if count > 1 and k in kept and members.stop == count:
                 yield (total.pop(k) / weights)[crop]
