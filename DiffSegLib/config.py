@@ -8,7 +8,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,17 +42,29 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of a training patch; angles in degrees, scale and shift as fractions, probabilities 0..1."""
+    """Random changes of a training patch, each with its chance (0..1) and its range.
 
+    rotation: degrees. scale, shift: fractions of the patch. contrast, brightness: of the factor and the offset of
+    normalised values. gamma: of the exponent's logarithm. blur: largest sigma, and low_resolution: largest factor, both
+    in edges of the finest voxel side, acting over the same mm along every axis. noise: largest sigma.
+    """
+
+    affine_probability: float = 0.8
     rotation: float = 15.0
     scale: float = 0.15
     shift: float = 0.06
-    affine_probability: float = 0.8
     flip: tuple[bool, ...] = (False, False, False)
+    contrast_probability: float = 0.25
+    contrast: float = 0.25
+    brightness: float = 0.2
+    gamma_probability: float = 0.25
     gamma: float = 0.3
+    blur_probability: float = 0.2
+    blur: float = 1.0
+    low_resolution_probability: float = 0.25
+    low_resolution: float = 2.0
+    noise_probability: float = 0.25
     noise: float = 0.1
-    blur: float = 0.8
-    intensity_probability: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -130,12 +142,16 @@ class LossConfig:
 class TrainingConfig:
     """The training itself; with `minutes` the budget is wall time, otherwise `iterations`.
 
-    warmup, decay: fractions of the budget at which the learning rate is highest, and at which it has reached its end.
+    batch: samples of one pass, in each process. accumulate: passes whose mean gradient makes one step, for batches that
+    do not fit into memory. warmup, decay: fractions of the budget at which the learning rate is highest, and at which
+    it has reached its end. validations: over the whole budget. patience: validations without a better Dice after which
+    the training stops; None goes on to the end of the budget.
     """
 
     iterations: int = 5000
     minutes: float | None = None
     batch: int = 4
+    accumulate: int = 1
     learning_rate: float = 1e-3
     learning_rate_start: float = 0.0
     learning_rate_end: float = 1e-5
@@ -146,6 +162,7 @@ class TrainingConfig:
     ema: float = 0.999
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     validations: int = 10
+    patience: int | None = None
     seed: int = 0
 
 
@@ -325,11 +342,26 @@ def _check(config: Config, where: str) -> None:
             "diffusion.strategy supervised needs parametrisation x_start and variance fixed_small",
         ),
         (0 <= training.warmup < training.decay <= 1, "training.warmup must be below decay, both from 0 to 1"),
-        (training.batch > 0 and training.iterations > 0, "training.batch and iterations must be above 0"),
+        (
+            min(training.batch, training.accumulate, training.iterations, training.validations) > 0,
+            "training.batch, accumulate, iterations and validations must be above 0",
+        ),
+        (training.patience is None or training.patience > 0, "training.patience must be above 0, or null"),
+        (training.seed >= 0, "training.seed must not be below 0"),
         (training.minutes is None or training.minutes > 0, "training.minutes must be above 0"),
         (len(config.augment.flip) == dims, f"augment.flip must have {dims} values"),
+        *_ranges(config.augment),
         (0 <= data.foreground <= 1, "data.foreground must be from 0 to 1"),
     ]
     for holds, sentence in rules:
         if not holds:
             raise InputError(f"{where}: {sentence}.")
+
+
+def _ranges(augment: AugmentConfig) -> Iterator[tuple[bool, str]]:
+    """Rules for the random changes: chances from 0 to 1, and no range that turns an image inside out."""
+    bounds = {"rotation": (0.0, 180.0), "scale": (0.0, 0.7), "contrast": (0.0, 1.0), "low_resolution": (1.0, 100.0)}
+    for key, value in vars(augment).items():
+        if key != "flip":
+            low, high = bounds.get(key, (0.0, 1.0 if key.endswith("_probability") else 100.0))
+            yield low <= value <= high, f"augment.{key} must be from {low:g} to {high:g}"
