@@ -1,15 +1,10 @@
-"""Drawing noise levels: unbiased weights, the warm-up, what must not enter the history, checkpoints."""
+"""Drawing noise levels: unbiased weights, the warm-up, what must not enter the history."""
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import TINY
-from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
-from DiffSegLib.errors import Cancelled
-from DiffSegLib.models import store
-from DiffSegLib.training.run import train_folder
 from DiffSegLib.training.time_sampling import WARM_UP, TimeSampler
 
 AWARE = DiffusionConfig(time_sampling="loss_aware")
@@ -76,15 +71,3 @@ def test_a_loss_that_is_not_finite_is_not_remembered():
     before = times.state
     times.update(torch.tensor([1, 2]), torch.tensor([float("nan"), float("inf")]))
     assert times.state == before
-
-
-def test_a_resumed_training_remembers_its_losses(dataset, tmp_path):
-    changes = ["diffusion.time_sampling=loss_aware", "diffusion.train_steps=2", "training.iterations=24"]
-    settings = config.override(config.from_json(TINY), changes)
-    whole = train_folder(dataset, tmp_path / "a" / "run", settings, device="cpu")
-    calls = iter(range(100))
-    with pytest.raises(Cancelled):
-        train_folder(dataset, tmp_path / "b" / "run", settings, device="cpu", cancelled=lambda: next(calls) == 16)
-    resumed = train_folder(dataset, tmp_path / "b" / "run", settings, device="cpu", resume=True)
-    weights, wanted = (store.load(path).network.state_dict() for path in (resumed, whole))
-    assert all(torch.equal(weights[key], wanted[key]) for key in wanted)

@@ -93,6 +93,8 @@ def resume(folder: Path, state: State) -> str:
     A folder without checkpoints leaves the state as it is. Raises InputError where none can be read, and for one of
     another configuration.
     """
+    for left in folder.glob(".*.part"):  # of a process that was killed while it wrote
+        left.unlink(missing_ok=True)
     problems: list[str] = []
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.is_file():

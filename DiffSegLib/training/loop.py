@@ -25,7 +25,7 @@ from DiffSegLib.training.ema import update_ema
 from DiffSegLib.training.log import Log
 from DiffSegLib.training.losses import check_losses
 from DiffSegLib.training.rate import learning_rate
-from DiffSegLib.training.step import training_loss
+from DiffSegLib.training.step import StepLoss, training_loss
 from DiffSegLib.training.time_sampling import TimeSampler
 from DiffSegLib.training.validation import validate
 
@@ -188,6 +188,7 @@ def train(
         except Cancelled as stop:
             save()
             raise group.told(stop) from None
+        group.wait()  # until the first process has written them
         damage = checkpoint.load_best(folder, state)
         if damage:
             log(events.make("warning", text=damage))
