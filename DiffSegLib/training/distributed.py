@@ -97,11 +97,14 @@ ALONE = Group()
 
 @contextlib.contextmanager
 def join(device: str) -> Iterator[Group]:
-    """The group that torchrun has started this process in; a group of one otherwise.
+    """The group that torchrun has started this process in, or that is there already; a group of one otherwise.
 
     CUDA tensors go through NCCL, each process with a GPU of its own; everything else through Gloo. Raises
     EnvironmentProblem where there are fewer GPUs than processes.
     """
+    if dist.is_initialized():
+        yield Group(dist.get_rank(), dist.get_world_size())
+        return
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     if world == 1 or "MASTER_ADDR" not in os.environ:
         yield ALONE
