@@ -5,6 +5,7 @@ tensor's spatial axes: for a 3D image (z, y, x), that is inferior-superior, ante
 """
 
 import json
+import math
 import re
 import types
 import typing
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from DiffSegLib.config_rules import check
 from DiffSegLib.errors import InputError
 from DiffSegLib.presets import PRESETS
 
@@ -42,17 +44,29 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of a training patch; angles in degrees, scale and shift as fractions, probabilities 0..1."""
+    """Random changes of a training patch, each with its chance (0..1) and its range.
 
+    rotation: degrees. scale, shift: fractions of the patch. contrast, brightness: of the factor and the offset of
+    normalised values. gamma: of the exponent's logarithm. blur: largest sigma, and low_resolution: largest factor, both
+    in edges of the finest voxel side, acting over the same mm along every axis. noise: largest sigma.
+    """
+
+    affine_probability: float = 0.8
     rotation: float = 15.0
     scale: float = 0.15
     shift: float = 0.06
-    affine_probability: float = 0.8
     flip: tuple[bool, ...] = (False, False, False)
+    contrast_probability: float = 0.25
+    contrast: float = 0.25
+    brightness: float = 0.2
+    gamma_probability: float = 0.25
     gamma: float = 0.3
+    blur_probability: float = 0.2
+    blur: float = 1.0
+    low_resolution_probability: float = 0.25
+    low_resolution: float = 2.0
+    noise_probability: float = 0.25
     noise: float = 0.1
-    blur: float = 0.8
-    intensity_probability: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -132,12 +146,16 @@ class LossConfig:
 class TrainingConfig:
     """The training itself; with `minutes` the budget is wall time, otherwise `iterations`.
 
-    warmup, decay: fractions of the budget at which the learning rate is highest, and at which it has reached its end.
+    batch: samples of one pass, in each process. accumulate: passes whose mean gradient makes one step, for batches that
+    do not fit into memory. warmup, decay: fractions of the budget at which the learning rate is highest, and at which
+    it has reached its end. validations: over the whole budget. patience: validations without a better Dice after which
+    the training stops; None goes on to the end of the budget.
     """
 
     iterations: int = 5000
     minutes: float | None = None
     batch: int = 4
+    accumulate: int = 1
     learning_rate: float = 1e-3
     learning_rate_start: float = 0.0
     learning_rate_end: float = 1e-5
@@ -148,6 +166,7 @@ class TrainingConfig:
     ema: float = 0.999
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     validations: int = 10
+    patience: int | None = None
     seed: int = 0
 
 
@@ -179,7 +198,7 @@ def from_json(data: Mapping[str, Any], where: str = "configuration", complete: b
     if config.version != SCHEMA_VERSION:
         raise InputError(f"{where}: version is {config.version}; this DiffSeg reads version {SCHEMA_VERSION}.")
     if complete:
-        _check(config, where)
+        check(config, where)
     return config
 
 
@@ -291,72 +310,10 @@ def _convert(hint: Any, value: Any, where: str, path: str) -> Any:
         return tuple(_convert(arguments[0], item, where, path) for item in value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is float and number:
+        if not math.isfinite(value):
+            raise InputError(f"{where}: {path} is {value!r}; it must be a finite number.")
         return float(value)
     if hint is not float and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     word = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
     raise InputError(f"{where}: {path} is {value!r}; it must be {word}.")
-
-
-def _check(config: Config, where: str) -> None:
-    """Rules between values."""
-    network, data, training, diffusion = config.network, config.data, config.training, config.diffusion
-    dims = len(data.patch)
-    rules = [
-        (dims in (2, 3), f"data.patch has {dims} axes; it must have 2 or 3"),
-        (min(data.patch) >= 4, "data.patch must be at least 4 voxels along each axis"),
-        (data.spacing is None or len(data.spacing) == dims, f"data.spacing must have {dims} numbers, as data.patch"),
-        (data.spacing is None or min(data.spacing) > 0, "data.spacing must be above 0"),
-        (len(network.strides) == len(network.channels) - 1, "network.strides must have one entry fewer than channels"),
-        (all(len(s) == dims for s in network.strides), f"each of network.strides must have {dims} numbers"),
-        (all(0 < n <= 4096 for n in network.channels), "network.channels must be from 1 to 4096 (above is too large)"),
-        (len(network.channels) <= 10 and 0 < network.blocks <= 16, "network has at most 10 levels of 1 to 16 blocks"),
-        (all(0 < n <= 16 for s in network.strides for n in s), "network.strides must be from 1 to 16"),
-        (network.heads > 0 and 0 <= network.dropout < 1, "network.heads must be above 0, dropout from 0 to below 1"),
-        (max(data.patch) <= 4096 and diffusion.timesteps <= 100_000, "data.patch or diffusion.timesteps is too large"),
-        (network.channels[-1] % network.heads == 0, "the last of network.channels must be a multiple of network.heads"),
-        (2 <= diffusion.train_steps <= diffusion.timesteps, "diffusion.train_steps must be from 2 to timesteps"),
-        (0 <= diffusion.eta <= 1, "diffusion.eta must be from 0 to 1"),
-        (
-            0 <= diffusion.self_conditioning_probability <= 1,
-            "diffusion.self_conditioning_probability must be from 0 to 1",
-        ),
-        (
-            diffusion.strategy != "supervised"
-            or (diffusion.parametrisation, diffusion.variance) == ("x_start", "fixed_small"),
-            "diffusion.strategy supervised needs parametrisation x_start and variance fixed_small",
-        ),
-        (0 <= training.warmup < training.decay <= 1, "training.warmup must be below decay, both from 0 to 1"),
-        (training.batch > 0 and training.iterations > 0, "training.batch and iterations must be above 0"),
-        (training.minutes is None or training.minutes > 0, "training.minutes must be above 0"),
-        (len(config.augment.flip) == dims, f"augment.flip must have {dims} values"),
-        (0 <= data.foreground <= 1, "data.foreground must be from 0 to 1"),
-    ]
-    _require(rules, where)
-    check_network(network, diffusion, where)
-
-
-def check_network(network: NetworkConfig, diffusion: DiffusionConfig, where: str = "configuration") -> None:
-    """Raise InputError where a network is asked for what it cannot do."""
-    name, first = f"network.name {network.name}", network.channels[0]
-    rules = [(network.name == "unet" or network.time == "after_norm", f"{name} needs network.time after_norm")]
-    if network.name in ("dynunet", "segresnet"):
-        alone = f"{name} segments without diffusion: set diffusion.strategy supervised, or network.name unet or cached"
-        rules += [(diffusion.strategy == "supervised", alone)]
-        rules += [(not network.checkpointing, f"{name} has no checkpointing; network.name unet and cached have")]
-    if network.name == "dynunet":
-        short = all(n <= 4 for stride in network.strides for n in stride)
-        sizes = f"{name} needs at least 3 network.channels and network.strides of at most 4"
-        rules += [(len(network.channels) > 2 and short, sizes)]
-    if network.name == "segresnet":
-        halved = all(n == 2 for stride in network.strides for n in stride)
-        rules += [(halved, f"{name} needs network.strides of 2 only; network.name dynunet takes others")]
-        doubled = all(n == first * 2**level for level, n in enumerate(network.channels))
-        rules += [(doubled and first % 8 == 0, f"{name} needs a multiple of 8 in network.channels, doubled each level")]
-    _require(rules, where)
-
-
-def _require(rules: list[tuple[bool, str]], where: str) -> None:
-    for holds, sentence in rules:
-        if not holds:
-            raise InputError(f"{where}: {sentence}.")

@@ -42,7 +42,7 @@ class Label:
             codes = {k: _code(data[k]) for k in ("category", "type", "modifier") if data.get(k) is not None}
         except (KeyError, TypeError, ValueError) as problem:
             raise InputError(f"{where}: a label is malformed ({problem}).") from None
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 255:
+        if not _is_label(value):
             raise InputError(f"{where}: label {name!r} has value {value!r}; it must be a whole number from 1 to 255.")
         if len(color) != 3 or not all(0.0 <= x <= 1.0 for x in color):
             raise InputError(f"{where}: label {name!r} needs a color of three numbers from 0 to 1.")
@@ -60,6 +60,34 @@ class Label:
         region = "Anatomic codes - DICOM master list"
         parts = (context, "^".join(self.category), "^".join(self.type), modifier, region, "^^", "^^")
         return "~".join(parts)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A union of label values that is predicted as one class; regions may overlap (nnU-Net's region-based training).
+
+    value: what a predicted label map says where the region is found; of two regions the later one counts.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    value: int
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any], where: str) -> "Region":
+        """Parse one region; raises InputError naming `where`."""
+        try:
+            found = Region(str(data["name"]), tuple(data["values"]), data["value"])
+        except (KeyError, TypeError) as problem:
+            raise InputError(f"{where}: a region is malformed ({problem}).") from None
+        numbers = (*found.values, found.value)
+        if set(data) != {"name", "values", "value"} or not found.values or not all(map(_is_label, numbers)):
+            raise InputError(f"{where}: region {found.name!r} needs a name, values and a value from 1 to 255.")
+        return found
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 255
 
 
 def _code(entry: Sequence[str]) -> Code:

@@ -64,6 +64,8 @@ def make_dataset(folder: Path, count: int = 6) -> Path:
     return folder
 
 
+# no random change at all
+STILL = {f"{change}_probability": 0.0 for change in ("affine", "contrast", "gamma", "blur", "low_resolution", "noise")}
 TINY = {
     "data": {"patch": [16, 16, 16]},
     "network": {"channels": [8, 16], "strides": [[2, 2, 2]], "blocks": 1, "heads": 2},

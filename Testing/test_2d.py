@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from conftest import write_image
+from conftest import STILL, write_image
 from DiffSegLib import config
 from DiffSegLib.commands import run
 from DiffSegLib.config import DataConfig
@@ -132,7 +132,8 @@ def test_mixed_colours_are_named(tmp_path):
 def test_pngs_are_learnt_and_segmented_from_the_command_line(tmp_path, colours, capsys):
     folder = make_pngs(tmp_path / "set", colours)
     small = ["network.channels=[8,16]", "network.heads=2", "training.learning_rate=0.01", "training.ema=0.9"]
-    small += ["training.validations=1", "training.batch=4", "augment.intensity_probability=0"]
+    small += ["training.validations=1", "training.batch=4"]
+    small += [f"augment.{key}=0" for key in STILL if key != "affine_probability"]
     arguments = ["--preset", "fast", "--iterations", "60", "--device", "cpu", "--set", *small]
     assert run(["train", "--data", str(folder), "--out", str(tmp_path / "run"), *arguments]) == 0
     model = tmp_path / "run" / "model.safetensors"

@@ -15,6 +15,7 @@ from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import channel_count, read
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.batch import find_cases
+from DiffSegLib.labels import Region
 from DiffSegLib.models import store
 from DiffSegLib.training.plan import make_plan
 from DiffSegLib.training.run import train_folder
@@ -70,14 +71,18 @@ def test_nnunet_lists_of_files_are_followed(tmp_path):
     assert [(case.name, len(case.images)) for case in load_dataset(folder).cases] == [("only", 2)]
 
 
-def test_regions_are_read_and_refused_in_training(tmp_path):
+def test_regions_are_read_in_their_order(tmp_path):
     labels = {"background": 0, "whole": [1, 2], "core": [2]}
     folder = make_nnunet(tmp_path / "set", labels=labels, regions_class_order=[1, 2])
     found = load_dataset(folder)
-    assert [(region.name, region.values) for region in found.regions] == [("whole", (1, 2)), ("core", (2,))]
-    assert labels_of(found) == {1: "label 1", 2: "core"}
-    with pytest.raises(InputError, match=r"overlapping regions \(whole, core\), which cannot be trained yet"):
-        make_plan(folder, config.from_json(TINY))
+    assert found.regions == (Region("whole", (1, 2), 1), Region("core", (2,), 2)) and found.num_classes == 3
+    assert labels_of(found) == {1: "whole only", 2: "core"}
+    assert make_plan(folder, config.from_json(TINY)).settings.diffusion.classes == "overlapping"
+    text = json.loads((folder / "dataset.json").read_text())
+    del text["regions_class_order"]
+    (folder / "dataset.json").write_text(json.dumps(text))
+    with pytest.raises(InputError, match="'regions_class_order' must list one value for each of its 2 labels"):
+        load_dataset(folder)
 
 
 def test_an_ignore_label_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import TINY, blob_case, make_dataset, write_image
+from conftest import STILL, TINY, blob_case, make_dataset, write_image
 from DiffSegLib import config
 from DiffSegLib.commands import run
 from DiffSegLib.config import PROPOSED
@@ -202,7 +202,7 @@ def test_batches_from_disk_are_those_from_memory(dataset, tmp_path):
         assert a.name == b.name and a.spacing == b.spacing and torch.equal(a.foreground, b.foreground)
         assert a.spacing == pytest.approx((18 / 14, 1.0, 20 / 25))  # 18 mm in 14 voxels, 20 mm in 25
     for n in range(4):
-        one, two = (batch_of(cases, data, config.AugmentConfig(), 2, 0, n) for cases in (memory, disk))
+        one, two = (batch_of(cases, data, config.AugmentConfig(), 0, [2 * n, 2 * n + 1]) for cases in (memory, disk))
         assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 
 
@@ -214,8 +214,8 @@ def test_only_the_patch_is_read_from_disk(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(
         torch.nn.functional, "grid_sample", lambda x, *a, **k: seen.append(x.shape) or plain(x, *a, **k)
     )
-    still = config.AugmentConfig(affine_probability=0.0, intensity_probability=0.0)
-    batch_of(cases, config.DataConfig(patch=(6, 6, 6), foreground=0.0), still, 4, 0, 0)
+    still = config.AugmentConfig(**STILL)
+    batch_of(cases, config.DataConfig(patch=(6, 6, 6), foreground=0.0), still, 0, range(4))
     assert seen and all(max(shape[2:]) <= 8 for shape in seen)
 
 

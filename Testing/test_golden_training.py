@@ -11,7 +11,7 @@ from DiffSegLib.diffusion.gaussian import mask_to_x
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.strategies import STRATEGIES
 from DiffSegLib.training import losses
-from DiffSegLib.training.loop import learning_rate
+from DiffSegLib.training.rate import learning_rate
 from DiffSegLib.training.time_sampling import TimeSampler
 from golden import GOLDEN, ToyNetwork, close, field, given
 
@@ -113,7 +113,7 @@ def test_the_reference_s_importance_weight_is_reproduced_only_on_demand():
     for rule, expected in (("reference", wanted * 5), ("unbiased", 1 / (wanted * 5))):
         times = golden_times(importance_weight=rule)
         times.counts += 10
-        index, weight = times.draw(50, torch.Generator().manual_seed(0))
+        index, weight = times.draw(torch.rand(50, generator=torch.Generator().manual_seed(0)))
         close(weight, expected[index.numpy()])
 
 

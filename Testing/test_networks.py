@@ -69,8 +69,10 @@ def a_step(network, settings, iteration=0, precision=torch.float32):
     if settings.diffusion.classes == "overlapping":
         label = torch.stack([label == 0, label > 0, label > 1], dim=1).long()
     process = make_process(settings.diffusion)
-    times = TimeSampler(settings.diffusion, len(process), {})
-    loss = training_loss(network, image, label, 3, process, settings, times, iteration, precision)
+    times = TimeSampler(settings.diffusion, len(process))
+    loss = training_loss(
+        network, image, label, 3, process, settings, times, range(2 * iteration, 2 * iteration + 2), precision
+    )
     loss.mean.backward()
     return loss
 

@@ -25,7 +25,7 @@ def test_each_sample_s_loss_is_weighted_by_its_draw_and_remembered_unweighted():
 
     def step(iteration):
         times = TimeSampler(settings.diffusion, 5, history)
-        args = (network, image, LABEL, 3, process, settings, times, iteration, torch.float32)
+        args = (network, image, LABEL, 3, process, settings, times, [2 * iteration, 2 * iteration + 1], torch.float32)
         return training_loss(*args), times
 
     for iteration in range(3):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import conftest
 from conftest import TINY, blob_case, write_image
 from DiffSegLib import config
 from DiffSegLib.config import AugmentConfig, DataConfig
@@ -15,10 +16,10 @@ from DiffSegLib.data.patches import batch_of, cut, generator, prepare
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.models import store
 from DiffSegLib.training import losses
-from DiffSegLib.training.loop import learning_rate
+from DiffSegLib.training.rate import learning_rate
 from DiffSegLib.training.run import train_folder
 
-STILL = AugmentConfig(affine_probability=0.0, intensity_probability=0.0)
+STILL = AugmentConfig(**conftest.STILL)
 
 
 def test_dice_loss_of_known_overlap():
@@ -89,14 +90,14 @@ def test_flips_happen_on_the_chosen_axis_only():
 
 
 def test_rotation_acts_in_millimetres():
-    """In voxels four times longer along z, a rotated ball in mm stays a ball in mm."""
-    z, y, x = np.meshgrid(np.arange(8) - 3.5, np.arange(32) - 15.5, np.arange(32) - 15.5, indexing="ij")
-    ball = ((4 * z) ** 2 + y**2 + x**2 < 100).astype(np.float32)
-    case = prepare("x", torch.from_numpy(ball)[None], torch.from_numpy(ball.astype(np.uint8)), (4.0, 1.0, 1.0))
+    """In voxels 2.5 times longer along z, a rotated ball in mm stays a ball in mm."""
+    z, y, x = np.meshgrid(np.arange(12) - 5.5, np.arange(32) - 15.5, np.arange(32) - 15.5, indexing="ij")
+    ball = ((2.5 * z) ** 2 + y**2 + x**2 < 100).astype(np.float32)
+    case = prepare("x", torch.from_numpy(ball)[None], torch.from_numpy(ball.astype(np.uint8)), (2.5, 1.0, 1.0))
     augment = replace(STILL, affine_probability=1.0, rotation=45.0, scale=0.0, shift=0.0)
     for n in range(5):
-        _, label = cut(case, DataConfig(patch=(8, 32, 32), foreground=0.0), augment, generator(3, n))
-        assert int((label.bool() ^ case.label.bool()).sum()) < 0.3 * ball.sum()  # in voxels: 0.9
+        _, label = cut(case, DataConfig(patch=(12, 32, 32), foreground=0.0), augment, generator(3, n))
+        assert int((label.bool() ^ case.label.bool()).sum()) < 0.25 * ball.sum()  # in voxels: 0.6
 
 
 def test_batches_are_the_same_whenever_they_are_asked_for_and_cover_every_case():
@@ -104,12 +105,11 @@ def test_batches_are_the_same_whenever_they_are_asked_for_and_cover_every_case()
         prepare(str(n), torch.full((1, 8, 8, 8), float(n)), torch.zeros(8, 8, 8).byte(), (1, 1, 1)) for n in range(5)
     ]
     data = DataConfig(patch=(8, 8, 8))
-    first = [batch_of(cases, data, STILL, 1, 7, n)[0] for n in range(10)]
-    assert torch.equal(first[6], batch_of(cases, data, STILL, 1, 7, 6)[0])
+    first = [batch_of(cases, data, STILL, 7, [n])[0] for n in range(10)]
+    assert torch.equal(first[6], batch_of(cases, data, STILL, 7, [6])[0])
     order = [float(image.max()) for image in first]
     assert sorted(order[:5]) == sorted(order[5:]) == [0, 1, 2, 3, 4] and order[:5] != order[5:]
-    ranks = [batch_of(cases, data, STILL, 1, 7, 0, rank, 2)[0] for rank in (0, 1)]
-    assert torch.equal(torch.cat(ranks), torch.cat(first[:2]))
+    assert torch.equal(batch_of(cases, data, STILL, 7, range(2, 6))[0], torch.cat(first[2:6]))
 
 
 def test_intensity_changes_keep_what_they_must():

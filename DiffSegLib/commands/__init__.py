@@ -57,7 +57,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(options: argparse.Namespace, problem: DiffSegError) -> int:
-    print(f"diffseg {options.verb}: {problem}", file=sys.stderr, flush=True)
+    if str(problem):  # else another process of the same training tells it
+        print(f"diffseg {options.verb}: {problem}", file=sys.stderr, flush=True)
     if options.json:
         print(json.dumps({"ok": False, "exit_code": problem.exit_code, "error": str(problem)}), flush=True)
     return problem.exit_code

@@ -1,6 +1,7 @@
 """`diffseg train`: from a labelled folder to a model file."""
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--memory", type=float, default=8.0, metavar="GIB", help="what the proposal may use (default 8)")
     verb.add_argument("--minutes", type=float, help="budget of wall time instead of iterations")
     verb.add_argument("--iterations", type=int, help="budget of optimiser steps")
-    verb.add_argument("--resume", action="store_true", help="go on with the training in --out")
+    verb.add_argument("--resume", action="store_true", help="go on with the training in --out and its config.json")
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     verb.add_argument("--seed", type=int, help="seed of everything random")
     verb.set_defaults(call=call)
@@ -37,9 +38,15 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.commands import StopFlag
     from DiffSegLib.commands.show import Show
     from DiffSegLib.training.plan import make_plan
-    from DiffSegLib.training.run import train_folder
+    from DiffSegLib.training.run import frozen, kept_config, train_folder
 
-    settings, open_keys = config.choose(options.preset, options.config, options.set)
+    if options.out is None and not options.plan_only:
+        raise InputError("--out is needed: the folder for the training and its model.")
+    open_keys: frozenset[str] = frozenset()
+    if options.resume and not options.plan_only:
+        settings = config.override(kept_config(options.out), options.set)
+    else:
+        settings, open_keys = config.choose(options.preset, options.config, options.set)
     budget = {}
     if options.minutes is not None:
         budget["minutes"] = options.minutes
@@ -49,8 +56,11 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         budget["seed"] = options.seed
     settings = replace(settings, training=replace(settings.training, **budget))
     settings = config.from_json(settings.to_json(), "train", complete=not open_keys)
-    if options.out is None and not options.plan_only:
-        raise InputError("--out is needed: the folder for the training and its model.")
+    if options.resume and not options.plan_only and settings != frozen(options.out, settings):
+        text = "goes on with its own config.json; only iterations, minutes and training.patience can change"
+        raise InputError(f"{options.out}: {text}.")
+    follows = int(os.environ.get("RANK", "0")) > 0  # a process of torchrun that does not speak
+    options.json = options.json and not follows
     data = {"split_file": options.split, "skip_bad": options.skip_bad, "memory": options.memory}
     show = Show()
     try:
@@ -76,5 +86,6 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if not options.json:
             print(config.to_text(plan.settings.to_json()))
         return 0, {"config": plan.settings.to_json(), "fingerprint": plan.to_json()}
-    print(f"The model is {path}.", file=sys.stderr)
+    if not follows:
+        print(f"The model is {path}.", file=sys.stderr)
     return 0, {"model": str(path)}

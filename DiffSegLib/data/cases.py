@@ -8,7 +8,7 @@ from typing import Any
 
 from DiffSegLib.data.files import is_image_file
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import Label
+from DiffSegLib.labels import Label, Region
 
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of a case's name: CASE_0000 is channel 0
 
@@ -20,14 +20,6 @@ class Case:
     name: str
     images: tuple[Path, ...]
     label: Path
-
-
-@dataclass(frozen=True)
-class Region:
-    """A union of label values that is predicted as one class; regions may overlap (nnU-Net's `regions`)."""
-
-    name: str
-    values: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +37,11 @@ class Dataset:
     licence: str = ""
     reference: str = ""
     regions: tuple[Region, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """Background, and one class per region or else per label."""
+        return len(self.regions or self.labels) + 1
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Each case is read whole once; what its fingerprint needs is noted on the way.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -59,16 +58,14 @@ def examine(dataset: Dataset, cases: Sequence[Case], listener: events.Listener =
             found.problems[case.name] = problems
         else:
             found.facts[case.name] = facts
-    holders = Counter(value for facts in found.facts.values() for value in facts.voxels)
-    for label in dataset.labels:
-        if found.facts and holders[label.value] == 0:
-            text = f"{dataset.folder}: no usable case holds label {label.value} ({label.name})."
-            found.problems.setdefault("", []).append(text)
-        elif holders[label.value] == 1 and len(found.facts) > 1:
-            name = next(name for name, facts in found.facts.items() if label.value in facts.voxels)
-            found.warnings.append(
-                f"Label {label.value} ({label.name}) occurs in case {name} only: it is not learnt or not judged."
-            )
+    wanted = {f"region {region.name}": set(region.values) for region in dataset.regions}
+    for what, values in (wanted or {f"label {x.value} ({x.name})": {x.value} for x in dataset.labels}).items():
+        holders = [name for name, facts in found.facts.items() if values & facts.voxels.keys()]
+        if found.facts and not holders:
+            found.problems.setdefault("", []).append(f"{dataset.folder}: no usable case holds {what}.")
+        elif len(holders) == 1 and len(found.facts) > 1:
+            where = f"{what[0].upper()}{what[1:]} occurs in case {holders[0]} only"
+            found.warnings.append(f"{where}: it is not learnt or not judged.")
     if len(cases) == 1:
         text = f"{dataset.folder}: holds one case only; at least two are needed, one to validate on."
         found.problems.setdefault("", []).append(text)

@@ -1,8 +1,13 @@
-"""Random changes of intensity: contrast, gamma, noise, blur and low resolution."""
+"""Random changes of intensity: contrast, gamma, blur, low resolution and noise.
+
+Blur and low resolution act in mm: they reach as far along a coarse axis as along a fine one, which is fewer voxels, and
+leave an axis alone whose voxels are coarser than they are.
+"""
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, conv3d, interpolate, pad
 
 from DiffSegLib.config import AugmentConfig
 
@@ -10,18 +15,17 @@ from DiffSegLib.config import AugmentConfig
 def change_intensity(
     image: Tensor, augment: AugmentConfig, spacing: tuple[float, ...], rng: np.random.Generator
 ) -> Tensor:
-    """(C, *spatial) normalised image -> the same shape; each change happens with `intensity_probability`."""
-    probability = augment.intensity_probability
-    if rng.random() < probability:
-        image = image * float(rng.uniform(0.75, 1.25)) + float(rng.uniform(-0.2, 0.2))
-    if rng.random() < probability and augment.gamma > 0:
+    """(C, *spatial) normalised image -> the same shape; each change comes by its own chance."""
+    if rng.random() < augment.contrast_probability:
+        factor, offset = rng.uniform(-augment.contrast, augment.contrast), rng.uniform(-1.0, 1.0) * augment.brightness
+        image = image * float(1.0 + factor) + float(offset)
+    if rng.random() < augment.gamma_probability:
         image = gamma(image, float(np.exp(rng.uniform(-augment.gamma, augment.gamma))))
-    if rng.random() < probability and augment.blur > 0:
-        if rng.random() < 0.5:
-            image = blur(image, float(rng.uniform(0.3, augment.blur)), spacing)
-        else:
-            image = low_resolution(image, float(rng.uniform(1.0, 1.0 + augment.blur)), spacing)
-    if rng.random() < probability and augment.noise > 0:
+    if rng.random() < augment.blur_probability:
+        image = blur(image, float(rng.uniform(0.5, 1.0)) * augment.blur * min(spacing), spacing)
+    if rng.random() < augment.low_resolution_probability:
+        image = low_resolution(image, float(rng.uniform(1.0, augment.low_resolution)) * min(spacing), spacing)
+    if rng.random() < augment.noise_probability:
         sigma = float(rng.uniform(0.0, augment.noise))
         image = image + sigma * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
     return image
@@ -36,23 +40,27 @@ def gamma(image: Tensor, exponent: float) -> Tensor:
 
 
 def blur(image: Tensor, sigma: float, spacing: tuple[float, ...]) -> Tensor:
-    """Gaussian blur with `sigma` in units of the finest spacing; coarser axes are blurred by fewer voxels."""
+    """Gaussian blur with `sigma` in mm; the border's values go on beyond it."""
     dims = image.ndim - 1
-    convolve = (torch.nn.functional.conv2d, torch.nn.functional.conv3d)[dims - 2]
+    convolve = (conv2d, conv3d)[dims - 2]
     for axis in range(dims):
-        width = sigma * min(spacing) / spacing[axis]
-        radius = max(1, int(np.ceil(3 * width)))
+        width = sigma / spacing[axis]
+        if width < 0.2:  # the neighbours' weights would be below 4e-6
+            continue
+        radius = int(np.ceil(3 * width))
         kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / width) ** 2)
-        shape, padding = [1] * dims, [0] * dims
-        shape[axis], padding[axis] = len(kernel), radius
-        image = convolve(image[:, None], (kernel / kernel.sum()).reshape(1, 1, *shape), padding=padding)[:, 0]
+        shape = [len(kernel) if n == axis else 1 for n in range(dims)]
+        padding = [radius if n == axis else 0 for n in reversed(range(dims)) for _side in range(2)]
+        wider = pad(image[:, None], padding, mode="replicate")
+        image = convolve(wider, (kernel / kernel.sum()).reshape(1, 1, *shape))[:, 0]
     return image
 
 
-def low_resolution(image: Tensor, factor: float, spacing: tuple[float, ...]) -> Tensor:
-    """Sampled down by `factor` along the finest axes (less where the voxels are coarser already) and up again."""
-    finest = min(spacing)
+def low_resolution(image: Tensor, edge: float, spacing: tuple[float, ...]) -> Tensor:
+    """Sampled down to voxels of `edge` mm and up again (as by a scanner of that resolution)."""
+    small = [max(1, round(n / max(1.0, edge / mm))) for n, mm in zip(image.shape[1:], spacing, strict=True)]
+    if small == list(image.shape[1:]):
+        return image
     mode = {2: "bilinear", 3: "trilinear"}[image.ndim - 1]
-    small = [max(1, round(n / max(1.0, factor * finest / s))) for n, s in zip(image.shape[1:], spacing, strict=True)]
-    coarse = torch.nn.functional.interpolate(image[None], small, mode="nearest-exact")
-    return torch.nn.functional.interpolate(coarse, image.shape[1:], mode=mode, align_corners=False)[0]
+    coarse = interpolate(image[None], small, mode="nearest-exact")
+    return interpolate(coarse, image.shape[1:], mode=mode, align_corners=False)[0]

@@ -1,10 +1,13 @@
 """Training patches: where to cut, and the random affine, all in one resampling of the cached volume.
 
-Every random number of iteration n comes from a generator seeded by (seed, n, rank), so a resumed training draws what an
-uninterrupted one would, and no random state has to be saved.
+Every random number of the n-th sample of a training comes from a generator seeded by (seed, n). So a resumed training
+draws what an uninterrupted one would, no random state has to be saved, and neither the size of a batch nor the number
+of processes changes a sample.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor
 
 from DiffSegLib.config import AugmentConfig, DataConfig
 from DiffSegLib.data.intensity import change_intensity
+from DiffSegLib.data.volume import coarse_axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,57 +54,44 @@ def cut(case: Prepared, data: DataConfig, augment: AugmentConfig, rng: np.random
     size, patch = np.array(case.label.shape), np.array(data.patch)
     start = _start(case, size, patch, rng, rng.random() < data.foreground)
     matrix, shift = _affine(case.spacing, patch, augment, rng)
-    center = (patch - 1) / 2
-    axes = [torch.arange(n, dtype=torch.float32) - c for n, c in zip(patch.tolist(), center.tolist(), strict=True)]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    position = offsets @ torch.from_numpy(matrix.T.astype(np.float32))
-    position += torch.from_numpy((start + center + shift).astype(np.float32))
-    image, label, grid = _around(case, position, size)
+    image, label, grid = _around(case, matrix, start + (patch - 1) / 2 + shift, patch)
     sample = torch.nn.functional.grid_sample
     image = sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
     label = sample(label[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
     return change_intensity(image, augment, case.spacing, rng), label.long()
 
 
-def _around(case: Prepared, position: Tensor, size: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """The part of image and label that the voxel positions (*patch, dims) lie in, and the grid for grid_sample.
+def _around(case: Prepared, matrix: np.ndarray, center: np.ndarray, patch: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """The part of image and label that the patch lies in, and the grid (1, *patch, dims) for grid_sample.
 
-    Of a case that is mapped from a file, nothing else is read.
+    A voxel at `offset` from the patch's centre is taken from `matrix @ offset + center`. Of a case that is mapped from
+    a file, nothing else is read.
     """
-    corners = (
-        position[tuple(slice(None, None, max(n - 1, 1)) for n in position.shape[:-1])].reshape(-1, len(size)).numpy()
-    )
-    low = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, size - 1)  # an affine map is widest at its corners
-    high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, low + 1, size)
+    corners = np.array(list(product((-0.5, 0.5), repeat=len(patch)))) * (patch - 1)  # there an affine map is widest
+    reached = corners @ matrix.T + center
+    low = np.clip(np.floor(reached.min(0)).astype(int) - 1, 0, np.array(case.label.shape) - 1)
+    high = np.clip(np.ceil(reached.max(0)).astype(int) + 2, low + 1, case.label.shape)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    # voxel centres, not corners, at the ends (align_corners=False): right for an axis of one voxel, too
-    inside = position - torch.from_numpy(low.astype(np.float32))
-    grid = (2.0 * inside + 1.0) / torch.from_numpy((high - low).astype(np.float32)) - 1.0
-    return case.image[(slice(None), *box)], case.label[box], grid.flip(-1)[None]  # grid_sample wants (x, y, z)
+    # in grid_sample's coordinates: -1 and 1 are the outer edges (align_corners=False), axes in the order (x, y, z)
+    turn = matrix * patch / (high - low)[:, None]
+    move = (2.0 * (center - low) + 1.0) / (high - low) - 1.0
+    theta = torch.from_numpy(np.column_stack([turn[::-1, ::-1], move[::-1]]).astype(np.float32))
+    grid = torch.nn.functional.affine_grid(theta[None], [1, 1, *patch.tolist()], align_corners=False)
+    return case.image[(slice(None), *box)], case.label[box], grid
+
+
+def case_at(cases: Sequence[Prepared], seed: int, position: int) -> Prepared:
+    """The case of the sample at `position`: one order for all processes, so every case is seen once an epoch."""
+    epoch, place = divmod(position, len(cases))
+    return cases[case_order(len(cases), seed, epoch)[place]]
 
 
 def batch_of(
-    cases: list[Prepared],
-    data: DataConfig,
-    augment: AugmentConfig,
-    size: int,
-    seed: int,
-    iteration: int,
-    rank: int = 0,
-    world: int = 1,
+    cases: Sequence[Prepared], data: DataConfig, augment: AugmentConfig, seed: int, positions: Iterable[int]
 ) -> tuple[Tensor, Tensor]:
-    """The batch of an iteration: images (size, C, *patch), labels (size, *patch).
-
-    Process `rank` of `world` takes its share of one global order, so every case is seen once an epoch.
-    """
-    images, labels = [], []
-    for n in range(size):
-        position = (iteration * world + rank) * size + n
-        epoch, place = divmod(position, len(cases))
-        case = cases[case_order(len(cases), seed, epoch)[place]]
-        image, label = cut(case, data, augment, generator(seed, 2, position))
-        images.append(image)
-        labels.append(label)
+    """The samples at these positions of a training: images (B, C, *patch), labels (B, *patch)."""
+    parts = [cut(case_at(cases, seed, n), data, augment, generator(seed, 2, n)) for n in positions]
+    images, labels = zip(*parts, strict=True)
     return torch.stack(images), torch.stack(labels)
 
 
@@ -118,21 +109,25 @@ def _start(
 def _affine(
     spacing: tuple[float, ...], patch: np.ndarray, augment: AugmentConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Voxel-to-voxel matrix and shift (voxels); rotation and scale act in mm, so anisotropic voxels do not shear."""
+    """Voxel-to-voxel matrix and shift (voxels); rotation and scale act in mm, so anisotropic voxels do not shear.
+
+    Thick slices stay whole: along a `coarse_axis` nothing but a flip happens, as in nnU-Net. Between slices that are
+    far apart there is nothing to interpolate from.
+    """
     dims = len(patch)
     matrix, shift = np.eye(dims), np.zeros(dims)
     if rng.random() < augment.affine_probability:
-        for a in range(dims):
-            for b in range(a + 1, dims):
-                angle = np.deg2rad(rng.uniform(-augment.rotation, augment.rotation))
-                turn = np.eye(dims)
-                turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-                matrix = matrix @ turn
+        free = np.arange(dims) != coarse_axis(spacing)
+        for a, b in combinations(np.flatnonzero(free), 2):
+            angle = np.deg2rad(rng.uniform(-augment.rotation, augment.rotation))
+            turn = np.eye(dims)
+            turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+            matrix = matrix @ turn
         scales = rng.uniform(1 - augment.scale, 1 + augment.scale) * rng.uniform(
             1 - augment.scale / 3, 1 + augment.scale / 3, dims
         )
-        matrix = matrix @ np.diag(scales)
-        shift = rng.uniform(-augment.shift, augment.shift, dims) * patch
+        matrix = matrix @ np.diag(np.where(free, scales, 1.0))
+        shift = np.where(free, rng.uniform(-augment.shift, augment.shift, dims) * patch, 0.0)
     flips = [-1.0 if flip and rng.random() < 0.5 else 1.0 for flip in augment.flip]
     mm = np.array(spacing)
     return np.diag(1 / mm) @ matrix @ np.diag(flips) @ np.diag(mm), shift

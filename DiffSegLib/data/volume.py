@@ -14,6 +14,7 @@ from DiffSegLib.errors import InputError
 
 SHEAR_TOLERANCE = 1e-3  # largest cosine between two axes of a grid that still counts as orthogonal
 SPACING_TOLERANCE = 1e-3  # relative; a closer spacing is not resampled
+ANISOTROPIC = 3.0  # nnU-Net's threshold: one axis this much coarser than the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,13 @@ class Volume:
     def spacing(self) -> tuple[float, ...]:
         """Voxel size in mm in array order (k, j, i)."""
         return tuple(float(x) for x in np.linalg.norm(self.affine[:3, :3], axis=0)[::-1])
+
+
+def coarse_axis(spacing: tuple[float, ...]) -> int | None:
+    """The axis of a 3D grid along which voxels are more than ANISOTROPIC times as long as along any other, or None."""
+    worst = int(np.argmax(spacing))
+    others = [mm for axis, mm in enumerate(spacing) if axis != worst]
+    return worst if len(spacing) == 3 and spacing[worst] > ANISOTROPIC * max(others) else None
 
 
 def check_geometry(affine: np.ndarray, name: str) -> None:

@@ -14,8 +14,10 @@ import SimpleITK as sitk
 from DiffSegLib import events
 from DiffSegLib.data.cases import read_json
 from DiffSegLib.data.files import case_name, is_image_file, read_label
+from DiffSegLib.data.layouts.nnunet import regions_of
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
+from DiffSegLib.labels import Region
 
 GRID_TOLERANCE = 1e-3  # mm for origin and spacing, and cosines for the axes
 _NOT_A_RESULT = re.compile(r"\.(step-\d+|uncertainty)\.", re.IGNORECASE)  # what `predict` writes beside the mask
@@ -73,13 +75,17 @@ def evaluate_folders(
     if not set(found[prediction]) & set(found[reference]) & set(wanted):
         raise InputError(f"{prediction} and {reference}: no case is in both; files are paired by name without ending.")
     known = dict(labels) if labels is not None else dict(_dataset_labels(reference))
+    members: dict[int, tuple[int, ...]] = {value: (value,) for value in known} if labels is not None else {}
+    if labels is None and (regions := _dataset_regions(reference)):
+        known = {region.value: region.name for region in regions}
+        members = {region.value: region.values for region in regions}
     measured: dict[str, dict[int, Scores]] = {}
     for done, case in enumerate(wanted):
         try:
             pair = (_only(found[prediction], case, prediction), _only(found[reference], case, reference))
-            if labels is None:
+            if not members:
                 known.update(_segment_names(*pair))
-            measured[case] = _measure(*pair, values=None if labels is None else set(labels), tolerance_mm=tolerance_mm)
+            measured[case] = _measure(*pair, members, tolerance_mm)
         except InputError as problem:
             table.problems[case] = str(problem)
             on_event(events.make("warning", text=f"{case}: not measured. {problem}"))
@@ -118,14 +124,20 @@ def _only(files: Mapping[str, list[Path]], case: str, folder: Path) -> Path:
     raise InputError(f"{folder}: holds {both}, two masks of one case; remove all but one.")
 
 
-def _measure(prediction: Path, reference: Path, values: set[int] | None, tolerance_mm: float) -> dict[int, Scores]:
+def _measure(
+    prediction: Path, reference: Path, members: Mapping[int, tuple[int, ...]], tolerance_mm: float
+) -> dict[int, Scores]:
+    """Scores by label, or by the value of a region: `members` says which values of the label maps belong to each."""
     predicted, affine = read_label(prediction)
     present, reference_affine = read_label(reference)
     _check_same_grid(prediction, predicted.shape, affine, reference, present.shape, reference_affine)
     spacing = tuple(float(x) for x in np.linalg.norm(reference_affine[:3, :3], axis=0)[::-1])
-    if values is None:
-        values = {int(v) for v in np.union1d(np.unique(predicted), np.unique(present)) if v != 0}
-    return {value: score(predicted, present, value, spacing, tolerance_mm) for value in sorted(values)}
+    if not members:
+        members = {int(v): (int(v),) for v in np.union1d(np.unique(predicted), np.unique(present)) if v != 0}
+    return {
+        value: score(np.isin(predicted, values), np.isin(present, values), True, spacing, tolerance_mm)
+        for value, values in sorted(members.items())
+    }
 
 
 def _check_same_grid(
@@ -206,6 +218,16 @@ def _dataset_labels(folder: Path) -> dict[int, str]:
                 return {}  # names are a convenience; a broken description must not stop a measurement
             return _parse_labels(labels) if isinstance(labels, dict) else {}
     return {}
+
+
+def _dataset_regions(folder: Path) -> tuple[Region, ...]:
+    """The regions that a `dataset.json` in the folder or above it asks for (nnU-Net); none without one."""
+    path = next((p for p in (folder / "dataset.json", folder.parent / "dataset.json") if p.is_file()), None)
+    try:
+        data = read_json(path) if path else {}
+        return regions_of(data, path.parent) if path and "regions_class_order" in data else ()
+    except (InputError, KeyError, TypeError, ValueError):
+        return ()  # as above
 
 
 def _parse_labels(labels: Mapping[str, object]) -> dict[int, str]:

@@ -11,6 +11,7 @@ import torch
 
 from DiffSegLib import __version__, events
 from DiffSegLib.data.preprocess import classes_to_native, scalar_to_native, to_model_space
+from DiffSegLib.data.regions import regions_to_native
 from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.diffusion.process import mask_channels
 from DiffSegLib.errors import Cancelled, InputError
@@ -73,7 +74,11 @@ class Predictor:
 
         def native(probability: torch.Tensor) -> np.ndarray:
             mask = np.zeros(volume.array.shape[1:], dtype=np.uint8)
-            mask[box] = values[classes_to_native(probability, grid)]
+            if card.regions:
+                written = [region.value for region in card.regions]
+                mask[box] = regions_to_native(probability / options.samples, grid, written)
+            else:
+                mask[box] = values[classes_to_native(probability, grid)]
             return mask
 
         def tick(sample: int, step: int, window: int, windows: int) -> None:
@@ -122,7 +127,8 @@ class Predictor:
         uncertainty = None
         if options.uncertainty:
             uncertainty = np.zeros(volume.array.shape[1:], dtype=np.float32)
-            uncertainty[box] = scalar_to_native(entropy(mean), grid)
+            spread = binary_entropy(mean[1:]) if card.regions else entropy(mean)
+            uncertainty[box] = scalar_to_native(spread, grid)
         warnings = self._warnings(volume, box)
         volumes = volumes_ml(masks[-1], volume, [label.value for label in card.labels])
         finished = time.perf_counter()
@@ -194,6 +200,11 @@ def entropy(probability: torch.Tensor) -> torch.Tensor:
     """(C, *spatial) probabilities -> (*spatial) entropy divided by log C: 0 is certain, 1 is undecided."""
     p = probability.clamp_min(1e-8)
     return -(p * p.log()).sum(0) / float(np.log(len(probability)))
+
+
+def binary_entropy(probability: torch.Tensor) -> torch.Tensor:
+    """(C, *spatial) probabilities of overlapping classes -> (*spatial), 0..1: that of the least certain class."""
+    return torch.stack([entropy(torch.stack([p, 1.0 - p])) for p in probability]).amax(0)
 
 
 def volumes_ml(mask: np.ndarray, volume: Volume, values: list[int]) -> dict[int, float]:

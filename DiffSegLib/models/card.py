@@ -7,7 +7,7 @@ from typing import Any
 
 from DiffSegLib.config import SCHEMA_VERSION, Config, DataConfig, DiffusionConfig, NetworkConfig, from_json
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import Label
+from DiffSegLib.labels import Label, Region
 
 CARD_SCHEMA = 1
 MAX_PARAMETERS = 500_000_000
@@ -17,6 +17,7 @@ MAX_PARAMETERS = 500_000_000
 class Card:
     """name, labels and channels say what goes in and out; network, diffusion, data how; the rest is for judging.
 
+    regions: empty, or the overlapping classes that the network predicts; the labels then name what they write.
     expects: modality, anatomy, field_of_view_mm and such, shown to the user. training: data set, licence, reference,
     cases, iterations. scores: measured figures with the command that measured them.
     """
@@ -27,6 +28,7 @@ class Card:
     network: NetworkConfig
     diffusion: DiffusionConfig
     data: DataConfig
+    regions: tuple[Region, ...] = ()
     description: str = ""
     licence: str = ""
     not_for: str = ""
@@ -38,8 +40,8 @@ class Card:
 
     @property
     def num_classes(self) -> int:
-        """Background and one class per label."""
-        return len(self.labels) + 1
+        """Background, and one class per region or else per label."""
+        return len(self.regions or self.labels) + 1
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, with the schema version first."""
@@ -68,6 +70,7 @@ def parse_card(text: str, where: str) -> Card:
         "name": str,
         "labels": list,
         "channels": list,
+        "regions": list,
         "description": str,
         "licence": str,
         "not_for": str,
@@ -77,13 +80,19 @@ def parse_card(text: str, where: str) -> Card:
         if key in data and not isinstance(data[key], kind):
             raise InputError(f"{where}: {key} of its model card must be {kind.__name__}.")
     sections: dict[str, Any] = {key: data[key] for key in ("network", "diffusion", "data")}
-    config = from_json({"version": SCHEMA_VERSION, **sections, "augment": _flips(data)}, where)
+    config = from_json({"version": SCHEMA_VERSION, **sections, **_unknown(data)}, where)
     labels = tuple(Label.from_json(item, where) for item in data["labels"])
     if not labels or not data["channels"] or len({label.value for label in labels}) != len(labels):
         raise InputError(f"{where}: its model card needs labels with different values, and channels.")
-    rest = {key: data[key] for key in kinds if key in data and key not in ("labels", "channels")}
+    regions = tuple(Region.from_json(item, where) for item in data.get("regions", []))
+    unnamed = {region.value for region in regions} - {label.value for label in labels}
+    if unnamed or (regions and config.diffusion.classes != "overlapping"):
+        problem = f"no label {min(unnamed)} for a region" if unnamed else "regions, but classes that do not overlap"
+        raise InputError(f"{where}: its model card has {problem}.")
+    rest = {key: data[key] for key in kinds if key in data and key not in ("labels", "channels", "regions")}
     return Card(
         labels=labels,
+        regions=regions,
         channels=tuple(str(channel) for channel in data["channels"]),
         network=config.network,
         diffusion=config.diffusion,
@@ -97,8 +106,13 @@ def card_of(config: Config, **rest: Any) -> Card:
     return Card(network=config.network, diffusion=config.diffusion, data=config.data, **rest)
 
 
-def _flips(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Augmentation of the right number of axes, so that a 2D model passes the configuration's check."""
-    section = data["data"]
+def _unknown(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card does not hold of a configuration, so that it passes the rules between values.
+
+    Flips for as many axes as there are, and the term of the loss that a learned variance was taught by.
+    """
+    section, diffusion = data["data"], data["diffusion"]
     patch = section.get("patch", (0, 0, 0)) if isinstance(section, Mapping) else (0, 0, 0)
-    return {"flip": [False] * (len(patch) if isinstance(patch, (list, tuple)) and patch else 3)}
+    flips = [False] * (len(patch) if isinstance(patch, (list, tuple)) and patch else 3)
+    variance = diffusion.get("variance") if isinstance(diffusion, Mapping) else None
+    return {"augment": {"flip": flips}, "loss": {"vlb": 1.0 if variance in ("learned", "learned_range") else 0.0}}

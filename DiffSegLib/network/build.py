@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from DiffSegLib.config import DiffusionConfig, NetworkConfig, check_network
+from DiffSegLib.config import DiffusionConfig, NetworkConfig
+from DiffSegLib.config_rules import check_network
 from DiffSegLib.diffusion import process
 from DiffSegLib.network.cached import CachedUNet
 from DiffSegLib.network.twins import dynunet, segresnet

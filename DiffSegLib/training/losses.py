@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from DiffSegLib.config import Config, LossConfig
-from DiffSegLib.errors import InputError
+from DiffSegLib.config import LossConfig
 
 
 def dice_loss(logits: Tensor, label: Tensor, exclusive: bool = True) -> Tensor:
@@ -63,17 +62,6 @@ def total_loss(logits: Tensor, label: Tensor, config: LossConfig, exclusive: boo
     if config.focal:
         loss = loss + config.focal * focal_loss(logits, label, exclusive, config.focal_gamma)
     return loss
-
-
-def check_losses(config: Config) -> None:
-    """Raise InputError where the weights do not fit the diffusion."""
-    loss, diffusion = config.loss, config.diffusion
-    if min(loss.dice, loss.cross_entropy, loss.focal, loss.mse, loss.vlb) < 0 or loss.focal_gamma < 0:
-        raise InputError("loss: no weight may be below 0.")
-    if diffusion.strategy == "supervised" and (loss.mse or loss.vlb):
-        raise InputError("loss.mse and loss.vlb must be 0 with diffusion.strategy supervised: there is no noise.")
-    if diffusion.variance in ("learned", "learned_range") and not loss.vlb:
-        raise InputError(f"diffusion.variance {diffusion.variance} is taught by loss.vlb alone; set it above 0.")
 
 
 def _voxel_nll(logits: Tensor, label: Tensor, exclusive: bool, summed: bool = True) -> tuple[Tensor, int]:

@@ -1,7 +1,7 @@
 """What stands before a training: the data checked, the cases split, the settings that nobody decided proposed."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,11 @@ def make_plan(
     """Read and check the labelled folder `data` and decide the keys of `settings` that are open.
 
     skip_bad: go on without bad cases, each told as a warning. memory: GiB that the proposal may plan with.
-    Raises one InputError that lists everything wrong with the data.
+    Where the data set has regions, classes overlap. Raises one InputError that lists everything wrong with the data.
     """
     dataset = load_dataset(data)
     if dataset.regions:
-        names = ", ".join(region.name for region in dataset.regions)
-        raise InputError(f"{data}: dataset.json names overlapping regions ({names}), which cannot be trained yet.")
+        settings = replace(settings, diffusion=replace(settings.diffusion, classes="overlapping"))
     cases = list(dataset.cases)
     if len(cases) > 1:
         cases = [case for part in split(dataset, split_file, settings.training.seed) for case in part]

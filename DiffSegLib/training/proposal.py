@@ -10,11 +10,11 @@ import numpy as np
 
 from DiffSegLib.config import Config, NetworkConfig, from_json
 from DiffSegLib.data.fingerprint import Fingerprint
+from DiffSegLib.data.volume import ANISOTROPIC
 from DiffSegLib.errors import InputError
 from DiffSegLib.training.memory import training_memory
 
 MEMORY = 8.0  # GiB that a training may take unless said otherwise
-ANISOTROPIC = 3.0  # nnU-Net's threshold: one axis this much coarser than the next
 SMALLEST = 4  # voxels along an axis at the bottom of the network (nnU-Net: featuremap_min_edge_length)
 MOST_STRIDES = 4  # the attention at the bottom sees the whole patch, so fewer levels than nnU-Net's do
 BATCH = {2: 16, 3: 4}  # the largest proposed
@@ -56,7 +56,7 @@ def propose(
     mm = data.spacing or tuple(np.median(fingerprint.spacings, axis=0).tolist())
     shapes = np.round(fingerprint.shapes * fingerprint.spacings / np.array(mm)) if data.spacing else fingerprint.shapes
     shape = tuple(max(1, int(n)) for n in np.median(shapes, axis=0))
-    sizes = (len(fingerprint.dataset.channels), len(fingerprint.dataset.labels) + 1, base.diffusion)
+    sizes = (len(fingerprint.dataset.channels), fingerprint.dataset.num_classes, base.diffusion)
     batch = LEAST_BATCH[dims] if "training.batch" in open_keys else training.batch
     patch = shape if "data.patch" in open_keys else data.patch
     while True:

@@ -1,10 +1,10 @@
 """A training from a data folder to a model file."""
 
-import json
 import os
 import platform
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,20 @@ import torch
 from DiffSegLib import __version__, config, events
 from DiffSegLib.config import Config
 from DiffSegLib.data.cache import prepare_cases
+from DiffSegLib.data.patches import Prepared
+from DiffSegLib.data.regions import membership
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.models import store
-from DiffSegLib.models.card import card_of
+from DiffSegLib.models.card import Card, card_of
 from DiffSegLib.network.build import build
-from DiffSegLib.training.loop import train
-from DiffSegLib.training.plan import make_plan
+from DiffSegLib.network.precision import pick_device
+from DiffSegLib.training import distributed
+from DiffSegLib.training.lock import locked
+from DiffSegLib.training.loop import Trained, train
+from DiffSegLib.training.plan import Plan, make_plan
 from DiffSegLib.training.proposal import MEMORY
+
+BUDGET = ("iterations", "minutes", "patience")  # of `training`: what a resumed training may change
 
 
 def train_folder(
@@ -42,50 +49,94 @@ def train_folder(
 
     Every case is read and checked before training starts; all problems are listed at once in one InputError, or with
     `skip_bad` told as warnings. open_keys: settings that the data's fingerprint decides (see `config.choose`), within
-    `memory` GiB; the outcome is frozen in `run/config.json`, its grounds in `run/fingerprint.json`.
+    `memory` GiB; the outcome is frozen in `run/config.json`, its grounds in `run/fingerprint.json`. With `resume` the
+    frozen configuration goes on with the frozen split, and of `settings` only BUDGET counts. Raises InputError where
+    another process is training in `run`. Under torchrun each process calls this function, and the first one writes.
     """
+    pick_device(device)  # before anything is written
+    with distributed.join(device) as group, ExitStack() as held:
+        listener = listener if group.first else events.silent
 
-    def report(event: events.Event) -> None:
-        if cancelled():
-            raise Cancelled("Training was stopped before it began.")
-        listener(event)
+        def report(event: events.Event) -> None:
+            if cancelled():
+                raise Cancelled("Training was stopped before it began.")
+            listener(event)
 
-    if resume:
-        settings, open_keys = _frozen(run, settings), ()
-    elif (run / "config.json").exists():
-        raise InputError(f"{run}: already holds a training; go on with --resume or choose another folder.")
-    plan = make_plan(
-        data, settings, open_keys, split_file=split_file, skip_bad=skip_bad, memory=memory, listener=report
-    )
+        with group.together():
+            if resume:
+                settings, open_keys, split_file = frozen(run, settings), (), run / "split.json"
+            if group.first:
+                held.enter_context(locked(run))
+                if not resume and (run / "config.json").exists():
+                    raise InputError(f"{run}: already holds a training; go on with --resume or choose another folder.")
+        with group.together():
+            plan = make_plan(
+                data, settings, open_keys, split_file=split_file, skip_bad=skip_bad, memory=memory, listener=report
+            )
+            dataset = plan.dataset
+            settings = config.from_json(plan.settings.to_json(), "the configuration")  # proposed and given together
+            if group.first and not resume:
+                write_json(run / "fingerprint.json", plan.to_json())
+                parts = {"train": plan.training, "val": plan.validation}
+                write_json(run / "split.json", {part: [case.name for case in some] for part, some in parts.items()})
+                write_json(run / "config.json", settings.to_json())
+        cases = plan.training + plan.validation
+        prepared: list[Prepared] = []
+        for turn in (True, False):  # the first process fills the cache, the others find it full
+            with group.together():
+                if group.first == turn:
+                    prepared = prepare_cases(dataset, cases, plan.facts, settings.data, run / "cache", report)
+        training, validation = prepared[: len(plan.training)], prepared[len(plan.training) :]
+        torch.manual_seed(settings.training.seed)
+        network = build(settings.network, len(dataset.channels), dataset.num_classes, settings.diffusion)
+        trained = train(
+            network,
+            dataset.num_classes,
+            training,
+            validation,
+            settings,
+            run,
+            regions=membership(dataset),
+            device=device,
+            resume=resume,
+            group=group,
+            listener=listener,
+            cancelled=cancelled,
+        )
+        path = run / "model.safetensors"
+        with group.together():
+            if group.first:
+                store.save(path, trained.weights, _card(run, plan, training, trained))
+        del prepared, training, validation  # the mapped files must be closed before they can be removed on Windows
+        if group.first:
+            shutil.rmtree(run / "cache", ignore_errors=True)
+    return path
+
+
+def kept_config(run: Path) -> Config:
+    """The configuration of the training in a run folder. Raises InputError where there is none."""
+    path = run / "config.json"
+    if not path.is_file():
+        raise InputError(f"{run}: holds no training to resume (no config.json).")
+    return config.load(path)
+
+
+def frozen(run: Path, settings: Config) -> Config:
+    """The configuration that a training goes on with: as it was, with the budget of `settings`."""
+    kept = kept_config(run)
+    budget = {key: getattr(settings.training, key) for key in BUDGET}
+    return replace(kept, training=replace(kept.training, **budget))
+
+
+def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained) -> Card:
     dataset, settings = plan.dataset, plan.settings
-    if not resume:
-        write_json(run / "fingerprint.json", plan.to_json())
-        write_json(run / "config.json", settings.to_json())
-    cache = run / "cache"
-    cases = plan.training + plan.validation
-    prepared = prepare_cases(dataset, cases, plan.facts, settings.data, cache, report)
-    training, validation = prepared[: len(plan.training)], prepared[len(plan.training) :]
-    num_classes = len(dataset.labels) + 1
-    torch.manual_seed(settings.training.seed)
-    network = build(settings.network, len(dataset.channels), num_classes, settings.diffusion)
-    weights = train(
-        network,
-        num_classes,
-        training,
-        validation,
-        settings,
-        run,
-        device=device,
-        resume=resume,
-        listener=listener,
-        cancelled=cancelled,
-    )
     sizes = np.array([np.multiply(case.label.shape, case.spacing) for case in training])
-    card = card_of(
+    return card_of(
         settings,
         name=run.resolve().name,
         labels=dataset.labels,
         channels=dataset.channels,
+        regions=dataset.regions,
         description=f"Trained on {dataset.name}.",
         licence=dataset.licence,
         seed=settings.training.seed,
@@ -94,17 +145,13 @@ def train_folder(
             "dataset": dataset.name,
             "licence": dataset.licence,
             "reference": dataset.reference,
-            "train_cases": len(training),
-            "validation_cases": len(validation),
-            "best_validation_dice": _best_dice(run),
+            "train_cases": len(plan.training),
+            "validation_cases": len(plan.validation),
+            "iterations": trained.iteration,
+            "best_validation_dice": round(trained.dice, 4),
         },
         versions={"diffseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
-    path = run / "model.safetensors"
-    store.save(path, weights, card)
-    del prepared, training, validation  # the mapped files must be closed before they can be removed on Windows
-    shutil.rmtree(cache, ignore_errors=True)
-    return path
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
@@ -116,18 +163,3 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
         os.replace(aside, path)
     except OSError as problem:
         raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None
-
-
-def _frozen(run: Path, settings: Config) -> Config:
-    """The configuration that a training goes on with: as it was, with the budget that is asked for now."""
-    path = run / "config.json"
-    if not path.is_file():
-        raise InputError(f"{run}: holds no training to resume (no config.json).")
-    kept, wanted = config.load(path), settings.training
-    return replace(kept, training=replace(kept.training, iterations=wanted.iterations, minutes=wanted.minutes))
-
-
-def _best_dice(run: Path) -> Any:
-    found = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    scores = [event["dice"] for event in found if "dice" in event]
-    return round(max(scores), 4) if scores else None

@@ -1,7 +1,9 @@
 """The loss of one training step: time, strategy, network, losses."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,18 +29,23 @@ class StepLoss:
 
 
 class SeededDraws:
-    """Random numbers of one iteration, drawn on the CPU so that every device trains on the same ones."""
+    """Random numbers of a batch, drawn on the CPU so that every device trains on the same ones.
 
-    def __init__(self, like: Tensor, source: torch.Generator) -> None:
-        self.like, self.source = like, source
+    Each sample has a source of its own, keyed by (seed, position): no splitting of a batch changes what it draws.
+    """
+
+    def __init__(self, like: Tensor, seed: int, positions: Iterable[int]) -> None:
+        self.like = like
+        self.sources = [torch.Generator().manual_seed(_key(seed, 3, n)) for n in positions]
 
     def normal(self) -> Tensor:
         """Standard normal noise of the truth's shape."""
-        return torch.randn(self.like.shape, generator=self.source).to(self.like.device)
+        drawn = [torch.randn(self.like.shape[1:], generator=source) for source in self.sources]
+        return torch.stack(drawn).to(self.like.device)
 
     def uniform(self) -> Tensor:
         """A number from [0, 1) for each sample."""
-        return torch.rand(len(self.like), generator=self.source).to(self.like.device)
+        return torch.cat([torch.rand(1, generator=source) for source in self.sources]).to(self.like.device)
 
 
 def training_loss(
@@ -49,17 +56,19 @@ def training_loss(
     process: Process,
     config: Config,
     times: TimeSampler,
-    iteration: int,
+    positions: Sequence[int],
     precision: torch.dtype,
 ) -> StepLoss:
-    """The loss of one batch with the configured strategy; all noise comes from (seed, iteration).
+    """The loss of one batch with the configured strategy.
+
+    All noise comes from (seed, position) of its sample, dropout from the first position.
 
     image: (B, channels, *spatial). label: (B, *spatial) class indices, or (B, num_classes, *spatial) of regions.
     """
-    source = torch.Generator().manual_seed(config.training.seed * 1_000_003 + iteration)
-    torch.manual_seed(config.training.seed * 1_000_003 + iteration)  # dropout
+    torch.manual_seed(_key(config.training.seed, 4, positions[0]))  # dropout
     x_start = mask_to_x(as_mask(label, image.new_empty(1, num_classes, *image.shape[2:])))
-    index, weight = times.draw(len(image), source)
+    draws = SeededDraws(x_start, config.training.seed, positions)
+    index, weight = times.draw(draws.uniform().cpu())
 
     with autocast(image.device, precision):
         features = encode(network, image)  # with its gradient; the passes without one go on from it too
@@ -70,7 +79,7 @@ def training_loss(
         return output.float()
 
     strategy = STRATEGIES[config.diffusion.strategy]
-    answer = strategy(predict, x_start, process, index, SeededDraws(x_start, source))
+    answer = strategy(predict, x_start, process, index, draws)
     losses = losses_of(answer, x_start, label, process, index, config)
     return StepLoss((weight.to(losses.device) * losses).mean(), index, losses.detach())
 
@@ -88,3 +97,8 @@ def losses_of(
     if config.loss.vlb:
         loss = loss + config.loss.vlb * variational_bound(process, output, x_start, x_t, index)
     return loss
+
+
+def _key(seed: int, *counters: int) -> int:
+    """A number for torch's generators, which take 32 bits of it."""
+    return int(np.random.SeedSequence([seed, *counters]).generate_state(1)[0])

@@ -1,5 +1,6 @@
 """Which noise levels a batch trains: evenly, or more often where the loss is high (Nichol & Dhariwal 2021, eq. 18)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ class TimeSampler:
     def __init__(self, config: DiffusionConfig, levels: int, state: dict[str, Any] | None = None) -> None:
         self.config = config
         self.allowed = levels - 1 if config.strategy in FROM_ABOVE and not config.recycling_last else levels
-        self.counts = np.array(state["counts"] if state else np.zeros(levels))
-        self.squares = np.array(state["squares"] if state else np.zeros(levels))
+        self.counts, self.squares = np.zeros(levels), np.zeros(levels)
+        self.restore(state or {})
 
     @property
     def state(self) -> dict[str, Any]:
@@ -33,6 +34,11 @@ class TimeSampler:
         if self.config.time_sampling == "uniform":
             return {}
         return {"counts": self.counts.tolist(), "squares": self.squares.tolist()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        if state:
+            self.counts, self.squares = np.array(state["counts"]), np.array(state["squares"])
 
     def warming_up(self) -> bool:
         """Whether a level has been seen too rarely to be judged."""
@@ -48,19 +54,20 @@ class TimeSampler:
         share = root / root.sum() if root.sum() > 0 else np.full(len(root), 1.0 / len(root))
         return (1.0 - UNIFORM_SHARE) * share + UNIFORM_SHARE / len(share)
 
-    def draw(self, batch: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Indices (batch,) int64 and the weights (batch,) float32 of their losses.
+    def draw(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices (B,) int64 and the weights (B,) float32 of their losses, from a number of [0, 1) for each.
 
         While warming up each weight is 1. `importance_weight` = `reference` multiplies by p N instead, which favours
         hard levels twice.
         """
         if self.config.time_sampling == "uniform":
-            return torch.randint(self.allowed, (batch,), generator=source), torch.ones(batch)
+            return (numbers.double() * self.allowed).long(), torch.ones(len(numbers))
         p = self.probabilities()
         drawn = p[: self.allowed] / p[: self.allowed].sum()
-        index = torch.multinomial(torch.from_numpy(drawn), batch, replacement=True, generator=source)
+        edges = torch.from_numpy(np.cumsum(drawn)[:-1])  # the last level takes what rounding leaves
+        index = torch.bucketize(numbers.double(), edges, right=True)
         if self.warming_up():
-            return index, torch.ones(batch)
+            return index, torch.ones(len(numbers))
         if self.config.importance_weight == "reference":
             return index, torch.from_numpy(p * len(p))[index].float()
         return index, torch.from_numpy(1.0 / (drawn * self.allowed))[index].float()
@@ -69,15 +76,7 @@ class TimeSampler:
         """Remember losses (B,), of all processes where there are several; one that is not finite is left out."""
         if self.config.time_sampling == "uniform":
             return
-        for k, loss in self._gather(index, losses.detach().double()):
+        for k, loss in zip(index.tolist(), losses.double().tolist(), strict=True):
             if np.isfinite(loss):
                 self.counts[k] += 1
                 self.squares[k] = DECAY * self.squares[k] + (1.0 - DECAY) * loss**2
-
-    def _gather(self, index: Tensor, losses: Tensor) -> list[tuple[int, float]]:
-        own = torch.stack([index.to(losses), losses])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            parts = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
-            torch.distributed.all_gather(parts, own)
-            own = torch.cat(parts, dim=1)
-        return [(int(k), float(loss)) for k, loss in own.T.cpu().numpy()]

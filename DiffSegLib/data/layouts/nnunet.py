@@ -1,17 +1,17 @@
 """nnU-Net's raw layouts: images `imagesTr/CASE_0000.ext`, one file a channel, and labels `labelsTr/CASE.ext`.
 
-Version 2 says `channel_names`, `labels` as name -> value (or a list of values: a region) and `file_ending`; version 1
-has the keys of the Decathlon and files named as version 2.
+Version 2 says `channel_names`, `labels` as name -> value (or a list of values: a region, with `regions_class_order`)
+and `file_ending`; version 1 has the keys of the Decathlon and files named as version 2.
 """
 
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import CHANNEL, Case, Dataset, Region, check_files, image_files, read_json
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, check_files, image_files, read_json
 from DiffSegLib.data.files import case_name
 from DiffSegLib.data.layouts.msd import described
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import labels_from_names
+from DiffSegLib.labels import Region, labels_from_names
 
 
 def read(folder: Path) -> Dataset | None:
@@ -39,20 +39,19 @@ def read(folder: Path) -> Dataset | None:
 def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
     channels = tuple(str(data["channel_names"][key]) for key in sorted(data["channel_names"], key=int))
     cases = _cases(folder, len(channels), str(data["file_ending"]), data.get("dataset"))
-    values = {name: _values(value) for name, value in data["labels"].items() if name != "background"}
-    if "ignore" in values:
+    if "ignore" in data["labels"]:
         raise InputError(f"{folder}: dataset.json names an 'ignore' label, which DiffSeg does not know; relabel it.")
-    single = {found[0]: name for name, found in values.items() if len(found) == 1}
-    regions: tuple[Region, ...] = ()
-    if len(single) < len(values):
-        regions = tuple(Region(name, found) for name, found in values.items())
-        every = sorted({value for found in values.values() for value in found})
-        single = {value: single.get(value, f"label {value}") for value in every}
+    regions = regions_of(data, folder)
+    names = {found[0]: name for name, found in _values(data).items() if len(found) == 1}
+    if regions:
+        rest = {region.value: f"{region.name} only" for region in reversed(regions) if region.value in region.values}
+        every = {value for region in regions for value in (*region.values, region.value)}
+        names = {value: names.get(value) or rest.get(value, f"label {value}") for value in every}
     return Dataset(
         folder=folder,
         name=str(data.get("name", folder.name)),
         cases=cases,
-        labels=labels_from_names(single),
+        labels=labels_from_names(names),
         channels=channels,
         licence=str(data.get("licence", data.get("license", ""))),
         reference=str(data.get("reference", "")),
@@ -60,8 +59,29 @@ def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
     )
 
 
-def _values(value: Any) -> tuple[int, ...]:
-    return tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)
+def regions_of(data: dict[str, Any], folder: Path) -> tuple[Region, ...]:
+    """The regions of a `dataset.json`, in its order; none where every label is one value.
+
+    `regions_class_order` gives each the value that it writes into a label map, later ones over earlier ones. Raises
+    InputError where that is missing.
+    """
+    values = _values(data)
+    if all(len(found) == 1 for found in values.values()):
+        return ()
+    order = data.get("regions_class_order")
+    if not isinstance(order, list) or len(order) != len(values):
+        raise InputError(
+            f"{folder}: dataset.json has labels of several values; 'regions_class_order' must list one value for each "
+            f"of its {len(values)} labels."
+        )
+    found = [{"name": name, "values": some, "value": x} for (name, some), x in zip(values.items(), order, strict=True)]
+    return tuple(Region.from_json(region, str(folder / "dataset.json")) for region in found)
+
+
+def _values(data: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name -> its values, without the background."""
+    lists = {name: value if isinstance(value, list) else [value] for name, value in data["labels"].items()}
+    return {name: tuple(int(v) for v in found) for name, found in lists.items() if set(map(int, found)) != {0}}
 
 
 def _cases(folder: Path, channels: int, ending: str, listed: dict[str, Any] | None = None) -> tuple[Case, ...]:
