@@ -30,8 +30,11 @@ except ModuleNotFoundError:  # running from the source tree
     sys.path.append(str(_parent))
 
 from DiffSegLib.errors import EnvironmentProblem
+from DiffSegLib.scene import sample_data
+from DiffSegLib.scene.evaluation import EvaluateLogic
 from DiffSegLib.scene.logic import SegmentLogic
 from DiffSegLib.scene.panels.environment import EnvironmentPanel
+from DiffSegLib.scene.panels.evaluate import EvaluatePanel, EvaluateParameters
 from DiffSegLib.scene.panels.segment import SegmentPanel, SegmentParameters
 from DiffSegLib.scene.panels.steps import StepsPanel
 
@@ -52,17 +55,19 @@ class DiffSeg(ScriptedLoadableModule):
         )
         self.parent.acknowledgementText = _(
             "The method is ImgX-DiffSeg (Fu et al. 2023, MELBA 2023:016). The hippocampus model was trained on the "
-            "Medical Segmentation Decathlon (Antonelli et al. 2022), CC BY-SA 4.0."
+            "Medical Segmentation Decathlon (Antonelli et al. 2022), CC BY-SA 4.0. The sample is a part of the MNI "
+            "ICBM 152 template (Fonov et al. 2011), © Louis Collins, McConnell Brain Imaging Centre, McGill University."
         )
+        slicer.app.connect("startupCompleted()", sample_data.register)
 
 
 @parameterNodeWrapper
-class DiffSegParameterNode(SegmentParameters):
+class DiffSegParameterNode(SegmentParameters, EvaluateParameters):
     """The module's parameters, saved with the scene; each section of the window brings its own."""
 
 
-class DiffSegLogic(ScriptedLoadableModuleLogic, SegmentLogic):
-    """What the console and the window call; see SegmentLogic.segment.
+class DiffSegLogic(ScriptedLoadableModuleLogic, SegmentLogic, EvaluateLogic):
+    """What the console and the window call; see SegmentLogic.segment, EvaluateLogic.evaluate and docs/console.md.
 
     slicer.util.getModuleLogic("DiffSeg").segment(volumeNode, model="hippocampus")
     """
@@ -92,8 +97,9 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = DiffSegLogic()  # first: Slicer's getModuleLogic looks for it whatever happens later
         self.segmentPanel = SegmentPanel(self)
         self.stepsPanel = StepsPanel(self)
+        self.evaluatePanel = EvaluatePanel(self)
         self.environmentPanel = EnvironmentPanel(self)
-        self.panels = [self.segmentPanel, self.stepsPanel, self.environmentPanel]
+        self.panels = [self.segmentPanel, self.stepsPanel, self.evaluatePanel, self.environmentPanel]
         for panel in self.panels:
             self.layout.addWidget(panel.root)
         self.layout.addStretch(1)

@@ -1,10 +1,11 @@
 """Jobs: what a worker process is asked to do, as plain data on one line of JSON.
 
-A request is `{"do": "segment", "id": "...", ...}`, `{"do": "cancel", "id": "..."}` or `{"do": "quit"}`.
+A request is `{"do": TASK, "id": "...", ...}`, `{"do": "cancel", "id": "..."}` or `{"do": "quit"}`.
 Arrays travel as `.npy` files, never through the pipe.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
@@ -64,9 +65,9 @@ class SegmentOptions:
 class SegmentJob:
     """Segment one volume.
 
-    `image` is a `.npy` file of shape (K, J, I) or (channels, K, J, I); `ijk_to_lps` is the 4 x 4 matrix in mm (rows),
-    LPS world, of voxel (i, j, k). The worker writes `mask.npy` (uint8, K x J x I, label values) and with
-    `options.keep_steps` also `step-1.npy` ... into `output`, each before the event that names it.
+    `image` is a `.npy` file of shape (K, J, I) or (channels, K, J, I), called `name` in messages; `ijk_to_lps` is the
+    4 x 4 matrix in mm (rows), LPS world, of voxel (i, j, k). The worker writes `mask.npy` (uint8, K x J x I, label
+    values) and with `options.keep_steps` also `step-1.npy` ... into `output`, each before the event that names it.
     """
 
     id: str
@@ -75,6 +76,7 @@ class SegmentJob:
     ijk_to_lps: tuple[tuple[float, ...], ...]
     output: str
     options: SegmentOptions = field(default_factory=SegmentOptions)
+    name: str = "The volume"
 
     def to_line(self) -> str:
         """The request as one line of JSON."""
@@ -103,7 +105,57 @@ class SegmentJob:
             ijk_to_lps=matrix,
             output=str(body["output"]),
             options=options_from_json(body.get("options") or {}),
+            name=str(body.get("name", "The volume")),
         )
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """A structure in a file: the voxels of `value` in a (K, J, I) `.npy` array that begins at `corner` of the grid."""
+
+    file: str
+    value: int
+    corner: tuple[int, int, int] = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """Compare structures: `pairs` of (prediction, reference) on one grid, `spacing` in mm in array order (k, j, i)."""
+
+    id: str
+    pairs: tuple[tuple[StoredMask, StoredMask], ...]
+    spacing: tuple[float, ...]
+    tolerance_mm: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.spacing) != 3 or not all(_is_number(x) and x > 0 for x in self.spacing):
+            raise InputError(f"spacing is {self.spacing!r}; it must be three numbers of mm above zero.")
+        if not _is_number(self.tolerance_mm) or self.tolerance_mm < 0:
+            raise InputError(f"tolerance is {self.tolerance_mm!r}; it must be a number of mm, not below zero.")
+
+    def to_line(self) -> str:
+        """The request as one line of JSON."""
+        return json.dumps({"do": "evaluate", **asdict(self)}, allow_nan=False)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "EvaluateJob":
+        """Parse a request; raises InputError for one that is not as above."""
+        try:
+            pairs = tuple(
+                (_stored_mask(prediction), _stored_mask(reference)) for prediction, reference in data["pairs"]
+            )
+            return EvaluateJob(str(data["id"]), pairs, tuple(data["spacing"]), data.get("tolerance_mm", 1.0))
+        except (KeyError, TypeError, ValueError) as problem:
+            raise InputError(f"an evaluate job is malformed ({type(problem).__name__}: {problem}).") from None
+
+
+def _stored_mask(data: Mapping[str, Any]) -> StoredMask:
+    k, j, i = (int(x) for x in data["corner"])
+    return StoredMask(str(data["file"]), int(data["value"]), (k, j, i))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def options_from_json(data: Mapping[str, Any]) -> SegmentOptions:

@@ -9,12 +9,12 @@ import SimpleITK as sitk
 
 from conftest import TINY, blob_case, make_dataset, write_image
 from DiffSegLib import config
+from DiffSegLib.data.batch import find_cases
 from DiffSegLib.data.channels import read_case, same_grid
 from DiffSegLib.data.checks import examine
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import channel_count, read
 from DiffSegLib.errors import InputError
-from DiffSegLib.inference.batch import find_cases
 from DiffSegLib.labels import Region
 from DiffSegLib.models import store
 from DiffSegLib.training.plan import make_plan

@@ -10,11 +10,12 @@ import torch
 from conftest import blob_case, write_image
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.data.batch import find_cases
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference import windows
-from DiffSegLib.inference.batch import find_cases, predict_cases
+from DiffSegLib.inference.batch import predict_cases
 from DiffSegLib.inference.predict import Predictor, entropy
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load

@@ -14,9 +14,9 @@ def add(verbs: Any) -> None:
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Measure and print a table; every time also as a multiple of the first row."""
-    from DiffSegLib.commands.show import Show
     from DiffSegLib.errors import InputError
     from DiffSegLib.inference.bench import run_bench
+    from DiffSegLib.terminal import Show
 
     if options.rounds < 1:
         raise InputError(f"--rounds is {options.rounds}; it must be at least 1.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from DiffSegLib.errors import DiffSegError
 
 if TYPE_CHECKING:
-    from DiffSegLib.commands.show import Show
     from DiffSegLib.demo.run import Demo
+    from DiffSegLib.terminal import Show
 
 
 def add(verbs: Any) -> None:
@@ -21,8 +21,8 @@ def add(verbs: Any) -> None:
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Run the demo and list what it wrote."""
-    from DiffSegLib.commands.show import Show
     from DiffSegLib.demo import run_demo
+    from DiffSegLib.terminal import Show
 
     show = Show()
     demo = run_demo(options.out, show)

@@ -17,8 +17,8 @@ def add(verbs: Any) -> None:
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Measure and say where the report is."""
-    from DiffSegLib.commands.show import Show
     from DiffSegLib.evaluation.report import evaluate
+    from DiffSegLib.terminal import Show
 
     show = Show()
     summary = evaluate(options.prediction, options.reference, options.out, on_event=show)

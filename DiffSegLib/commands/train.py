@@ -35,8 +35,7 @@ def add(verbs: Any) -> None:
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Train and say where the model is."""
-    from DiffSegLib.commands import StopFlag
-    from DiffSegLib.commands.show import Show
+    from DiffSegLib.terminal import Show, StopFlag
     from DiffSegLib.training.plan import make_plan
     from DiffSegLib.training.run import frozen, kept_config, train_folder
 

@@ -19,7 +19,6 @@ from DiffSegLib.labels import Label
 from DiffSegLib.whole_files import whole_file
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
-FORMATS = ("seg.nrrd", "nii.gz", "nrrd", "png")
 
 
 def case_name(path: Path) -> str:

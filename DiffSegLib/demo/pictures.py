@@ -57,10 +57,16 @@ def steps_picture(
         for column, name in enumerate(columns):
             panel = axes[row, column]
             panel.set_axis_off()
-            cut = _cut(image, window, axis, upside)
-            panel.imshow(cut, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bicubic")
+            panel.imshow(
+                cut(image, window, axis, upside),
+                cmap="gray",
+                vmin=low,
+                vmax=high,
+                aspect=aspect,
+                interpolation="bicubic",
+            )
             if column > 0:
-                _overlay(panel, _cut(masks[column - 1], window, axis, upside), labels, aspect)
+                overlay(panel, cut(masks[column - 1], window, axis, upside), labels, aspect)
             else:
                 _letters(panel, letters)
                 panel.text(
@@ -76,12 +82,13 @@ def steps_picture(
     plt.close(figure)
 
 
-def _cut(array: np.ndarray, window: list[slice], axis: int, upside: bool) -> np.ndarray:
-    cut = array[tuple(window)].squeeze(axis)
-    return cut[::-1] if upside else cut
+def cut(array: np.ndarray, window: list[slice], axis: int, upside: bool) -> np.ndarray:
+    """The slice of a volume that is one voxel thick in `window` along `axis`, superior up."""
+    found = array[tuple(window)].squeeze(axis)
+    return found[::-1] if upside else found
 
 
-def _overlay(panel: Any, mask: np.ndarray, labels: Sequence[Label], aspect: float) -> None:
+def overlay(panel: Any, mask: np.ndarray, labels: Sequence[Label], aspect: float) -> None:
     """Each label filled lightly, with a full outline."""
     for label in labels:
         inside = mask == label.value

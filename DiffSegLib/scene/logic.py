@@ -3,7 +3,7 @@
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
 from DiffSegLib.jobs import SegmentJob, SegmentOptions
 from DiffSegLib.labels import Label
+from DiffSegLib.models.shipped import find, read_card
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.process import WorkerClient, shared_client
 
@@ -27,7 +28,8 @@ _numbers = itertools.count(1)
 class Segmentation:
     """A run and its results. masks[n] is the one of step n + 1, (K, J, I) uint8 label values on the volume's grid.
 
-    `node` is the answer's segmentation node, `steps` those of the steps (with keepSteps). `error` tells of a failure.
+    `node` is the answer's segmentation node, `steps` those of the steps (with keepSteps). `uncertainty` is (K, J, I)
+    float32, 0 to 1, where it was asked for. `error` tells of a failure.
     """
 
     number: str
@@ -37,6 +39,7 @@ class Segmentation:
     masks: list[np.ndarray] = field(default_factory=list)
     labels: tuple[Label, ...] = ()
     mask: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
     volumesMl: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -69,7 +72,10 @@ class SegmentLogic:
         seed: int = 0,
         device: str = "auto",
         roi: Box | None = None,
+        uncertainty: bool = False,
+        otherChannels: Sequence[Any] = (),
         keepSteps: bool = True,
+        surface: bool = True,
         segmentation: Any = None,
         name: str | None = None,
         onEvent: events.Listener = events.silent,
@@ -79,12 +85,17 @@ class SegmentLogic:
         """Segment a scalar volume node into a segmentation node, and each step into one of its own.
 
         The nodes are named `name` (by default "<volume> DiffSeg"); run again, the same nodes are updated.
-        `segmentation` takes the answer instead. roi: ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive. With `wait`
-        the call returns when all is done and raises DiffSegError when it fails; without, it returns at once, events
-        arrive through `onEvent`, and `onFinished` gets the result, whose `error` tells of a failure.
+        `segmentation` takes the answer instead. roi: ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive.
+        `otherChannels` are the further volumes of a model with several channels, on the first one's grid. With
+        `surface` the answer gets its closed surface. With `wait` the call returns when all is done and raises
+        DiffSegError when it fails; without, it returns at once, events arrive through `onEvent`, and `onFinished` gets
+        the result, whose `error` tells of a failure.
         """
-        nodes.check_volume(volumeNode)
-        options = SegmentOptions(steps, sampler, samples, seed, device, roi, keep_steps=True)
+        flat = len(read_card(find(model)).data.patch) == 2
+        for node in (volumeNode, *otherChannels):
+            nodes.check_volume(node, flat)
+        array = nodes.channel_array((volumeNode, *otherChannels))
+        options = SegmentOptions(steps, sampler, samples, seed, device, roi, True, uncertainty)
         number = f"segment-{next(_numbers)}"
         folder = Path(tempfile.mkdtemp(prefix="DiffSeg-"))
         result = Segmentation(number, volumeNode)
@@ -92,7 +103,7 @@ class SegmentLogic:
 
         def listen(event: events.Event) -> None:
             try:
-                self._take(event, result, base, segmentation, keepSteps)
+                self._take(event, result, base, segmentation, keepSteps, surface)
             except Exception as problem:  # a slot must not raise into Slicer's event loop
                 result.error = DiffSegError(f"The result could not be shown: {problem}")
                 result.finished = True
@@ -105,9 +116,9 @@ class SegmentLogic:
 
         try:
             image = folder / "image.npy"
-            np.save(image, np.asarray(nodes.volume_array(volumeNode), dtype=np.float32))
+            np.save(image, array)
             matrix = tuple(tuple(float(x) for x in row) for row in nodes.ijk_to_lps(volumeNode))
-            job = SegmentJob(number, model, str(image), matrix, str(folder), options)
+            job = SegmentJob(number, model, str(image), matrix, str(folder), options, volumeNode.GetName())
             self.client.submit(job, listen)
         except OSError as problem:
             shutil.rmtree(folder, ignore_errors=True)
@@ -119,8 +130,8 @@ class SegmentLogic:
                 raise result.error
         return result
 
-    def cancel(self, result: Segmentation) -> None:
-        """Ask a run to stop; its `onFinished` hears of it within about a second."""
+    def cancel(self, result: Any) -> None:
+        """Ask a run (Segmentation, Evaluation) to stop; its `onFinished` hears of it within about a second."""
         self.client.cancel(result.number)
 
     def showStep(self, result: Segmentation, step: int) -> None:
@@ -130,22 +141,26 @@ class SegmentLogic:
         if result.node is not None and result.node.GetScene() is not None:
             nodes.write_labels(result.node, result.masks[step - 1], result.volume, result.labels)
 
-    def _take(self, event: events.Event, result: Segmentation, base: str, target: Any, keepSteps: bool) -> None:
+    def _take(
+        self, event: events.Event, result: Segmentation, base: str, target: Any, keepSteps: bool, surface: bool
+    ) -> None:
         """Bring one event of a run into the scene."""
         if event["event"] == "step":
             result.masks.append(np.load(event["mask"], allow_pickle=False))
         elif event["event"] == "result":
             result.labels = tuple(Label.from_json(item, "the model's labels") for item in event["labels"])
             result.mask = np.load(event["mask"], allow_pickle=False)
+            if "uncertainty" in event:
+                result.uncertainty = np.load(event["uncertainty"], allow_pickle=False)
             result.warnings, result.provenance = event["warnings"], event["provenance"]
             names = {str(label.value): label.name for label in result.labels}
             result.volumesMl = {names[value]: ml for value, ml in event["volumes_ml"].items()}
-            self._show(result, base, target, keepSteps)
+            self._show(result, base, target, keepSteps, surface)
         elif event["event"] == "error":
             kinds = {3: EnvironmentProblem, 4: Cancelled}
             result.error = kinds.get(event["exit_code"], DiffSegError)(event["message"])
 
-    def _show(self, result: Segmentation, base: str, target: Any, keepSteps: bool) -> None:
+    def _show(self, result: Segmentation, base: str, target: Any, keepSteps: bool, surface: bool) -> None:
         """Write answer and steps into their nodes."""
         volume, labels = result.volume, result.labels
         if volume.GetScene() is None:
@@ -167,7 +182,7 @@ class SegmentLogic:
             if node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility(False)
             result.steps.append(node)
-        if not result.node.GetSegmentation().ContainsRepresentation("Closed surface"):
+        if surface and not result.node.GetSegmentation().ContainsRepresentation("Closed surface"):
             with _quiet_views():
                 result.node.CreateClosedSurfaceRepresentation()
 

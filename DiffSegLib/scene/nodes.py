@@ -18,8 +18,8 @@ ATTRIBUTE = "DiffSeg."
 VOLUME_ROLE = "DiffSeg.Volume"  # of a segmentation: the volume that it was made on
 
 
-def check_volume(volumeNode: Any) -> None:
-    """Raise InputError with one sentence for a node that cannot be segmented."""
+def check_volume(volumeNode: Any, flat: bool = False) -> None:
+    """Raise InputError with one sentence for a node that cannot be segmented; flat: by a 2D model."""
     if volumeNode is None:
         raise InputError("Choose an input volume first.")
     name, kind = volumeNode.GetName(), volumeNode.GetClassName()
@@ -30,7 +30,7 @@ def check_volume(volumeNode: Any) -> None:
     image = volumeNode.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
         raise InputError(f"{name} holds no voxels; load its image again.")
-    if min(image.GetDimensions()) < 2:
+    if min(image.GetDimensions()) < 2 and not flat:
         raise InputError(f"{name} is a single slice; a 3D volume is needed.")
     if image.GetNumberOfScalarComponents() != 1:
         raise InputError(f"{name} has {image.GetNumberOfScalarComponents()} values per voxel; one is needed.")
@@ -40,6 +40,28 @@ def volume_array(volumeNode: Any) -> np.ndarray:
     """(K, J, I), a view of the node's voxels."""
     array: np.ndarray = slicer.util.arrayFromVolume(volumeNode)
     return array
+
+
+def channel_array(volumeNodes: Sequence[Any]) -> np.ndarray:
+    """(channels, K, J, I) float32 of volumes on one grid; raises InputError for one on another."""
+    first = volumeNodes[0]
+    for node in volumeNodes[1:]:
+        same = volume_array(node).shape == volume_array(first).shape
+        if not same or not np.allclose(ijk_to_lps(node), ijk_to_lps(first), atol=1e-3):
+            raise InputError(
+                f"{node.GetName()} lies on another grid than {first.GetName()}; resample it to that first."
+            )
+    return np.stack([volume_array(node).astype(np.float32) for node in volumeNodes])
+
+
+def make_volume(name: str, array: np.ndarray, affine: np.ndarray) -> Any:
+    """A new scalar volume node of a (K, J, I) array on its grid; affine: (4, 4) ijk -> LPS mm."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy((RAS_TO_LPS @ affine).ravel().tolist())
+    node.SetIJKToRASMatrix(matrix)
+    slicer.util.updateVolumeFromArray(node, array)
+    return node
 
 
 def ijk_to_lps(volumeNode: Any) -> np.ndarray:

@@ -107,17 +107,25 @@ class WorkerClient:
         self._transport.write(job.to_line().encode() + b"\n")
 
     def cancel(self, number: str) -> None:
-        """Ask a job to stop; `check` kills the worker if it does not within CANCEL_GRACE."""
+        """Ask a job to stop; `check` kills the worker if it does not within CANCEL_GRACE.
+
+        A job that waits behind another ends at once, and the other goes on.
+        """
         if number in self._listeners and self._transport is not None and number not in self._cancelled_at:
-            self._cancelled_at[number] = time.monotonic()
             self._transport.write(b'{"do": "cancel", "id": "%s"}\n' % number.encode())
+            if number == next(iter(self._listeners)):  # they are served in order
+                self._cancelled_at[number] = time.monotonic()
+            else:
+                self._dispatch(
+                    events.make("error", job=number, message="The job was cancelled.", exit_code=4, detail="")
+                )
 
     def check(self) -> None:
         """Enforce cancels whose grace is over; call it now and then while a job runs."""
         late = [n for n, at in self._cancelled_at.items() if time.monotonic() - at > CANCEL_GRACE]
         if late:
             self._kill()
-            self._fail_all("Segmentation was cancelled.", 4)
+            self._fail_all("The job was cancelled.", 4)
 
     def wait(self, number: str, seconds: float = 0.2) -> None:
         """Block until the job has ended."""
@@ -166,10 +174,15 @@ class WorkerClient:
         if self._transport is None:
             return
         detail = self._transport.stderr()
+        began = self._leader is not None
         self._kill()  # what the worker may have left behind
         last = next((line.strip() for line in reversed(detail.splitlines()) if line.strip()), "")
         text = f"The engine's process ended unexpectedly ({how}). The next job starts a new one."
-        self._fail_all(f"{text} It last said: {last}" if last else text, 1, detail)
+        if not began:  # no other job would fare better
+            python = (self._command or worker_command())[0]
+            text = f"The engine did not get ready ({how}). Its Python is {python}; the section Environment or "
+            text += f"${PYTHON_VARIABLE} can name another."
+        self._fail_all(f"{text} It last said: {last}" if last else text, 1 if began else 3, detail)
 
     def _fail_all(self, message: str, exit_code: int, detail: str = "") -> None:
         listeners, self._listeners = self._listeners, {}

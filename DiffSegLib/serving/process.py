@@ -27,6 +27,7 @@ Send = Callable[[events.Event], None]
 TASKS = {
     "describe": "DiffSegLib.serving.describe",
     "segment": "DiffSegLib.serving.segment",
+    "evaluate": "DiffSegLib.serving.evaluate",
 }
 
 

@@ -28,8 +28,8 @@ def run(
     if array.ndim != 4 or array.size == 0:
         raise InputError(f"{job.image}: has shape {array.shape}; (K, J, I) or (channels, K, J, I) is needed.")
     if not np.isfinite(array).all():
-        raise InputError("The volume holds values that are not numbers (NaN or infinite); replace them first.")
-    volume = Volume(array, np.array(job.ijk_to_lps, dtype=np.float64), "The volume")
+        raise InputError(f"{job.name}: holds values that are not numbers (NaN or infinite); replace them first.")
+    volume = Volume(array, np.array(job.ijk_to_lps, dtype=np.float64), job.name)
     labels = predictor.model.card.labels
     paths: list[str] = []
 

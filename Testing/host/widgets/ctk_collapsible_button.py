@@ -5,17 +5,20 @@ from PySide6.QtCore import Property, Signal
 
 
 class ctkCollapsibleButton(QtWidgets.QFrame):
-    """A titled frame; collapsing hides its children."""
+    """A titled frame; collapsing hides its children, and what the module hid itself stays hidden when it opens."""
 
     contentsCollapsed = Signal(bool)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._title, self._closed = "", False
+        self._title, self._closed, self._put_away = "", False, []
 
     def _collapse(self, closed):
         self._closed = closed
-        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
+        if closed:
+            children = self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly)
+            self._put_away = [child for child in children if not child.isHidden()]
+        for child in self._put_away:
             child.setVisible(not closed)
         self.contentsCollapsed.emit(closed)
 

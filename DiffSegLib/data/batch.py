@@ -1,0 +1,156 @@
+"""Many cases one after another: found in folders, each written whole or not at all; one that fails stops no other.
+
+How a case is segmented is given from outside: `diffseg predict` does it in its own process, the batch in Slicer on
+nodes and in a worker. Nothing here needs torch.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from DiffSegLib import events
+from DiffSegLib.data.cases import CHANNEL, image_files
+from DiffSegLib.data.files import case_name, write_mask, write_volume
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
+from DiffSegLib.labels import Label
+from DiffSegLib.whole_files import write_text
+
+Case = tuple[str, tuple[Path, ...]]  # name and image files, one per channel or one with all channels
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A segmented case. mask, steps: (K, J, I) uint8 label values; uncertainty: float32 or None; affine: ijk -> LPS mm.
+
+    volumes_ml: by label name. provenance: what made this, JSON-ready.
+    """
+
+    mask: np.ndarray
+    steps: Sequence[np.ndarray]
+    uncertainty: np.ndarray | None
+    affine: np.ndarray
+    labels: tuple[Label, ...]
+    volumes_ml: dict[str, float]
+    provenance: dict[str, Any]
+
+
+# segments the image files of one case, telling the listener how far it is
+Segment = Callable[[tuple[Path, ...], events.Listener], Result]
+
+
+@dataclass
+class Outcome:
+    """Names of the cases done and skipped, and the sentence for each that failed."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def report(self, program: str, output: Path) -> tuple[int, dict[str, Any]]:
+        """Say on stderr what became of the cases; returns the exit code and the answer for `--json`."""
+        for name, problem in self.failed.items():
+            print(f"{program}: {name}: {problem}", file=sys.stderr)
+        counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
+        print(f"{counts}; the masks are in {output}.", file=sys.stderr)
+        answer = {"done": self.done, "skipped": self.skipped, "failed": self.failed}
+        if self.failed and not self.done and not self.skipped:
+            return 2, answer
+        return (1 if self.failed else 0), answer
+
+
+def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
+    """(case name, image files) pairs, folders searched one level deep, in the order of names.
+
+    channels: of the model; with several, the files CASE_0000, CASE_0001, ... of a folder are the channels of one case,
+    and any other file must hold all channels itself. With one channel `_0000` is cut off where every file has it.
+    Raises InputError for a missing path, a folder without images, two cases of one name, or a channel without file.
+    """
+    files: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            found = image_files(path)
+            if not found:
+                raise InputError(f"{path}: holds no image (.nii.gz, .nii, .nrrd, .mha, .mhd, .png).")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InputError(f"{path}: there is no such file or folder.")
+    files = list(dict.fromkeys(files))
+    first_channels = all(case_name(path).endswith("_0000") for path in files)
+    cases: dict[str, list[Path]] = {}
+    for path in files:
+        name = case_name(path)
+        stem = CHANNEL.sub("", name)
+        if channels > 1 and stem != name and all(p.parent == path.parent for p in cases.get(stem, [])):
+            if (number := int(name[-4:])) != len(cases.setdefault(stem, [])):
+                raise InputError(f"{path}: is channel {number} of case {stem}, whose channel {number - 1} is missing.")
+            cases[stem].append(path)
+            continue
+        name = stem if first_channels else name
+        if name in cases:
+            raise InputError(f"{path}: has the same case name as {cases[name][0]}; their outputs would collide.")
+        cases[name] = [path]
+    for name, paths in cases.items():
+        if len(paths) not in (1, channels):
+            raise InputError(f"case {name}: has {len(paths)} channel files; the model needs {channels}.")
+    return [(name, tuple(paths)) for name, paths in cases.items()]
+
+
+def run_cases(
+    cases: Sequence[Case],
+    output: Path,
+    segment: Segment,
+    *,
+    file_format: str = "seg.nrrd",
+    skip_existing: bool = False,
+    listener: events.Listener = events.silent,
+) -> Outcome:
+    """Segment each case into `output`; `x.json` is written last, so a case with it is complete.
+
+    A case that fails is named in the outcome. What ends all cases alike is raised: Cancelled, EnvironmentProblem.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file; name a folder for the masks.")
+    outcome = Outcome()
+    for number, (name, paths) in enumerate(cases):
+        if skip_existing and (output / f"{name}.json").is_file() and (output / f"{name}.{file_format}").is_file():
+            outcome.skipped.append(name)
+            continue
+
+        def relay(event: events.Event, number: int = number, name: str = name) -> None:
+            if event["event"] == "progress":
+                fraction = (number + event["fraction"]) / len(cases)
+                event = {**event, "fraction": fraction, "text": f"{name}: {event['text']}"}
+            listener(event)
+
+        try:
+            _write(output, name, file_format, segment(paths, relay))
+            outcome.done.append(name)
+        except (Cancelled, EnvironmentProblem):
+            raise
+        except DiffSegError as problem:
+            outcome.failed[name] = str(problem)
+        except (RuntimeError, MemoryError) as problem:
+            outcome.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"
+    return outcome
+
+
+def _write(output: Path, name: str, file_format: str, result: Result) -> None:
+    for step, mask in enumerate(result.steps, start=1):
+        write_mask(output / f"{name}.step-{step}.{file_format}", mask, result.affine, result.labels)
+    if result.uncertainty is not None:
+        write_volume(output / f"{name}.uncertainty.nrrd", result.uncertainty, result.affine)
+    write_mask(output / f"{name}.{file_format}", result.mask, result.affine, result.labels)
+    record = {
+        "case": name,
+        "volumes_ml": result.volumes_ml,
+        "labels": [label.to_json() for label in result.labels],
+        **result.provenance,
+    }
+    write_text(output / f"{name}.json", json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,61 @@
+"""The options of `predict` as arguments of a command line: one definition, for `diffseg` and for the batch in Slicer.
+
+Standard library alone, so that a help text or a mistake costs no import.
+"""
+
+import argparse
+from pathlib import Path
+
+from DiffSegLib.errors import InputError
+from DiffSegLib.jobs import DEVICES, SAMPLERS, SegmentOptions
+
+FORMATS = ("seg.nrrd", "nii.gz", "nrrd", "png")
+
+
+def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of `predict`."""
+    parser.add_argument("--model", required=True, help="a shipped model's name, or a .safetensors file")
+    images = "image files or folders of images; several channels: files CASE_0000, CASE_0001, ... in a folder"
+    parser.add_argument("--input", type=Path, nargs="+", required=True, help=images)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the masks")
+    parser.add_argument("--steps", type=int, default=5, help="diffusion steps (default 5)")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument("--samples", type=int, default=1, help="segmentations to draw and average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--format", choices=FORMATS, default="seg.nrrd")
+    parser.add_argument("--save-steps", action="store_true", help="write the mask of every step too")
+    parser.add_argument("--uncertainty", action="store_true", help="write the voxels' entropy, 0 to 1")
+    parser.add_argument("--roi", type=int, nargs=6, metavar="V", help="voxel box i0 i1 j0 j1 k0 k1 (end exclusive)")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="take every N-th case, from the I-th")
+    parser.add_argument("--skip-existing", action="store_true", help="leave out cases that are done")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+
+
+def segment_options(chosen: argparse.Namespace) -> SegmentOptions:
+    """What was chosen as the options of a segmentation; raises InputError for a value that cannot be."""
+    return SegmentOptions(
+        steps=chosen.steps,
+        sampler=chosen.sampler,
+        samples=chosen.samples,
+        seed=chosen.seed,
+        device=chosen.device,
+        roi=_roi(chosen.roi),
+        keep_steps=chosen.save_steps,
+        uncertainty=chosen.uncertainty,
+    )
+
+
+def shard_of(text: str) -> slice:
+    """`I/N` -> the slice of the cases that this process takes: every N-th from the I-th, counted from 1."""
+    number, slash, count = text.partition("/")
+    if not slash or not number.isdecimal() or not count.isdecimal() or not 1 <= int(number) <= int(count):
+        raise InputError(f"--shard is {text!r}; write I/N with 1 <= I <= N, e.g. 2/8.")
+    return slice(int(number) - 1, None, int(count))
+
+
+def _roi(values: list[int] | None) -> tuple[tuple[int, int], ...] | None:
+    """i0 i1 j0 j1 k0 k1 -> ((k0, k1), (j0, j1), (i0, i1))."""
+    if values is None:
+        return None
+    i0, i1, j0, j1, k0, k1 = values
+    return (k0, k1), (j0, j1), (i0, i1)

@@ -1,0 +1,181 @@
+"""Comparing two segmentations: what the window's section and the console call; the worker does the measuring."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from DiffSegLib import events
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
+from DiffSegLib.jobs import EvaluateJob
+from DiffSegLib.scene import comparison
+from DiffSegLib.scene.masks import Grid, MaskWriter, grid_of_segmentation, grid_of_volume
+from DiffSegLib.scene.process import WorkerClient
+
+OnEvaluated = Callable[["Evaluation"], None]
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Evaluation:
+    """A comparison and its results.
+
+    `segments` holds for each name (the reference's) what was measured: `outcome` (found, missed, spurious, absent),
+    `dice`, `iou`, `hd95_mm`, `nsd`, `asd_mm`, `volume_ml`, `reference_volume_ml`, `volume_difference_ml`. A distance
+    is infinite where one side is empty, a measure NaN where both are. `table` is the table node, `warnings` are
+    sentences on what was left out or resampled, `error` tells of a failure.
+    """
+
+    number: str
+    prediction: Any
+    reference: Any
+    tolerance: float
+    segments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    colors: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    table: Any = None
+    error: DiffSegError | None = None
+    finished: bool = False
+
+
+class EvaluateLogic:
+    """Compares segmentation nodes through the worker; stands beside SegmentLogic, whose worker it uses."""
+
+    client: WorkerClient
+
+    def evaluate(
+        self,
+        prediction: Any,
+        reference: Any,
+        volume: Any = None,
+        tolerance: float = 1.0,
+        onEvent: events.Listener = events.silent,
+        onFinished: OnEvaluated | None = None,
+        wait: bool = True,
+    ) -> Evaluation:
+        """Compare the segments of two segmentation nodes that have the same name, in any case of letters.
+
+        `volume` gives the grid, by default the one that the reference was drawn on; what lies on another grid or under
+        another transform is resampled to it. tolerance: mm, of the normalised surface Dice. `wait`, `onEvent` and
+        `onFinished` are those of SegmentLogic.segment. Raises DiffSegError with one sentence for nodes that cannot be
+        compared.
+        """
+        for role, node in (("prediction", prediction), ("reference", reference)):
+            if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+                raise InputError(f"Choose a segmentation as the {role} first.")
+        if prediction is reference:
+            raise InputError(f"{prediction.GetName()} is both prediction and reference; choose two segmentations.")
+        grid = grid_of_segmentation(reference) if volume is None else grid_of_volume(volume)
+        result = Evaluation(f"evaluate-{next(_numbers)}", prediction, reference, tolerance)
+        pairs = _match(result)
+        folder = Path(tempfile.mkdtemp(prefix="DiffSeg-"))
+
+        def listen(event: events.Event) -> None:
+            try:
+                _take(event, result, list(pairs))
+            except Exception as problem:  # a slot must not raise into Slicer's event loop
+                result.error = DiffSegError(f"The result could not be shown: {problem}")
+            onEvent(event)
+            if event["event"] in ("result", "error"):
+                result.finished = True
+                shutil.rmtree(folder, ignore_errors=True)
+                if onFinished is not None:
+                    onFinished(result)
+
+        try:
+            self.client.submit(_job(result, pairs, grid, folder), listen)
+        except BaseException as problem:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(problem, OSError):
+                reason = problem.strerror or problem
+                raise InputError(f"The masks cannot be handed to the engine ({folder}: {reason}).") from None
+            raise
+        if wait:
+            self.client.wait(result.number)
+            if result.error is not None:
+                raise result.error
+        return result
+
+    def showEvaluation(self, result: Evaluation) -> Any:
+        """Show bars of Dice, IoU and surface Dice of each segment, in its colour; returns the chart node."""
+        if result.table is None or result.table.GetScene() is None:
+            raise InputError("There is no result to show; evaluate first.")
+        chart = comparison.make_chart(result)
+        slicer.modules.plots.logic().ShowChartInLayout(chart)
+        return chart
+
+
+def _match(result: Evaluation) -> dict[str, tuple[str, str]]:
+    """Name (the reference's) -> ids of the segments in prediction and reference; what has no partner is said."""
+    found = []
+    for node in (result.prediction, result.reference):
+        segmentation = node.GetSegmentation()
+        known: dict[str, str] = {}
+        for identifier in segmentation.GetSegmentIDs():
+            name = segmentation.GetSegment(identifier).GetName().strip()
+            if name.casefold() in known:
+                raise InputError(f"{node.GetName()} has two segments called {name}; rename one.")
+            known[name.casefold()] = identifier
+        if not known:
+            raise InputError(f"{node.GetName()} has no segments.")
+        found.append(known)
+    predicted, present = found
+    names = [_names(result.prediction, predicted.values()), _names(result.reference, present.values())]
+    shared = [key for key in present if key in predicted]
+    if not shared:
+        raise InputError(
+            f"No segment of {result.prediction.GetName()} ({', '.join(names[0].values())}) is called like one of "
+            f"{result.reference.GetName()} ({', '.join(names[1].values())}); rename them alike."
+        )
+    for node, own, other, called in (
+        (result.prediction, predicted, present, names[0]),
+        (result.reference, present, predicted, names[1]),
+    ):
+        alone = [called[identifier] for key, identifier in own.items() if key not in other]
+        if alone:
+            result.warnings.append(f"Only in {node.GetName()} and not compared: {', '.join(alone)}.")
+    for key in shared:
+        segment = result.reference.GetSegmentation().GetSegment(present[key])
+        result.colors[names[1][present[key]]] = tuple(segment.GetColor())
+    return {names[1][present[key]]: (predicted[key], present[key]) for key in shared}
+
+
+def _names(node: Any, identifiers: Any) -> dict[str, str]:
+    return {identifier: node.GetSegmentation().GetSegment(identifier).GetName().strip() for identifier in identifiers}
+
+
+def _job(result: Evaluation, pairs: dict[str, tuple[str, str]], grid: Grid, folder: Path) -> EvaluateJob:
+    """Write the masks; what was resampled or cut on the way is said."""
+    writers = (
+        MaskWriter(result.prediction, grid, folder, "prediction"),
+        MaskWriter(result.reference, grid, folder, "reference"),
+    )
+    masks = tuple((writers[0](first), writers[1](second)) for first, second in pairs.values())
+    for writer in writers:
+        name = writer.node.GetName()
+        if writer.resampled:
+            result.warnings.append(f"{name} was resampled to the grid of {grid.name} (nearest neighbour).")
+        if writer.cut:
+            result.warnings.append(f"Parts of {name} lie outside of the grid of {grid.name} and are left out.")
+    return EvaluateJob(result.number, masks, grid.spacing, result.tolerance)
+
+
+def _take(event: events.Event, result: Evaluation, names: list[str]) -> None:
+    """Bring one event of an evaluation into the scene."""
+    if event["event"] == "result":
+        for name, scores in zip(names, event["scores"], strict=True):
+            measures = {key: value if key == "outcome" else float(value) for key, value in scores.items()}
+            measures["volume_difference_ml"] = measures["volume_ml"] - measures["reference_volume_ml"]
+            result.segments[name] = measures
+        if result.prediction.GetScene() is None or result.reference.GetScene() is None:
+            raise InputError("a segmentation was removed from the scene meanwhile.")
+        result.table = comparison.make_table(result)
+        comparison.update_chart(result)
+    elif event["event"] == "error":
+        kinds = {3: EnvironmentProblem, 4: Cancelled}
+        result.error = kinds.get(event["exit_code"], DiffSegError)(event["message"])

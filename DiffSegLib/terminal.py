@@ -1,0 +1,118 @@
+"""What a program at a terminal does alike: parsing, progress on stderr, Ctrl-C, one sentence for an error, exit codes.
+
+Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, 3 environment, 4 cancelled.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, TextIO
+
+from DiffSegLib import events
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
+
+
+class Parser(argparse.ArgumentParser):
+    """One sentence instead of the usage text, and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """See argparse."""
+        self.exit(2, f"{self.prog}: {message}. See '{self.prog} --help'.\n")
+
+
+def finish(program: str, call: Callable[[], tuple[int, dict[str, Any]]], as_json: bool) -> int:
+    """Run `call` and return the exit code; a user's mistake never shows a traceback.
+
+    as_json: print what `call` answered, or the error, as one JSON object last on stdout.
+    """
+    try:
+        code, answer = call()
+    except KeyboardInterrupt:
+        return _fail(program, Cancelled("Cancelled."), as_json)
+    except DiffSegError as problem:
+        return _fail(program, problem, as_json)
+    except ModuleNotFoundError as problem:
+        if (problem.name or "").startswith("DiffSegLib"):
+            raise
+        text = f"The Python package {problem.name!r} is missing; install DiffSeg's requirements (pip install diffseg)."
+        return _fail(program, EnvironmentProblem(text), as_json)
+    if as_json:
+        print(json.dumps({"ok": code == 0, "exit_code": code, **answer}), flush=True)
+    return int(code)
+
+
+def _fail(program: str, problem: DiffSegError, as_json: bool) -> int:
+    if str(problem):  # else another process of the same training tells it
+        print(f"{program}: {problem}", file=sys.stderr, flush=True)
+    if as_json:
+        print(json.dumps({"ok": False, "exit_code": problem.exit_code, "error": str(problem)}), flush=True)
+    return problem.exit_code
+
+
+class StopFlag:
+    """Turns Ctrl-C and SIGTERM into a flag that work in progress looks at, so that it can end in good order."""
+
+    def __init__(self) -> None:
+        self.set = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def _stop(self, _number: int, _frame: Any) -> None:
+        if self.set:
+            raise KeyboardInterrupt
+        self.set = True
+
+    def __call__(self) -> bool:
+        """Whether the work should stop."""
+        return self.set
+
+
+class Show:
+    """A listener that writes events to stderr: a progress line that rewrites itself, warnings on lines of their own.
+
+    Without a terminal a progress line appears every ten seconds only.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.terminal = self.stream.isatty()
+        self.next_line = 0.0
+        self.open_line = False
+
+    def __call__(self, event: events.Event) -> None:
+        """Show one event."""
+        kind = event["event"]
+        if kind == "progress":
+            self._progress(event)
+        elif kind == "warning":
+            self._line(f"Warning: {event['text']}")
+        elif kind == "log":
+            self._line(str(event["text"]))
+        elif kind == "metric" and "dice" in event:
+            by_class = ", ".join(f"{x:.3f}" for x in event["dice_by_class"])
+            text = f"iteration {event['iteration']}: validation Dice {event['dice']:.4f} ({by_class})"
+            self._line(f"{text}, at the first step {event['dice_first_step']:.4f}")
+
+    def close(self) -> None:
+        """End an open progress line."""
+        if self.open_line:
+            self.stream.write("\n")
+            self.open_line = False
+
+    def _progress(self, event: events.Event) -> None:
+        text = f"{100 * event['fraction']:3.0f} %  {event['text']}"
+        if self.terminal:
+            self.stream.write(f"\r\033[K{text[:110]}")
+            self.open_line = True
+        elif time.monotonic() >= self.next_line:
+            self.stream.write(text + "\n")
+            self.next_line = time.monotonic() + 10.0
+        self.stream.flush()
+
+    def _line(self, text: str) -> None:
+        self.close()
+        self.stream.write(text + "\n")
+        self.stream.flush()

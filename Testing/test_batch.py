@@ -1,0 +1,311 @@
+"""The batch in Slicer: the files and exit codes of `diffseg predict`, as a program and the way Slicer runs a script."""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, TINY, blob_case, write_image
+
+pytest.importorskip("slicer", reason="needs the package slicer-core")
+
+import slicer
+import slicer.util
+
+from DiffSegLib.commands import run
+from DiffSegLib.data.files import read_label
+from DiffSegLib.scene import batch, logic, process
+from DiffSegLib.scene.host import SceneHost, inside_slicer
+
+SCRIPT = ROOT / "DiffSegLib" / "scene" / "batch.py"
+as_program = pytest.mark.skipif(inside_slicer(), reason="runs outside of Slicer")
+
+
+@pytest.fixture(scope="module")
+def client():
+    made = process.WorkerClient()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def warm(client, monkeypatch):
+    """One worker for all batches of this file; the process's own signal handlers come back."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    assert logic.SegmentLogic  # imported before its client's class is exchanged
+    monkeypatch.setattr(process, "WorkerClient", lambda: client)
+    monkeypatch.setattr(client, "shutdown", lambda: None)
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Three images, one of them turned and with thick slices."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    affine = np.array([[0, 0.9, 0, 3.0], [-1.1, 0, 0, 9.0], [0, 0, 2.0, -4.0], [0, 0, 0, 1]])
+    for n, place in enumerate((None, affine, None)):
+        write_image(folder / f"case{n}.nii.gz", blob_case(n)[0], place)
+    return folder
+
+
+def arguments(model, scans, out, *more):
+    return ["--model", str(model), "--input", str(scans), "--output", str(out), *map(str, more)]
+
+
+def program(given, **options):
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DISPLAY")}
+    environment |= options.pop("env", {})
+    command = [sys.executable, str(SCRIPT), *given]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+
+
+def record(path):
+    """A case's JSON without what differs from run to run."""
+    found = json.loads(path.read_text())
+    del found["seconds"]
+    return found
+
+
+@as_program
+def test_as_a_program_it_writes_the_very_files_of_predict(scans, tmp_path, tiny_model):
+    """Run from another folder, without PYTHONPATH and without a display; a bad image is named, the rest are done."""
+    (scans / "bad.nii.gz").write_text("no image")
+    options = ("--save-steps", "--uncertainty", "--seed", 5, "--roi", 1, 19, 2, 20, 0, 17, "--json")
+    ended = program(arguments(tiny_model, scans, "out", *options), cwd=tmp_path)
+    assert ended.returncode == 1, ended.stderr
+    answer = json.loads(ended.stdout)
+    assert answer["done"] == ["case0", "case1", "case2"] and "bad.nii.gz: is damaged" in answer["failed"]["bad"]
+    assert "batch.py: bad: " in ended.stderr and "3 done, 0 skipped, 1 failed" in ended.stderr
+    assert "%  case" in ended.stderr and "Traceback" not in ended.stderr
+    assert run(["predict", *arguments(tiny_model, scans, tmp_path / "wanted", *options)]) == 1
+    names = sorted(path.name for path in (tmp_path / "wanted").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "out").iterdir()) and len(names) == 3 * 8
+    for name in names:
+        mine, wanted = tmp_path / "out" / name, tmp_path / "wanted" / name
+        if name.endswith(".json"):
+            assert record(mine) == record(wanted)
+        else:
+            assert mine.read_bytes() == wanted.read_bytes(), name
+    assert b"Segment0_Name:=first" in (tmp_path / "out" / "case0.seg.nrrd").read_bytes()[:3000]
+
+
+@pytest.mark.parametrize(("ending", "sampler"), [("nii.gz", "ddpm"), ("nrrd", "ddim")])
+def test_every_format_and_setting_gives_the_masks_of_predict(warm, scans, tmp_path, tiny_model, ending, sampler):
+    options = ("--format", ending, "--sampler", sampler, "--steps", 3, "--samples", 2, "--seed", 9)
+    assert batch.main(arguments(tiny_model, scans, tmp_path / "out", *options)) == 0
+    assert run(["predict", *arguments(tiny_model, scans, tmp_path / "wanted", *options)]) == 0
+    for n in range(3):
+        files = [tmp_path / folder / f"case{n}.{ending}" for folder in ("out", "wanted")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+        assert record(tmp_path / "out" / f"case{n}.json") == record(tmp_path / "wanted" / f"case{n}.json")
+
+
+def test_shards_part_the_cases_and_done_ones_are_skipped(warm, scans, tmp_path, tiny_model, capsys):
+    given = arguments(tiny_model, scans, tmp_path / "out", "--json")
+    assert batch.main([*given, "--shard", "2/2"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == ["case1"]
+    before = (tmp_path / "out" / "case1.seg.nrrd").stat().st_mtime_ns
+    assert batch.main([*given, "--skip-existing"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["done"] == ["case0", "case2"] and answer["skipped"] == ["case1"]
+    assert (tmp_path / "out" / "case1.seg.nrrd").stat().st_mtime_ns == before
+
+
+def make_model(path, settings, channels):
+    """A tiny untrained model of some channels; 2D or 3D as the settings say."""
+    import torch
+
+    from DiffSegLib import config
+    from DiffSegLib.labels import labels_from_names
+    from DiffSegLib.models import store
+    from DiffSegLib.models.card import card_of
+    from DiffSegLib.network.build import build
+
+    settings = config.from_json(settings)
+    card = card_of(settings, name=path.stem, labels=labels_from_names({1: "one"}), channels=channels)
+    torch.manual_seed(1)
+    store.save(path, build(settings.network, len(channels), 2).state_dict(), card)
+    return path
+
+
+def test_a_model_of_two_channels_gets_both(warm, tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    write_image(scans / "a_0000.nrrd", blob_case(0)[0])
+    write_image(scans / "a_0001.nrrd", blob_case(1, (10, 22, 20))[0], np.diag([1, 1, 1.8, 1.0]))  # another grid
+    model = make_model(tmp_path / "two.safetensors", TINY, ("T1", "T2"))
+    assert batch.main(arguments(model, scans, tmp_path / "out")) == 0
+    assert run(["predict", *arguments(model, scans, tmp_path / "wanted")]) == 0
+    masks = [read_label(tmp_path / folder / "a.seg.nrrd")[0] for folder in ("out", "wanted")]
+    np.testing.assert_array_equal(*masks)
+    assert masks[0].any()
+
+
+def test_pictures_are_segmented_by_a_2d_model(warm, tmp_path, capsys):
+    flat = {
+        "data": {"patch": [16, 16]},
+        "network": {**TINY["network"], "strides": [[2, 2]]},
+        "augment": {"flip": [False, False]},
+    }
+    model = make_model(tmp_path / "flat.safetensors", flat, ("US",))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    write_image(scans / "a.png", (blob_case(0)[0][9] / 4 + 60).clip(0, 255).astype(np.uint8))
+    options = ("--format", "png", "--save-steps")
+    assert batch.main(arguments(model, scans, tmp_path / "out", *options)) == 0
+    assert run(["predict", *arguments(model, scans, tmp_path / "wanted", *options)]) == 0
+    for name in ("a.png", "a.step-1.png"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "wanted" / name).read_bytes()
+    write_image(scans / "b.nrrd", blob_case(0)[0])
+    assert batch.main(arguments(model, scans, tmp_path / "out")) == 1
+    assert "b.nrrd: is a volume of 18 x 22 x 20 voxels; a 2D network takes one slice" in capsys.readouterr().err
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--steps", "0"), "steps is 0"),
+        (("--shard", "3/2"), "--shard is '3/2'"),
+        (("--frob",), "unrecognized arguments: --frob"),
+        (("--model", "nowhere"), "neither a model file"),
+        (("--input", "none.nii.gz"), "none.nii.gz: there is no such file"),
+        (("--format", "gif"), "invalid choice"),
+        (("--output", str(SCRIPT)), "batch.py: is a file"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_exit_code_2(warm, scans, tmp_path, tiny_model, capsys, more, words):
+    assert batch.main(arguments(tiny_model, scans, tmp_path / "out", *more)) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.startswith("batch.py: ") and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_names_every_option_of_predict(capsys):
+    with pytest.raises(SystemExit):
+        from DiffSegLib.commands import make_parser
+
+        make_parser().parse_args(["predict", "--help"])
+    wanted = {word for word in capsys.readouterr().out.split() if word.startswith("--")}
+    assert batch.main(["--help"]) == 0
+    assert wanted <= set(capsys.readouterr().out.split()) and len(wanted) > 14
+
+
+@pytest.mark.parametrize("how", ["missing", "without torch"])
+def test_an_engine_that_cannot_start_is_exit_code_3_at_once(scans, tmp_path, tiny_model, monkeypatch, capsys, how):
+    if how == "missing":
+        monkeypatch.setenv("DIFFSEG_PYTHON", str(tmp_path / "no-python"))
+    else:
+        (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
+        path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        monkeypatch.setattr(process, "worker_environment", lambda _python: {**os.environ, **path})
+    assert batch.main(arguments(tiny_model, scans, tmp_path / "out", "--json")) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["exit_code"] == 3 and ("no-python" in answer["error"] or "no torch here" in answer["error"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_that_dies_costs_one_case_only(warm, client, scans, tmp_path, tiny_model, monkeypatch, capsys):
+    plain = client.submit
+
+    def submit(job, listener):
+        plain(job, listener)
+        if job.name.endswith("case1.nii.gz"):
+            os.kill(client.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(client, "submit", submit)
+    assert batch.main(arguments(tiny_model, scans, tmp_path / "out", "--json")) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["done"] == ["case0", "case2"] and "ended unexpectedly" in answer["failed"]["case1"]
+
+
+def test_an_unforeseen_error_is_a_traceback_and_exit_code_1(scans, tmp_path, tiny_model, monkeypatch, capsys):
+    monkeypatch.setattr(batch, "segment_files", lambda chosen: 1 / 0)
+    assert batch.main(arguments(tiny_model, scans, tmp_path / "out")) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@as_program
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_ctrl_c_ends_it_in_good_order_with_exit_code_4(scans, tmp_path, tiny_model):
+    given = arguments(tiny_model, scans, tmp_path / "out", "--steps", 1000, "--json")
+    command = [sys.executable, str(SCRIPT), *given]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert "case0: step" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        out, said = running.communicate()
+    assert running.returncode == 4 and json.loads(out)["exit_code"] == 4 and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+# -- the way Slicer runs a script
+
+
+@pytest.fixture
+def application(monkeypatch):
+    """What the script sees of Slicer: its scene and logics, `exit` that only notes a wish, and no dialog at all."""
+    host = SceneHost()
+    wishes = []
+    if not inside_slicer():
+        monkeypatch.setattr(slicer, "app", types.SimpleNamespace(applicationLogic=lambda: None), raising=False)
+    monkeypatch.setattr(slicer.util, "exit", wishes.append)
+    for name in ("errorDisplay", "infoDisplay", "confirmOkCancelDisplay", "confirmYesNoDisplay", "delayDisplay"):
+        monkeypatch.setattr(slicer.util, name, lambda *_a, **_k: pytest.fail("a dialog"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield wishes
+    host.scene.Clear(0)
+
+
+def run_as_slicer_does(monkeypatch, folder, given):
+    """The file's text in a namespace called __main__, its path as typed, its folder first on the path; "--" is gone."""
+    typed = os.path.relpath(SCRIPT, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [typed, *given])
+    sys.path.insert(0, os.path.dirname(typed))
+    exec(compile(SCRIPT.read_text(), "<string>", "exec"), {"__name__": "__main__", "__file__": typed})
+
+
+def test_slicer_is_asked_to_exit_with_the_code_and_its_scene_is_as_before(
+    warm, application, scans, tmp_path, tiny_model, monkeypatch
+):
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "of the user")
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    run_as_slicer_does(monkeypatch, tmp_path, arguments(tiny_model, "scans", "out", "--save-steps"))
+    assert application == [0]
+    assert len(list((tmp_path / "out").iterdir())) == 3 * 7
+    assert slicer.mrmlScene.GetNumberOfNodes() == count and volume.GetScene() is slicer.mrmlScene
+    assert os.path.dirname(os.path.relpath(SCRIPT, tmp_path)) not in sys.path and sys.path[0] == str(ROOT)
+
+
+@pytest.mark.parametrize(("given", "code"), [(["--help"], 0), (["--frob"], 2), ([], 2)])
+def test_slicer_is_asked_to_exit_whatever_happens(application, tmp_path, monkeypatch, given, code):
+    run_as_slicer_does(monkeypatch, tmp_path, given)
+    assert application == [code]
+
+
+def test_slicer_exits_even_when_the_library_cannot_be_imported(application, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "DiffSegLib.options", None)
+    run_as_slicer_does(monkeypatch, tmp_path, ["--help"])
+    assert application == [1] and "Traceback" in capsys.readouterr().err
+
+
+@as_program
+def test_run_as_a_file_it_leaves_its_folder_off_the_path(monkeypatch):
+    """So that no file of this folder can stand in front of a package of that name."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--help"])
+    monkeypatch.setattr(sys, "path", [str(SCRIPT.parent), *sys.path])
+    monkeypatch.delattr(slicer, "app", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert ended.value.code == 0 and str(SCRIPT.parent) not in sys.path
