@@ -34,12 +34,13 @@ ARROWS = {
     "evaluation": {"data"},
     "demo": {"data", "models", "inference"},
     "serving": {"data", "models", "network", "inference", "training", "evaluation"},
-    "scene": {"models"},  # of models only `shipped`, which lists them without torch
+    "scene": {"models", "data"},  # of both only what needs no torch, see WITHOUT_TORCH
     "commands": {"data", "models", "inference", "training", "evaluation", "demo", "scene", "serving"},
     "__main__": {"commands"},
 }
 SLICER = {"slicer", "qt", "ctk", "vtk", "vtkmodules", "mrml"}
 HEAVY = {"torch", "monai"}
+WITHOUT_TORCH = {f"DiffSegLib.{name}" for name in ("models.shipped", "data.volume")}
 FILE_LINES = 320  # without blank ones: a file holds one idea
 ENGINE_LINES = 6500  # the whole engine: what is asked for beyond this belongs into a library that others keep
 EXECUTES = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "runpy.run_path"}
@@ -127,7 +128,7 @@ def test_the_window_never_imports_torch():
     wrong = []
     for path in (*sources(LIBRARY / "scene"), *sources(ROOT / "DiffSeg")):
         for name, line in imports(path.read_text(encoding="utf-8")):
-            engine_room = name.startswith("DiffSegLib.models") and name != "DiffSegLib.models.shipped"
+            engine_room = name.startswith(("DiffSegLib.models", "DiffSegLib.data")) and name not in WITHOUT_TORCH
             if name.split(".")[0] in HEAVY or engine_room:
                 wrong.append(f"{where(path, line)}: {name}")
     assert wrong == []
@@ -161,6 +162,7 @@ print(len({names!r}))
         "import DiffSegLib.errors, DiffSegLib.events, DiffSegLib.labels, DiffSegLib.jobs, DiffSegLib.config",
         "from DiffSegLib.models.shipped import shipped; assert shipped()",
         "from DiffSegLib.commands import make_parser; make_parser()",
+        f"import {', '.join(sorted(WITHOUT_TORCH))}",
     ],
 )
 def test_what_a_window_or_a_help_text_needs_does_not_import_torch(code):

@@ -6,11 +6,14 @@ patient the same way up, however the file was stored.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from DiffSegLib.errors import InputError
+
+if TYPE_CHECKING:  # reading and writing files needs no torch, and Slicer's own process has none
+    import torch
 
 SHEAR_TOLERANCE = 1e-3  # largest cosine between two axes of a grid that still counts as orthogonal
 SPACING_TOLERANCE = 1e-3  # relative; a closer spacing is not resampled
@@ -80,8 +83,10 @@ def orientation_of(affine: np.ndarray) -> Orientation:
     return Orientation(axes, (order[0][1], order[1][1], order[2][1]))  # type: ignore[arg-type]
 
 
-def resample(array: torch.Tensor, shape: tuple[int, ...], nearest: bool = False) -> torch.Tensor:
+def resample(array: "torch.Tensor", shape: tuple[int, ...], nearest: bool = False) -> "torch.Tensor":
     """(C, *spatial) to (C, *shape) over the same field of view (voxel edges aligned, half-voxel convention)."""
+    import torch
+
     if tuple(array.shape[1:]) == tuple(shape):
         return array
     linear = {2: "bilinear", 3: "trilinear"}[len(shape)]
