@@ -115,9 +115,11 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """Called when the user opens the module."""
         self.initializeParameterNode()
+        self.tell("onEnter")
 
     def exit(self):
         """Called when the user leaves the module."""
+        self.tell("onExit")
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller, event):

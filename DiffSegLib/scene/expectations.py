@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from DiffSegLib.models.shipped import Card
+from DiffSegLib.models.card import Card
 from DiffSegLib.scene import nodes, roi
 from DiffSegLib.scene.nodes import Box
 

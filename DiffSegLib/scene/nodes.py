@@ -18,7 +18,7 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ATTRIBUTE = "DiffSeg."
 LABELS = ATTRIBUTE + "Labels"
 LABELMAP, SURFACE = "Binary labelmap", "Closed surface"  # representations of a segmentation
-VOLUME_ROLE = "DiffSeg.Volume"  # of a segmentation: the volume that it was made on
+VOLUME_ROLE = "DiffSeg.Volume"  # of a segmentation, or a region placed for one: the volume that it was made on
 
 
 def check_volume(volumeNode: Any) -> None:

@@ -13,7 +13,7 @@ import vtk
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import Channel, SegmentJob, SegmentOptions
-from DiffSegLib.models.shipped import Card
+from DiffSegLib.models.card import Card
 from DiffSegLib.scene import nodes
 
 Matrix = tuple[tuple[float, ...], ...]

@@ -15,7 +15,6 @@ from DiffSegLib.scene import nodes
 from DiffSegLib.scene.nodes import Box
 
 ROUNDING = 1e-4  # voxels; a face that lies on a voxel's centre holds it
-PLACED = nodes.ATTRIBUTE + "Region"  # of a ROI node: the model that it was placed for
 
 
 def box_of(roi: Any, volumeNode: Any) -> Box | None:
@@ -40,18 +39,22 @@ def box_of(roi: Any, volumeNode: Any) -> Box | None:
     return box
 
 
-def place(volumeNode: Any, size: Sequence[float], name: str, roi: Any = None) -> Any:
-    """A ROI node of `size` mm along (z, y, x) of the patient, turned like the volume; `roi` is placed anew if given.
+def place(volumeNode: Any, size: Sequence[float], name: str) -> Any:
+    """A ROI node of `size` mm along (z, y, x) of the patient, turned like the volume; placed anew, if there is one.
 
     Its centre is that of the slice view that is looked at, where that lies in the volume; else the volume's.
     """
+    roi = next(
+        (node for node in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") if _is_ours(node, volumeNode)), None
+    )
     if roi is None:
         unique = slicer.mrmlScene.GenerateUniqueName(name)
         roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", unique)
         roi.CreateDefaultDisplayNodes()
         roi.GetDisplayNode().SetFillOpacity(0.1)  # the image must be seen through it
         roi.GetDisplayNode().SetPropertiesLabelVisibility(False)
-    roi.SetAttribute(PLACED, name)
+        roi.SetNodeReferenceID(nodes.VOLUME_ROLE, volumeNode.GetID())
+    roi.SetName(roi.GetName() if roi.GetName().startswith(name) else slicer.mrmlScene.GenerateUniqueName(name))
     roi.SetAndObserveTransformNodeID(None)
     affine = nodes.ijk_to_lps(volumeNode)
     axes = orientation_of(affine).axes  # canonical axis n is array axis axes[n]
@@ -79,6 +82,10 @@ def extent_mm(volumeNode: Any, box: Box | None) -> tuple[float, ...]:
     shape = nodes.volume_array(volumeNode).shape
     ranges = box or tuple((0, n) for n in shape)
     return tuple(float((high - low) * mm) for (low, high), mm in zip(ranges, spacing, strict=True))
+
+
+def _is_ours(node: Any, volumeNode: Any) -> bool:
+    return node.GetNodeReference(nodes.VOLUME_ROLE) is volumeNode
 
 
 def _checked(box: Any, size: tuple[int, ...]) -> Box:

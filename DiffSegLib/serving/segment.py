@@ -25,7 +25,8 @@ def run(
     job = SegmentJob.from_json(request)
     output = Path(job.output)
     predictor = session.predictor(job.model, job.options.device)
-    volume = on_first_grid(load_volume(part) for part in (job, *job.channels))
+    parts: list[SegmentJob | Channel] = [job, *job.channels]
+    volume = on_first_grid(load_volume(part) for part in parts)
     labels = predictor.model.card.labels
     paths: dict[int, str] = {}
     numbers = itertools.count(1)  # no file is written twice: the parent may be reading it
