@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from DiffSegLib import events
-from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
 from DiffSegLib.jobs import PrepareJob, SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import find, read_card
@@ -24,7 +24,7 @@ from DiffSegLib.scene.process import WorkerClient, shared_client
 from DiffSegLib.scene.request import check_inputs, write_job
 
 OnFinished = Callable[["Segmentation"], None]
-ERRORS = {3: EnvironmentProblem, 4: Cancelled}  # exit code -> what it is raised as
+ERRORS = {2: InputError, 3: EnvironmentProblem, 4: Cancelled}  # exit code -> what it is raised as
 _numbers = itertools.count(1)
 
 

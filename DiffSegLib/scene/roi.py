@@ -33,6 +33,8 @@ def box_of(roi: Any, volumeNode: Any) -> Box | None:
     ijk = _to_voxels(_lattice(roi), volumeNode)
     low = np.ceil(ijk.min(axis=0) - ROUNDING).astype(int)[::-1]
     high = np.floor(ijk.max(axis=0) + ROUNDING).astype(int)[::-1] + 1
+    if (low >= high).any():
+        raise InputError(f"{roi.GetName()} is thinner than a voxel of {volumeNode.GetName()}; make it larger.")
     box = tuple((max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, size, strict=True))
     if any(a >= b for a, b in box):
         raise InputError(f"{roi.GetName()} lies outside of {volumeNode.GetName()}; drag it onto the structure.")
@@ -44,9 +46,7 @@ def place(volumeNode: Any, size: Sequence[float], name: str) -> Any:
 
     Its centre is that of the slice view that is looked at, where that lies in the volume; else the volume's.
     """
-    roi = next(
-        (node for node in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") if _is_ours(node, volumeNode)), None
-    )
+    roi = _placed_before(volumeNode)
     if roi is None:
         unique = slicer.mrmlScene.GenerateUniqueName(name)
         roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", unique)
@@ -84,8 +84,9 @@ def extent_mm(volumeNode: Any, box: Box | None) -> tuple[float, ...]:
     return tuple(float((high - low) * mm) for (low, high), mm in zip(ranges, spacing, strict=True))
 
 
-def _is_ours(node: Any, volumeNode: Any) -> bool:
-    return node.GetNodeReference(nodes.VOLUME_ROLE) is volumeNode
+def _placed_before(volumeNode: Any) -> Any:
+    found = slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
+    return next((node for node in found if node.GetNodeReference(nodes.VOLUME_ROLE) is volumeNode), None)
 
 
 def _checked(box: Any, size: tuple[int, ...]) -> Box:

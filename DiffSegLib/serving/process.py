@@ -75,9 +75,6 @@ def _serve(session: Session, request: dict[str, Any], cancelled: set[str], send:
         send_of_job(events.make("result", **fields))
     except DiffSegError as problem:
         send_of_job(events.make("error", message=str(problem), exit_code=problem.exit_code, detail=""))
-    except ModuleNotFoundError as problem:  # met where it is used first: the session has looked for the largest only
-        text = f"{sys.executable} lacks the package {problem.name}; install it in the module's section Environment."
-        send_of_job(events.make("error", message=text, exit_code=3, detail=traceback.format_exc()))
     except Exception as problem:  # a defect or the machine's limits: reported, and the worker lives on
         text = f"The engine failed unexpectedly ({type(problem).__name__}: {problem})."
         send_of_job(events.make("error", message=text, exit_code=1, detail=traceback.format_exc()))

@@ -11,7 +11,7 @@ ROLE = "channel{number}"  # of the module's parameter node: the volume chosen fo
 
 
 class ChannelSelectors:
-    """Rows of a form layout below `row`; the choices are node references of the parameter node, saved with the scene."""
+    """Rows of a form layout from `row` on; what is chosen is a node reference of the parameter node, saved with it."""
 
     def __init__(self, layout: Any, row: int, parameterNode: Callable[[], Any]) -> None:
         self._layout, self._row, self._parameterNode = layout, row, parameterNode

@@ -27,18 +27,11 @@ def _tooLarge(card: Card, volumeNode: Any) -> str:
     have = " × ".join(f"{mm:.0f}" for mm in reversed(roi.extent_mm(volumeNode, None)))
     size = " × ".join(f"{mm:.0f}" for mm in reversed(card.field_of_view))
     known = {"have": have, "model": card.name, "size": size, "anatomy": card.expects.get("anatomy", "")}
-    if card.dims != 3:
-        return _("This image ({have} mm) is far larger than those that {model} knows ({size} mm).").format(**known)
+    text = _("This volume is {have} mm large; the model {model} was trained on {size} mm.")
     if known["anatomy"]:
-        text = _(
-            "This volume ({have} mm) is far larger than what {model} knows: {anatomy}, {size} mm. Press Place region, "
-            "then drag the region onto the structure."
-        )
-    else:
-        text = _(
-            "This volume ({have} mm) is far larger than what {model} knows: {size} mm. Press Place region, then drag the "
-            "region onto the structure."
-        )
+        text = _("This volume is {have} mm large; the model {model} was trained on {size} mm ({anatomy}).")
+    if card.dims == 3:
+        text += " " + _("Press Place region and drag the region onto the structure.")
     return text.format(**known)
 
 
@@ -50,7 +43,7 @@ def _otherModality(card: Card, other: expectations.Modality) -> str:
         text = _("Judging by its intensities this volume may be {found}; {model} was trained on {wanted}.")
     else:
         text = _(
-            "{model} was trained on {wanted} in Hounsfield units, where air is far below zero; this volume has no value "
-            "below zero."
+            "{model} was trained on {wanted} in Hounsfield units, where air is far below zero; this volume has no "
+            "value below zero."
         )
     return text.format(**known)
