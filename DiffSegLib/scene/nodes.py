@@ -139,7 +139,8 @@ def write_labels(
     """Show a (K, J, I) array of label values; segments keep everything but their voxels.
 
     In place where the segments share one label map of the volume's size (1 ms at 256^3, no flicker), else in a new one.
-    Either drops the closed surface: it is made again if `surface`, by default where there was one.
+    Either drops the closed surface, which takes 15 ms for a small volume and 100 ms for a head: it is made again if
+    `surface`, by default where there was one. What is shown already costs a comparison only.
     """
     segmentation = node.GetSegmentation()
     if surface is None:
@@ -149,15 +150,22 @@ def write_labels(
         _write_new_layer(node, mask, volumeNode, labels)
     else:
         image, view = found
-        values = np.zeros(256, dtype=np.uint8)
-        for label in labels:
-            values[label.value] = segmentation.GetSegment(segment_id(label)).GetLabelValue()
-        wanted = [label.value for label in labels]
-        view[:] = mask if values[wanted].tolist() == wanted else values[mask]
-        image.GetPointData().GetScalars().Modified()
-        image.Modified()
-    if surface:
+        stored = _stored(node, mask, labels)
+        if not np.array_equal(view, stored):
+            view[:] = stored
+            image.GetPointData().GetScalars().Modified()
+            image.Modified()
+    if surface and not segmentation.ContainsRepresentation(SURFACE):
         segmentation.CreateRepresentation(SURFACE, True)
+
+
+def _stored(node: Any, mask: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """A mask in the values that a node's segments have in their label map."""
+    values = np.zeros(256, dtype=np.uint8)
+    for label in labels:
+        values[label.value] = node.GetSegmentation().GetSegment(segment_id(label)).GetLabelValue()
+    wanted = [label.value for label in labels]
+    return mask if values[wanted].tolist() == wanted else values[mask]
 
 
 def layer(node: Any, shape: tuple[int, ...], labels: Sequence[Label]) -> tuple[Any, np.ndarray] | None:

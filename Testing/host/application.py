@@ -98,17 +98,22 @@ class Host:
             widget.enter()
             self._windows.append((parent, widget))
             return widget
-        import qt
-
-        parent = slicer.qMRMLWidget()
-        parent.setLayout(qt.QVBoxLayout())
-        parent.setMRMLScene(slicer.mrmlScene)
+        parent = self.parent()
         widget = self.module.DiffSegWidget(parent)
         widget.setup()
         parent.setMRMLScene(slicer.mrmlScene)
         widget.enter()
         self._windows.append((parent, widget))
         return widget
+
+    def parent(self):
+        """What a widget of the module is made in."""
+        import qt
+
+        parent = slicer.qMRMLWidget()
+        parent.setLayout(qt.QVBoxLayout())
+        parent.setMRMLScene(slicer.mrmlScene)
+        return parent
 
     def close(self):
         """Clean up every window, as at the end of the application."""

@@ -18,7 +18,7 @@ from DiffSegLib.scene.panels.hints import hints
 from DiffSegLib.scene.panels.model_choice import ModelChoice
 from DiffSegLib.scene.panels.panel import Panel
 
-CHECK_INTERVAL = 200  # ms; how often a cancel's grace is looked at while a job runs
+CHECK_INTERVAL = 50  # ms; how often a cancel's grace is looked at while a job runs
 PREPARE_DELAY = 300  # ms; so that neither a glance at the module nor a walk through the models starts anything
 CHANNEL_ROW = 3  # of the form's layout: below the volume, the model and its card
 
@@ -230,6 +230,8 @@ class SegmentPanel(Panel):
             if isinstance(run.error, EnvironmentProblem) and "Environment" not in text:
                 text += " " + _("See the section Environment below.")
             self._showIdle(text, isError=not isinstance(run.error, Cancelled))
+            if self._entered and self.logic.client.pid is None:  # it did not stop in time, and was ended
+                self._prepareTimer.start()
         elif self.run is None:  # the scene was closed meanwhile
             return
         else:
