@@ -13,6 +13,7 @@ from DiffSegLib.data.channels import on_first_grid
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import volumes_ml
+from DiffSegLib.inference.windows import noise_levels
 from DiffSegLib.jobs import Channel, SegmentJob
 from DiffSegLib.serving.arrays import load_array, save_array
 from DiffSegLib.serving.session import Session
@@ -28,13 +29,15 @@ def run(
     parts: list[SegmentJob | Channel] = [job, *job.channels]
     volume = on_first_grid(load_volume(part) for part in parts)
     labels = predictor.model.card.labels
+    noise = noise_levels(predictor.model.card.diffusion, job.options.steps)
     paths: dict[int, str] = {}
     numbers = itertools.count(1)  # no file is written twice: the parent may be reading it
 
     def on_step(step: int, steps: int, mask: np.ndarray) -> None:
         path = paths[step] = save_array(output / f"step-{next(numbers)}.npy", mask)
         sizes = {str(value): ml for value, ml in volumes_ml(mask, volume, [label.value for label in labels]).items()}
-        send(events.make("step", step=step, steps=steps, mask=path, volumes_ml=sizes, fraction=step / steps))
+        facts = {"step": step, "steps": steps, "noise": noise[step - 1], "fraction": step / steps}
+        send(events.make("step", **facts, mask=path, volumes_ml=sizes))
 
     prediction = predictor(volume, job.options, send, on_step if job.options.keep_steps else None, cancelled)
     result = {
