@@ -1,7 +1,7 @@
 """The segmentation node that a run writes its masks into, and the way back if the run comes to nothing."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import slicer.util
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
-from DiffSegLib.scene import nodes
+from DiffSegLib.scene import edits, nodes
 
 SURFACE_VOXELS = 1_000_000  # up to here a closed surface follows every step; from there on it is made at the end
 
@@ -19,14 +19,16 @@ class Answer:
     """Shows the masks of one run, each as soon as it is there.
 
     The node is that of an earlier run on the same volume with the same name, or `target`, or else a new one that is
-    made with the first mask.
+    made with the first mask. One that the user edited since is left to the user; `left` says so in sentences.
     """
 
     def __init__(self, volumeNode: Any, name: str, labels: Sequence[Label], target: Any = None) -> None:
         self.node: Any = None
         self._volume, self._name, self._labels, self._target = volumeNode, name, labels, target
         self._before: Before | None = None
+        self._take_back: Callable[[], None] = lambda: None
         self._surface = False
+        self.left: list[str] = []
 
     def show(self, mask: np.ndarray) -> None:
         """Write a (K, J, I) mask of label values; raises InputError where the volume or the node is gone."""
@@ -45,8 +47,15 @@ class Answer:
             nodes.write_labels(self.node, mask, self._volume, self._labels, surface=surface or self._surface)
         nodes.set_provenance(self.node, provenance)
 
+    def leave(self) -> None:
+        """Leave the node to the user, who edited it while the run went on; the next mask begins a new one."""
+        self._leave(self.node)
+        self.node = self._target = self._before = None
+        self._take_back = lambda: None
+
     def undo(self) -> None:
         """Leave the scene as it was before the first mask."""
+        self._take_back()
         node, self.node = self.node, None
         if node is None or node.GetScene() is None:
             return
@@ -58,14 +67,23 @@ class Answer:
     def _begin(self, shape: tuple[int, ...]) -> None:
         self._check()
         node = self._target or nodes.find_segmentation(self._volume, self._name)
+        if node is not None and node is not self._target and edits.was_edited(node, self._volume):
+            self._leave(node)
+            node = None
         if node is not None:
             self._before = Before(node, shape, self._volume, self._labels)
             self._surface = node.GetSegmentation().ContainsRepresentation(nodes.SURFACE)
         if self._target is None:
             self.node = nodes.make_segmentation(self._volume, self._name, self._name, self._labels)
+            if self.left and slicer.mrmlScene.GetFirstNodeByName(self._name) is None:
+                self.node.SetName(self._name)  # free again; the scene would number it
         else:
             self.node = node
             nodes.prepare_segmentation(node, self._volume, self._labels)
+
+    def _leave(self, node: Any) -> None:
+        self._take_back = edits.release(node, hide=True)
+        self.left.append(f"The segmentation that you edited is kept as {node.GetName()}, hidden.")
 
     def _check(self) -> None:
         if self._volume.GetScene() is None:

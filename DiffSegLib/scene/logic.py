@@ -19,9 +19,11 @@ from DiffSegLib.scene import expectations, nodes
 from DiffSegLib.scene import roi as regions
 from DiffSegLib.scene import steps as step_nodes
 from DiffSegLib.scene.answer import Answer
+from DiffSegLib.scene.changes import Change
 from DiffSegLib.scene.nodes import Box
 from DiffSegLib.scene.process import WorkerClient, shared_client
 from DiffSegLib.scene.request import check_inputs, write_job
+from DiffSegLib.scene.uncertainty import show as show_uncertainty
 
 OnFinished = Callable[["Segmentation"], None]
 ERRORS = {2: InputError, 3: EnvironmentProblem, 4: Cancelled}  # exit code -> what it is raised as
@@ -33,8 +35,9 @@ class Segmentation:
     """A run and its results. masks[n] is the one of step n + 1, (K, J, I) uint8 label values on the volume's grid.
 
     `node` is the answer's segmentation node, there from the first step on; `steps` those of the steps (with keepSteps).
-    uncertainty: (K, J, I) float32, 0 certain to 1 undecided, where it was asked for. `error` tells of a failure; the
-    scene is then as it was before the run.
+    noise[n]: of the mask that the network was shown at step n + 1, 1 to 0; changes[n]: worked out when first asked for.
+    uncertainty: (K, J, I) float32, 0 certain to 1 undecided, where it was asked for; then it has a volume node too.
+    `error` tells of a failure; the scene is then as it was before the run.
     """
 
     number: str
@@ -43,8 +46,12 @@ class Segmentation:
     steps: list[Any] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
     labels: tuple[Label, ...] = ()
+    stepCount: int = 0
+    noise: list[float] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     mask: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
+    uncertaintyNode: Any = None
     volumesMl: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -111,7 +118,7 @@ class SegmentLogic:
         nodes.check_extent(volumeNode, card.dims, box)
         options = SegmentOptions(steps, sampler, samples, seed, device, box, True, uncertainty)
         job, folder = write_job(f"segment-{next(_numbers)}", path, volumeNode, channels, options)
-        run = Segmentation(job.id, volumeNode, labels=card.labels, warnings=_warnings(volumeNode))
+        run = Segmentation(job.id, volumeNode, labels=card.labels, stepCount=steps, warnings=_warnings(volumeNode))
         answer = Answer(volumeNode, name or f"{volumeNode.GetName()} DiffSeg", card.labels, segmentation)
 
         def listen(event: events.Event) -> None:
@@ -156,15 +163,30 @@ class SegmentLogic:
 
         self.client.submit(job, listen, isBackground=True)
 
-    def showStep(self, result: Segmentation, step: int) -> None:
-        """Write the mask of a step (from 1) into the answer's node, in place; the last one is the answer itself."""
-        step_nodes.show(result, step)
+    def showStep(self, result: Segmentation, step: int, live: bool = False) -> None:
+        """Write the mask of a step (from 1) into the answer's node, in place; see scene.steps.show."""
+        step_nodes.show(result, step, live)
+
+    def steps(self, result: Segmentation, asSequence: bool = False) -> list[Any]:
+        """A segmentation node for each step, in a folder beside the volume; or one sequence node that holds them all.
+
+        Called again, the same nodes are updated.
+        """
+        return [step_nodes.keep_as_sequence(result)] if asSequence else step_nodes.keep(result)
+
+    def keepEdit(self, result: Segmentation) -> Any:
+        """Leave an answer that was edited to the user and show the steps in a new node; returns the edited one."""
+        return step_nodes.keep_edit(result)
 
     def _take(self, event: events.Event, run: Segmentation, answer: Answer, keepSteps: bool, surface: bool) -> None:
         """Bring one event of a run into the scene."""
+        if event["event"] in ("step", "result", "error") and step_nodes.is_edited(run):
+            answer.leave()
         if event["event"] == "step" and run.error is None:
             number = event["step"] - 1  # with several samples the steps come twice: of the first, and of the mean
             run.masks[number : number + 1] = [np.load(event["mask"], allow_pickle=False)]
+            run.noise[number : number + 1] = [event["noise"]]
+            del run.changes[number:]
             answer.show(run.masks[number])
             run.node = answer.node
         elif event["event"] == "result" and run.error is None:
@@ -177,6 +199,9 @@ class SegmentLogic:
             run.volumesMl = {names[value]: ml for value, ml in event["volumes_ml"].items()}
             answer.finish(run.mask, run.provenance, surface)
             run.node = answer.node
+            run.warnings += answer.left
+            step_nodes.finish(run)
+            run.uncertaintyNode = show_uncertainty(run)
             if keepSteps:
                 step_nodes.keep(run)
         elif event["event"] == "error":

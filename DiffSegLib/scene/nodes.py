@@ -12,6 +12,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
+from DiffSegLib.scene.hierarchy import place_beside
 
 Box = tuple[tuple[int, int], ...]  # ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -125,7 +126,7 @@ def prepare_segmentation(node: Any, volumeNode: Any, labels: Sequence[Label]) ->
             entry = label.terminology_entry()
             if entry:
                 segmentation.GetSegment(segment_id(label)).SetTerminology(entry)
-    _follow_in_hierarchy(node, volumeNode)
+    place_beside(node, volumeNode)
 
 
 def segment_id(label: Label) -> str:
@@ -229,14 +230,3 @@ def _write_new_layer(node: Any, mask: np.ndarray, volumeNode: Any, labels: Seque
         segment.SetLabelValue(label.value)
         segment.AddRepresentation(LABELMAP, image)
     image.Modified()  # heard by now: other representations are out of date
-
-
-def _follow_in_hierarchy(node: Any, volumeNode: Any) -> None:
-    """Place the node beside its volume (under the same study); without the hierarchy's items nothing happens."""
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    if hierarchy is None:
-        return
-    own, other = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volumeNode)
-    if own and other and node.GetAttribute(ATTRIBUTE + "Placed") is None:
-        hierarchy.SetItemParent(own, hierarchy.GetItemParent(other))
-        node.SetAttribute(ATTRIBUTE + "Placed", "1")  # once: a user may move it
