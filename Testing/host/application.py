@@ -117,8 +117,10 @@ class Host:
 
     def close(self):
         """Clean up every window, as at the end of the application."""
-        for _, widget in self._windows:
+        for parent, widget in self._windows:
             widget.cleanup()
+            if not inside_slicer():
+                parent.setMRMLScene(None)  # its widgets observe the scene no more
         self._windows.clear()
 
     def wait_for(self, condition, seconds=60.0):

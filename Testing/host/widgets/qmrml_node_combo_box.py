@@ -12,15 +12,18 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._scene, self._types, self._children, self._none, self._identifiers = None, [], True, False, []
-        self._none_text = "None"
+        self._none_text, self._tags = "None", []
         self._flags = {"addEnabled": True, "removeEnabled": True}
         self.currentIndexChanged.connect(lambda _: self.currentNodeChanged.emit(self.currentNode()))
 
     def setMRMLScene(self, scene):
-        self._scene = scene
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
-            scene.AddObserver(event, self._fill)
-        self._fill()
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
+        self._scene, self._tags = scene, []
+        if scene is not None:
+            events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent)
+            self._tags = [scene.AddObserver(event, self._fill) for event in events]
+            self._fill()
 
     def _accepts(self, node):
         if self._children:
