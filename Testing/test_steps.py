@@ -546,8 +546,9 @@ def test_a_later_uncertainty_is_written_into_the_same_node_as_the_user_has_it(un
 
 @pytest.fixture
 def views(volume):
-    if inside_slicer():
-        return slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    made = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")  # in Slicer's window there are three
+    if len(made) > 1:
+        return made
     made = []
     for name in ("Red", "Green"):
         node = slicer.vtkMRMLSliceCompositeNode()

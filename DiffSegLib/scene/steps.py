@@ -127,7 +127,7 @@ def keep_as_sequence(run: "Segmentation") -> Any:
         work.RemoveAttribute(KEY)  # the items' attributes come back in the browser's node, which is not ours to find
         _look_alike(work, run.node)
         with slicer.util.NodeModify(sequence):  # or a browser follows every single change
-            sequence.RemoveAllDataNodes()
+            sequence.RemoveAllDataNodes()  # quicker than updating the items
             for number in range(1, len(run.masks) + 1):
                 _fill(work, run, number)
                 sequence.SetDataNodeAtValue(work, str(number))
@@ -135,8 +135,8 @@ def keep_as_sequence(run: "Segmentation") -> Any:
         nodes.remove(work)
     logic = slicer.modules.sequences.logic()
     browser = logic.GetFirstBrowserNodeForSequenceNode(sequence)
-    isNew = browser is None
-    if isNew:
+    former = browser.GetProxyNode(sequence) if browser is not None else None
+    if browser is None:
         name = slicer.mrmlScene.GenerateUniqueName(f"{base} steps browser")
         browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", name)
         browser.AddSynchronizedSequenceNode(sequence)
@@ -146,7 +146,7 @@ def keep_as_sequence(run: "Segmentation") -> Any:
     proxy = browser.GetProxyNode(sequence)
     # the copy of an item has no reference to a volume of this scene
     proxy.SetNodeReferenceID(proxy.GetReferenceImageGeometryReferenceRole(), run.volume.GetID())
-    if isNew:
+    if proxy is not former:
         _hide(proxy)
         proxy.RemoveAttribute(hierarchy.PLACED)
         hierarchy.place_beside(proxy, run.volume)

@@ -5,6 +5,7 @@ from typing import Any
 
 import qt
 import slicer
+import slicer.util
 from slicer.i18n import tr as _
 
 from DiffSegLib.errors import DiffSegError
@@ -52,6 +53,10 @@ class StepsPanel(Panel):
         """See Panel."""
         self._timer.stop()
         super().cleanup()
+
+    def onExit(self) -> None:
+        """See Panel; nobody looks any more."""
+        self.ui.playButton.checked = False
 
     def onSceneClosing(self) -> None:
         """See Panel."""
@@ -111,14 +116,16 @@ class StepsPanel(Panel):
 
     def onKeepSteps(self) -> None:
         """Make a segmentation of every step."""
-        made = self._try(lambda run: self.logic.steps(run))
+        with slicer.util.WaitCursor():
+            made = self._try(lambda run: self.logic.steps(run))
         if made:
             text = _("The steps are kept as hidden segmentations, “{first}” to “{last}”; show them in the module Data.")
             self.say(text.format(first=made[0].GetName(), last=made[-1].GetName()))
 
     def onSequence(self) -> None:
         """Make a sequence of the steps."""
-        made = self._try(lambda run: self.logic.steps(run, asSequence=True))
+        with slicer.util.WaitCursor():  # seconds for a large volume
+            made = self._try(lambda run: self.logic.steps(run, asSequence=True))
         if made:
             text = _("The steps are kept as the sequence “{name}”; play it with the module Sequences.")
             self.say(text.format(name=made[0].GetName()))
@@ -209,10 +216,8 @@ class StepsPanel(Panel):
             self.ui.playButton.checked = False
             self.ui.stepLabel.text = _("The segmentation as you edited it")
             text = _("“{name}” was edited, so no other step is shown in it.")
-            text += " " + (
-                _("Press Keep my edit to go on.") if self.run.finished else _("The run goes on in a new one.")
-            )
-            self.say(text.format(name=self.run.node.GetName()))
+            rest = _("Press Keep my edit to go on.") if self.run.finished else _("The run goes on in a new one.")
+            self.say(f"{text} {rest}".format(name=self.run.node.GetName()))
             self.ui.keepEditButton.visible = self.run.finished
         except DiffSegError as problem:
             self.say(str(problem))
