@@ -261,7 +261,13 @@ def test_an_edit_is_known_as_one_in_a_scene_that_was_saved_and_read_again(run, h
         host.scene.Clear(0)
         host.read_bundle(tmp_path / f"{name}.mrb")
         node, volume = slicer.util.getNode("scan DiffSeg"), slicer.util.getNode("scan")
-        assert edits.was_edited(node, volume) == (name == "edited")
+        assert edits.holds_work(node, volume, LABELS) == (name == "edited")
+
+
+def test_a_segment_of_the_users_is_work_only_where_other_labels_take_the_place_of_all(run):
+    run.node.GetSegmentation().AddEmptySegment("", "lesion")
+    assert not edits.holds_work(run.node, run.volume, LABELS)
+    assert edits.holds_work(run.node, run.volume, LABELS[:1])
 
 
 # ---- all of them
@@ -294,14 +300,17 @@ def test_keeping_again_updates_the_same_nodes_and_leaves_what_the_user_set(run):
 
 
 def test_nodes_of_steps_that_a_shorter_run_lacks_go_but_not_the_edited_one(run):
+    run.masks.insert(0, np.roll(MASK, 3, axis=1))
     made = steps.keep(run)
     edit(made[1])
+    made[3].GetSegmentation().AddEmptySegment("", "lesion")
     edited = held(run, made[1]).copy()
     before = count()
     short = make_run(run.volume, [MASK])
     assert steps.keep(short) == [made[0]]
     assert made[1].GetScene() is not None and made[1].GetName() == "scan DiffSeg step 2 edited"
     np.testing.assert_array_equal(held(run, made[1]), edited)
+    assert made[3].GetScene() is not None and made[3].GetName() == "scan DiffSeg step 4 edited"
     assert made[2].GetScene() is None and count() < before
     displays = slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode")
     assert len(displays) == len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))

@@ -67,7 +67,7 @@ class Answer:
     def _begin(self, shape: tuple[int, ...]) -> None:
         self._check()
         node = self._target or nodes.find_segmentation(self._volume, self._name)
-        if node is not None and node is not self._target and edits.was_edited(node, self._volume):
+        if node is not None and node is not self._target and edits.holds_work(node, self._volume, self._labels):
             self._leave(node)
             node = None
         if node is not None:

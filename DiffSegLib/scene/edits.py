@@ -53,13 +53,18 @@ def remember(node: Any, labels: Sequence[Label], masks: Iterable[np.ndarray]) ->
     node.SetAttribute(WRITTEN, f"{values}:{' '.join(_checksum(mask) for mask in masks)}")
 
 
-def was_edited(node: Any, volumeNode: Any) -> bool:
-    """Whether a node holds something else than what was noted; False for a node without a note."""
+def holds_work(node: Any, volumeNode: Any, labels: Sequence[Label]) -> bool:
+    """Whether masks of these labels cannot be written into a node without losing what the user did in it.
+
+    That is so where its segments hold something else than what was noted, and where it has segments of the user's but
+    other labels take the place of all. Without a note it is not known to be so.
+    """
     values, _, checksums = (node.GetAttribute(WRITTEN) or "").partition(":")
     if not values:
         return False
     written = [Label(int(value), "") for value in values.split(",")]
-    if node.GetSegmentation().GetNumberOfSegments() != len(written):  # one was added or removed
+    areReplaced = node.GetAttribute(nodes.LABELS) not in (None, nodes.label_table(labels))
+    if areReplaced and node.GetSegmentation().GetNumberOfSegments() != len(written):
         return True
     now = current_labels(node, volumeNode, written)
     return now is None or _checksum(now) not in checksums.split(" ")

@@ -99,7 +99,7 @@ def keep(run: "Segmentation") -> list[Any]:
     base, made = answer.GetName(), []
     for number, mask in enumerate(run.masks, start=1):
         found = nodes.find_segmentation(run.volume, f"{key}|{number}")
-        if found is not None and edits.was_edited(found, run.volume):
+        if found is not None and edits.holds_work(found, run.volume, run.labels):
             edits.release(found)
             found = None
         node = nodes.make_segmentation(run.volume, f"{base} step {number}", f"{key}|{number}", run.labels)
@@ -213,7 +213,7 @@ def _hide(node: Any) -> None:
 def _remove_steps_from(number: int, run: "Segmentation") -> None:
     """Nodes of an earlier run that had more steps."""
     while (node := nodes.find_segmentation(run.volume, f"{key_of(run)}|{number}")) is not None:
-        if edits.was_edited(node, run.volume):
+        if edits.holds_work(node, run.volume, ()):  # no segment is kept
             edits.release(node)
         else:
             nodes.remove(node)
