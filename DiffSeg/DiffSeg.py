@@ -121,9 +121,11 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """Called when the user opens the module."""
         self.initializeParameterNode()
+        self.tell("onEnter")
 
     def exit(self):
         """Called when the user leaves the module."""
+        self.tell("onExit")
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller, event):
@@ -180,7 +182,7 @@ class DiffSegTest(ScriptedLoadableModuleTest):
         values = np.random.default_rng(0).normal(100.0, 20.0, (36, 48, 34)).astype(np.float32)
         slicer.util.updateVolumeFromArray(volume, values)
         try:
-            result = DiffSegLogic().segment(volume)
+            result = DiffSegLogic().segment(volume, keepSteps=True)
         except EnvironmentProblem as problem:  # as on a build machine, where nothing may be installed
             self.delayDisplay(f"Skipped: {problem}")
             return

@@ -2,8 +2,10 @@
 
 Kinds and their fields (all carry `event` and the schema version `v`; a worker adds `job`, the job's id):
 
-    progress  fraction (0..1), text; while segmenting also step, steps, window, windows
-    step      step (1-based), steps, fraction; the masks themselves travel as files (worker) or arrays (in process)
+    progress  fraction (0..1), text; while segmenting also step, steps, window, windows, sample, samples
+    step      step (1-based), steps, fraction, noise (of the mask that the network was shown: 1 is noise alone, 0 none);
+              the masks themselves travel as files (worker) or arrays (in process); with several samples the steps of
+              the first come, and at the end those of the mean
     metric    any numbers by name, e.g. iteration, loss, dice
     log       text
     warning   text (work goes on; recorded in the provenance)

@@ -62,12 +62,30 @@ class SegmentOptions:
 
 
 @dataclass(frozen=True)
+class Channel:
+    """A further volume of a case, on a grid of its own: as `image`, `ijk_to_lps` and `name` of SegmentJob."""
+
+    image: str
+    ijk_to_lps: tuple[tuple[float, ...], ...]
+    name: str = "A further channel"
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Channel":
+        """Parse one; raises InputError."""
+        if not isinstance(data, Mapping) or "image" not in data:
+            raise InputError("a channel of a segment job needs an image.")
+        name = str(data.get("name", "A further channel"))
+        return Channel(str(data["image"]), _matrix(data.get("ijk_to_lps"), "a channel"), name)
+
+
+@dataclass(frozen=True)
 class SegmentJob:
     """Segment one volume.
 
     `image` is a `.npy` file of shape (K, J, I) or (channels, K, J, I), called `name` in messages; `ijk_to_lps` is the
-    4 x 4 matrix in mm (rows), LPS world, of voxel (i, j, k). The worker writes `mask.npy` (uint8, K x J x I, label
-    values) and with `options.keep_steps` also `step-1.npy` ... into `output`, each before the event that names it.
+    4 x 4 matrix in mm (rows), LPS world, of voxel (i, j, k). `channels` are resampled to its grid. The worker writes
+    `mask.npy` (uint8, K x J x I, label values) and with `options.keep_steps` also `step-1.npy` ... into `output`, each
+    before the event that names it.
     """
 
     id: str
@@ -77,6 +95,7 @@ class SegmentJob:
     output: str
     options: SegmentOptions = field(default_factory=SegmentOptions)
     name: str = "The volume"
+    channels: tuple[Channel, ...] = ()
 
     def to_line(self) -> str:
         """The request as one line of JSON."""
@@ -92,20 +111,15 @@ class SegmentJob:
         missing = [name for name in ("id", "model", "image", "ijk_to_lps", "output") if name not in body]
         if missing:
             raise InputError(f"a segment job lacks {missing[0]!r}.")
-        try:
-            matrix = tuple(tuple(float(x) for x in row) for row in body["ijk_to_lps"])
-        except (TypeError, ValueError):
-            matrix = ()
-        if [len(row) for row in matrix] != [4, 4, 4, 4]:
-            raise InputError("ijk_to_lps of a segment job must be four rows of four numbers.")
         return SegmentJob(
             id=str(body["id"]),
             model=str(body["model"]),
             image=str(body["image"]),
-            ijk_to_lps=matrix,
+            ijk_to_lps=_matrix(body["ijk_to_lps"], "a segment job"),
             output=str(body["output"]),
             options=options_from_json(body.get("options") or {}),
             name=str(body.get("name", "The volume")),
+            channels=tuple(Channel.from_json(item) for item in body.get("channels") or ()),
         )
 
 
@@ -158,6 +172,22 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+@dataclass(frozen=True)
+class PrepareJob:
+    """Load a model in advance, so that the first segmentation with it starts at once."""
+
+    id: str
+    model: str
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _check_choice("device", self.device, DEVICES)
+
+    def to_line(self) -> str:
+        """The request as one line of JSON."""
+        return json.dumps({"do": "prepare", **asdict(self)})
+
+
 def options_from_json(data: Mapping[str, Any]) -> SegmentOptions:
     """Segment options from a dictionary; raises InputError that names a wrong key or value."""
     known = [f.name for f in fields(SegmentOptions)]
@@ -165,6 +195,16 @@ def options_from_json(data: Mapping[str, Any]) -> SegmentOptions:
     if unknown:
         raise InputError(f"unknown option {sorted(unknown)[0]!r}; allowed: {', '.join(known)}")
     return SegmentOptions(**data)
+
+
+def _matrix(value: Any, where: str) -> tuple[tuple[float, ...], ...]:
+    try:
+        rows = tuple(tuple(float(x) for x in row) for row in value)
+    except (TypeError, ValueError):
+        rows = ()
+    if [len(row) for row in rows] != [4, 4, 4, 4]:
+        raise InputError(f"ijk_to_lps of {where} must be four rows of four numbers.")
+    return rows
 
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:

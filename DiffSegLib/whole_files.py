@@ -9,11 +9,11 @@ from DiffSegLib.errors import InputError
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, ending: str = "") -> Iterator[Path]:
+def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[Path]:
     """The path to write to in place of `path`, which it becomes when the block ends well; else nothing is left.
 
-    The folder is made. ending: what the name must end with for the writer to know the format. Raises InputError that
-    names `path` where it cannot be written.
+    The folder is made. ending: what the name must end with for the writer to know the format. durable: wait for the
+    disk, so that the file survives a power cut. Raises InputError that names `path` where it cannot be written.
 
         with whole_file(Path("a.json")) as aside:
             aside.write_text("{}")
@@ -22,8 +22,9 @@ def whole_file(path: Path, ending: str = "") -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        with open(aside, "r+b") as file:  # Windows flushes only what is open for writing
-            os.fsync(file.fileno())
+        if durable:
+            with open(aside, "r+b") as file:  # Windows flushes only what is open for writing
+                os.fsync(file.fileno())
         os.replace(aside, path)
     except OSError as problem:
         raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None

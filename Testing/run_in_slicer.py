@@ -17,7 +17,7 @@ import slicer.util
 
 HERE = Path(os.path.abspath(__file__)).parent
 SUITE = ("test_module", "test_scene", "test_environment", "test_segment_panel", "test_steps_panel", "test_train_panel")
-SUITE += ("test_evaluation_panel", "test_batch", "test_sample_data", "test_console")
+SUITE += ("test_steps", "test_evaluation_panel", "test_batch", "test_sample_data", "test_console")
 
 
 def run() -> int:

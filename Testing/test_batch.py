@@ -167,7 +167,7 @@ def test_pictures_are_segmented_by_a_2d_model(warm, tmp_path, capsys):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "wanted" / name).read_bytes()
     write_image(scans / "b.nrrd", blob_case(0)[0])
     assert batch.main(arguments(model, scans, tmp_path / "out")) == 1
-    assert "b.nrrd: is a volume of 18 x 22 x 20 voxels; a 2D network takes one slice" in capsys.readouterr().err
+    assert "b.nrrd has 18 slices; this model takes a single one" in capsys.readouterr().err
 
 
 # -- mistakes
@@ -258,7 +258,12 @@ def application(monkeypatch):
     host = SceneHost()
     wishes = []
     if not inside_slicer():
-        monkeypatch.setattr(slicer, "app", types.SimpleNamespace(applicationLogic=lambda: None), raising=False)
+        monkeypatch.setattr(
+            slicer,
+            "app",
+            types.SimpleNamespace(applicationLogic=lambda: None, pauseRender=lambda: None, resumeRender=lambda: None),
+            raising=False,
+        )
     monkeypatch.setattr(slicer.util, "exit", wishes.append)
     for name in ("errorDisplay", "infoDisplay", "confirmOkCancelDisplay", "confirmYesNoDisplay", "delayDisplay"):
         monkeypatch.setattr(slicer.util, name, lambda *_a, **_k: pytest.fail("a dialog"))

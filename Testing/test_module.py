@@ -88,7 +88,7 @@ def test_three_clicks_from_volume_to_segmentation(host, window):
     )
     assert "first" in window.segmentPanel.ui.statusLabel.text and " ml" in window.segmentPanel.ui.statusLabel.text
     np.testing.assert_array_equal(nodes.read_labels(run.node, volume, run.labels), run.mask)
-    assert len(run.steps) == 5
+    assert len(run.masks) == 5 and run.steps == []
 
 
 def test_the_window_uses_the_event_loop_and_no_thread(window, client):
@@ -107,7 +107,7 @@ def test_the_slider_shows_the_mask_of_each_step(host, window):
     for step in (1, 3, 5):
         window.stepsPanel.ui.stepSlider.value = step
         np.testing.assert_array_equal(nodes.read_labels(run.node, volume, run.labels), run.masks[step - 1])
-        assert window.stepsPanel.ui.stepLabel.text == f"step {step} of 5"
+        assert window.stepsPanel.ui.stepLabel.text.startswith(f"Step {step} of 5")
     np.testing.assert_array_equal(run.masks[4], run.mask)
 
 
@@ -116,7 +116,6 @@ def test_every_setting_reaches_the_run(host, window):
     window.segmentPanel.ui.stepsSpinBox.value = 3
     window.segmentPanel.ui.seedSpinBox.value = 77
     window.segmentPanel.ui.samplerComboBox.setCurrentText("ddpm")
-    window.segmentPanel.ui.keepStepsCheckBox.checked = False
     run = segment(host, window)
     record = run.provenance
     assert (record["steps"], record["seed"], record["sampler"], record["model"]) == (3, 77, "ddpm", "tiny")
@@ -126,8 +125,8 @@ def test_every_setting_reaches_the_run(host, window):
 
 def test_settings_come_back_with_the_parameter_node(window):
     window.parameterNode.steps = 9
-    window.parameterNode.keepSteps = False
-    assert window.segmentPanel.ui.stepsSpinBox.value == 9 and not window.segmentPanel.ui.keepStepsCheckBox.checked
+    window.parameterNode.uncertainty = True
+    assert window.segmentPanel.ui.stepsSpinBox.value == 9 and window.segmentPanel.ui.uncertaintyCheckBox.checked
 
 
 def test_settings_outside_their_range_are_refused(window):
@@ -224,7 +223,9 @@ def test_the_self_test_of_the_module_passes(host, client, tiny_model, monkeypatc
     logic = host.module.DiffSegLogic
     monkeypatch.setattr(logic, "client", property(lambda self: client))
     plain = logic.segment
-    monkeypatch.setattr(logic, "segment", lambda self, volume: plain(self, volume, model=str(tiny_model)))
+    monkeypatch.setattr(
+        logic, "segment", lambda self, volume, **options: plain(self, volume, model=str(tiny_model), **options)
+    )
     host.module.DiffSegTest().runTest()
 
 

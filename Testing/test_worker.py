@@ -75,6 +75,8 @@ def test_a_job_gives_its_steps_and_the_same_mask_as_python(worker, tmp_path, tin
     steps = [event for event in seen if event["event"] == "step"]
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5]
     assert [event["mask"] for event in steps] == result["steps"] and set(steps[0]["volumes_ml"]) == {"1", "2"}
+    levels = [1.0, 751 / 1001, 501 / 1001, 251 / 1001, 1 / 1001]
+    assert [event["noise"] for event in steps] == pytest.approx(levels)
     wanted = Predictor(load(tiny_model), "cpu")(
         Volume(np.load(request.image)[None], np.eye(4)), SegmentOptions(seed=3, keep_steps=True)
     )

@@ -1,6 +1,6 @@
 """The channels of one case: several files, one grid, which is that of the first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,15 @@ def read_case(paths: Sequence[Path], channels: int = 1) -> Volume:
     A file on another grid is resampled linearly in physical space; outside of it stands its smallest value. Raises
     InputError for an unreadable file, and for a channel that lies somewhere else altogether.
     """
-    first = read(paths[0], channels if len(paths) == 1 else 1)
+    return on_first_grid(read(path, channels if len(paths) == 1 else 1) for path in paths)
+
+
+def on_first_grid(volumes: Iterable[Volume]) -> Volume:
+    """The channels of several volumes as one (C, K, J, I) on the first one's grid; see read_case."""
+    remaining = iter(volumes)
+    first = next(remaining)
     arrays = [first.array]
-    for path in paths[1:]:
-        volume = read(path)
+    for volume in remaining:
         if not same_grid(first.array.shape[1:], first.affine, volume.array.shape[1:], volume.affine):
             volume = _on_grid_of(first, volume)
         arrays.append(volume.array)

@@ -20,7 +20,8 @@ from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import Model
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision
 
-# called with (step, steps, mask); the mask is (K, J, I) uint8 label values on the volume's grid
+# called with (step, steps, mask); the mask is (K, J, I) uint8 label values on the volume's grid. With several samples
+# it is called for the first, so that there is something to see early, and at the last for the mean of all
 OnStep = Callable[[int, int, np.ndarray], None]
 
 
@@ -90,6 +91,7 @@ class Predictor:
             text = f"step {step} of {options.steps}, window {window} of {windows}"
             text += f", sample {sample + 1} of {options.samples}" if options.samples > 1 else ""
             numbers = {"step": step, "steps": options.steps, "window": window, "windows": windows}
+            numbers |= {"sample": sample + 1, "samples": options.samples}
             listener(events.make("progress", fraction=done, text=text, **numbers))
 
         totals: list[torch.Tensor] = []
@@ -118,11 +120,12 @@ class Predictor:
                     totals.append(probability)
                 else:
                     totals[n] = totals[n] + probability
-                if last_sample:
-                    mask = native(totals[n])
-                    masks.append(mask)
-                    if every_step and on_step is not None:
+                if last_sample or (sample == 0 and on_step is not None):
+                    mask = native(totals[n] / (sample + 1))
+                    if on_step is not None:
                         on_step(n + 1, options.steps, mask)
+                    if last_sample:
+                        masks.append(mask)
         mean = totals[-1] / options.samples
         uncertainty = None
         if options.uncertainty:
@@ -181,15 +184,12 @@ class Predictor:
 
     def _warnings(self, volume: Volume, box: tuple[slice, ...]) -> list[str]:
         """Sentences about an input that is unlike what the model was trained on."""
-        field = self.model.card.expects.get("field_of_view_mm")
-        if not isinstance(field, (list, tuple)) or len(field) not in (2, 3):
-            return []
         extent = sorted((s.stop - s.start) * mm for s, mm in zip(box, volume.spacing, strict=True))
-        have = extent[-len(field) :]  # a 2D model knows nothing of the slice's thickness
-        if all(a <= 2.0 * float(b) for a, b in zip(have, sorted(field), strict=True)):
+        field = sorted(self.model.card.field_of_view)
+        if not self.model.card.is_far_smaller_than(extent):
             return []
-        size = " x ".join(f"{x:.0f}" for x in have)
-        wanted = " x ".join(f"{float(x):.0f}" for x in sorted(field))
+        size = " x ".join(f"{x:.0f}" for x in extent[-len(field) :])
+        wanted = " x ".join(f"{x:.0f}" for x in field)
         return [
             f"{volume.name}: {size} mm is far larger than the {wanted} mm that model {self.model.card.name} was "
             "trained on; choose a region of interest around the structure."

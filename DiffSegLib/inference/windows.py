@@ -76,6 +76,15 @@ def window_noise(seed: int, sample: int, window: int, step: int, shape: tuple[in
     return torch.from_numpy(np.random.Generator(np.random.Philox(key)).standard_normal(shape, dtype=np.float32))
 
 
+def noise_levels(diffusion: DiffusionConfig, steps: int) -> list[float]:
+    """How noisy the mask is that the network is shown at each step, 1 (nothing but noise) to 0, as the network is told.
+
+    It is the time of the schedule's level, see Process.time.
+    """
+    process = make_process(diffusion, steps)
+    return [float(process.time(torch.tensor([index]))) for index in range(steps - 1, -1, -1)]
+
+
 def sample_volume(
     network: nn.Module,
     image: Tensor,

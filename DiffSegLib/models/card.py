@@ -1,7 +1,7 @@
 """The card of a model: everything that is needed to use it and to judge it, as data with a fixed schema."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +11,10 @@ from DiffSegLib.labels import Label, Region
 
 CARD_SCHEMA = 1
 MAX_PARAMETERS = 500_000_000
+FAR_LARGER = 2.0  # times the field of view that a model was trained on: from there on it sees what it never saw
+# What `expects` may say of a model's input: the key -> its kind. modality: DICOM's code (MR, CT, PT, US, ...).
+# contrast: e.g. T1. field_of_view_mm: of a training image, along (z, y, x) or, of a 2D model, (y, x).
+EXPECTS = {"modality": str, "contrast": str, "anatomy": str, "channels": list, "field_of_view_mm": list}
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class Card:
     """name, labels and channels say what goes in and out; network, diffusion, data how; the rest is for judging.
 
     regions: empty, or the overlapping classes that the network predicts; the labels then name what they write.
-    expects: modality, anatomy, field_of_view_mm and such, shown to the user. training: data set, licence, reference,
-    cases, iterations. scores: measured figures with the command that measured them.
+    expects: see EXPECTS. training: data set, licence, reference, cases, iterations. scores: measured figures with the
+    command that measured them.
     """
 
     name: str
@@ -42,6 +46,22 @@ class Card:
     def num_classes(self) -> int:
         """Background, and one class per region or else per label."""
         return len(self.regions or self.labels) + 1
+
+    @property
+    def dims(self) -> int:
+        """Of its images: 3, or 2 for single slices."""
+        return len(self.data.patch)
+
+    @property
+    def field_of_view(self) -> tuple[float, ...]:
+        """Of a training image in mm along (z, y, x) or (y, x); empty if the card does not say."""
+        return tuple(float(mm) for mm in self.expects.get("field_of_view_mm", ()))
+
+    def is_far_smaller_than(self, extent: Iterable[float]) -> bool:
+        """Whether an image of `extent` mm, axes in any order, is far larger than those that were trained on."""
+        known = sorted(self.field_of_view)
+        have = sorted(extent)[-len(known) :] if known else []  # a 2D model knows nothing of the slice's thickness
+        return any(a > FAR_LARGER * b for a, b in zip(have, known, strict=False))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, with the schema version first."""
@@ -79,6 +99,7 @@ def parse_card(text: str, where: str) -> Card:
     for key, kind in kinds.items():
         if key in data and not isinstance(data[key], kind):
             raise InputError(f"{where}: {key} of its model card must be {kind.__name__}.")
+    _check_expects(data.get("expects", {}), where)
     sections: dict[str, Any] = {key: data[key] for key in ("network", "diffusion", "data")}
     config = from_json({"version": SCHEMA_VERSION, **sections, **_unknown(data)}, where)
     labels = tuple(Label.from_json(item, where) for item in data["labels"])
@@ -116,3 +137,15 @@ def _unknown(data: Mapping[str, Any]) -> dict[str, Any]:
     flips = [False] * (len(patch) if isinstance(patch, (list, tuple)) and patch else 3)
     variance = diffusion.get("variance") if isinstance(diffusion, Mapping) else None
     return {"augment": {"flip": flips}, "loss": {"vlb": 1.0 if variance in ("learned", "learned_range") else 0.0}}
+
+
+def _check_expects(expects: Mapping[str, Any], where: str) -> None:
+    for key, value in expects.items():
+        if key not in EXPECTS:
+            raise InputError(f"{where}: its model card expects {key!r}; known: {', '.join(EXPECTS)}.")
+        if not isinstance(value, EXPECTS[key]):
+            raise InputError(f"{where}: {key} that its model card expects must be {EXPECTS[key].__name__}.")
+    size = expects.get("field_of_view_mm", [1.0, 1.0])
+    numbers = [mm for mm in size if isinstance(mm, (int, float)) and not isinstance(mm, bool) and 0 < mm < float("inf")]
+    if len(numbers) != len(size) or len(size) not in (2, 3):
+        raise InputError(f"{where}: field_of_view_mm of its model card must be two or three numbers of mm above zero.")

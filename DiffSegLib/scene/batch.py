@@ -80,7 +80,7 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
                 device=options.device,
                 roi=options.roi,
                 uncertainty=options.uncertainty,
-                otherChannels=others,
+                channels=others,
                 keepSteps=False,
                 surface=False,
                 onEvent=relay,

@@ -2,25 +2,31 @@
 
 import itertools
 import shutil
-import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import slicer
 
 from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
-from DiffSegLib.jobs import SegmentJob, SegmentOptions
+from DiffSegLib.jobs import PrepareJob, SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import find, read_card
-from DiffSegLib.scene import nodes
+from DiffSegLib.scene import expectations, nodes
+from DiffSegLib.scene import roi as regions
+from DiffSegLib.scene import steps as step_nodes
+from DiffSegLib.scene.answer import Answer
+from DiffSegLib.scene.changes import Change
+from DiffSegLib.scene.nodes import Box
 from DiffSegLib.scene.process import WorkerClient, shared_client
+from DiffSegLib.scene.request import check_inputs, write_job
+from DiffSegLib.scene.uncertainty import show as show_uncertainty
 
-Box = tuple[tuple[int, int], ...]
 OnFinished = Callable[["Segmentation"], None]
+ERRORS = {2: InputError, 3: EnvironmentProblem, 4: Cancelled}  # exit code -> what it is raised as
 _numbers = itertools.count(1)
 
 
@@ -28,8 +34,10 @@ _numbers = itertools.count(1)
 class Segmentation:
     """A run and its results. masks[n] is the one of step n + 1, (K, J, I) uint8 label values on the volume's grid.
 
-    `node` is the answer's segmentation node, `steps` those of the steps (with keepSteps). `uncertainty` is (K, J, I)
-    float32, 0 to 1, where it was asked for. `error` tells of a failure.
+    `node` is the answer's segmentation node, there from the first step on; `steps` those of the steps (with keepSteps).
+    noise[n]: of the mask that the network was shown at step n + 1, 1 to 0; changes[n]: worked out when first asked for.
+    uncertainty: (K, J, I) float32, 0 certain to 1 undecided, where it was asked for; then it has a volume node too.
+    `error` tells of a failure; the scene is then as it was before the run.
     """
 
     number: str
@@ -38,8 +46,12 @@ class Segmentation:
     steps: list[Any] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
     labels: tuple[Label, ...] = ()
+    stepCount: int = 0
+    noise: list[float] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     mask: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
+    uncertaintyNode: Any = None
     volumesMl: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +63,7 @@ class SegmentLogic:
     """Segments volume nodes through the worker; usable in Slicer and on slicer-core.
 
     result = SegmentLogic().segment(volumeNode, model="hippocampus")
-    result.node, result.steps, result.volumesMl
+    result.node, result.masks, result.volumesMl
     """
 
     def __init__(self, client: WorkerClient | None = None) -> None:
@@ -65,16 +77,17 @@ class SegmentLogic:
     def segment(
         self,
         volumeNode: Any,
-        model: str = "hippocampus",
+        model: str | Path = "hippocampus",
+        *,
+        channels: Sequence[Any] = (),
+        roi: Any | Box | None = None,
         steps: int = 5,
         sampler: str = "ddim",
         samples: int = 1,
         seed: int = 0,
         device: str = "auto",
-        roi: Box | None = None,
         uncertainty: bool = False,
-        otherChannels: Sequence[Any] = (),
-        keepSteps: bool = True,
+        keepSteps: bool = False,
         surface: bool = True,
         segmentation: Any = None,
         name: str | None = None,
@@ -82,114 +95,136 @@ class SegmentLogic:
         onFinished: OnFinished | None = None,
         wait: bool = True,
     ) -> Segmentation:
-        """Segment a scalar volume node into a segmentation node, and each step into one of its own.
+        """Segment a scalar volume node into a segmentation node on its grid and under its transform.
 
-        The nodes are named `name` (by default "<volume> DiffSeg"); run again, the same nodes are updated.
-        `segmentation` takes the answer instead. roi: ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive.
-        `otherChannels` are the further volumes of a model with several channels, on the first one's grid. With
-        `surface` the answer gets its closed surface. With `wait` the call returns when all is done and raises
-        DiffSegError when it fails; without, it returns at once, events arrive through `onEvent`, and `onFinished` gets
-        the result, whose `error` tells of a failure.
+        model: a shipped model's name or a model file. channels: the further volumes of a model with several channels,
+        in the order of its card; they are resampled to the volume's grid. roi: what the model sees of the volume, a
+        markups ROI node or ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive. samples: segmentations to draw and
+        average; with `uncertainty` the result says how much they disagree. With `keepSteps` every step gets a
+        segmentation node of its own, with `surface` the answer its closed surface.
+
+        The answer's node is named `name` (by default "<volume> DiffSeg"); run again, the same node is updated.
+        `segmentation` takes the answer instead. It shows each step as soon as it is done; a run that fails or is
+        cancelled leaves the scene as it was.
+
+        With `wait` the call returns when all is done and raises DiffSegError when it fails. Without, it raises for what
+        can be seen beforehand and returns at once; events (DiffSegLib.events) arrive through `onEvent`, and
+        `onFinished` gets the result.
         """
-        flat = len(read_card(find(model)).data.patch) == 2
-        for node in (volumeNode, *otherChannels):
-            nodes.check_volume(node, flat)
-        array = nodes.channel_array((volumeNode, *otherChannels))
-        options = SegmentOptions(steps, sampler, samples, seed, device, roi, True, uncertainty)
-        number = f"segment-{next(_numbers)}"
-        folder = Path(tempfile.mkdtemp(prefix="DiffSeg-"))
-        result = Segmentation(number, volumeNode)
-        base = name or f"{volumeNode.GetName()} DiffSeg"
+        path = find(str(model))
+        card = read_card(path)
+        check_inputs(card, volumeNode, channels)
+        box = regions.box_of(roi, volumeNode)
+        nodes.check_extent(volumeNode, card.dims, box)
+        options = SegmentOptions(steps, sampler, samples, seed, device, box, True, uncertainty)
+        job, folder = write_job(f"segment-{next(_numbers)}", path, volumeNode, channels, options)
+        run = Segmentation(job.id, volumeNode, labels=card.labels, stepCount=steps, warnings=_warnings(volumeNode))
+        answer = Answer(volumeNode, name or f"{volumeNode.GetName()} DiffSeg", card.labels, segmentation)
 
         def listen(event: events.Event) -> None:
+            kind = event["event"]
             try:
-                self._take(event, result, base, segmentation, keepSteps, surface)
+                self._take(event, run, answer, keepSteps, surface)
             except Exception as problem:  # a slot must not raise into Slicer's event loop
-                result.error = DiffSegError(f"The result could not be shown: {problem}")
-                result.finished = True
-            onEvent(event)
-            if event["event"] in ("result", "error"):
-                result.finished = True
+                run.error = run.error or _as_error(problem)
+                self.client.cancel(run.number)
+            if kind in ("result", "error"):
+                if run.error is not None:
+                    answer.undo()
+                run.node = answer.node
+                run.finished = True
                 shutil.rmtree(folder, ignore_errors=True)
-                if onFinished is not None:
-                    onFinished(result)
+            _call(onEvent, event)
+            if run.finished and onFinished is not None:
+                _call(onFinished, run)
 
-        try:
-            image = folder / "image.npy"
-            np.save(image, array)
-            matrix = tuple(tuple(float(x) for x in row) for row in nodes.ijk_to_lps(volumeNode))
-            job = SegmentJob(number, model, str(image), matrix, str(folder), options, volumeNode.GetName())
-            self.client.submit(job, listen)
-        except OSError as problem:
-            shutil.rmtree(folder, ignore_errors=True)
-            reason = problem.strerror or problem
-            raise InputError(f"The volume cannot be handed to the engine ({folder}: {reason}).") from None
+        self.client.submit(job, listen)
         if wait:
-            self.client.wait(number)
-            if result.error is not None:
-                raise result.error
-        return result
+            try:
+                self.client.wait(run.number)
+            except BaseException:  # Ctrl-C in a script
+                self.cancel(run)
+                raise
+            if run.error is not None:
+                raise run.error
+        return run
 
-    def cancel(self, result: Any) -> None:
-        """Ask a run (Segmentation, Evaluation) to stop; its `onFinished` hears of it within about a second."""
+    def cancel(self, result: Segmentation) -> None:
+        """Ask a run to stop; its `onFinished` hears of it within about a second."""
         self.client.cancel(result.number)
 
-    def showStep(self, result: Segmentation, step: int) -> None:
-        """Write the mask of a step (from 1) into the answer's node, in place; the last one is the answer itself."""
-        if not 1 <= step <= len(result.masks):
-            raise InputError(f"step is {step}; this run has steps 1 to {len(result.masks)}.")
-        if result.node is not None and result.node.GetScene() is not None:
-            nodes.write_labels(result.node, result.masks[step - 1], result.volume, result.labels)
+    def prepare(self, model: str | Path, device: str = "auto", onFinished: Callable[[str], None] | None = None) -> None:
+        """Let the worker load a model in advance, and return at once; `onFinished` gets what is wrong, or nothing."""
+        job = PrepareJob(f"prepare-{next(_numbers)}", str(find(str(model))), device)
 
-    def _take(
-        self, event: events.Event, result: Segmentation, base: str, target: Any, keepSteps: bool, surface: bool
-    ) -> None:
+        def listen(event: events.Event) -> None:
+            if event["event"] in ("result", "error") and onFinished is not None:
+                _call(onFinished, event.get("message", ""))
+
+        self.client.submit(job, listen, isBackground=True)
+
+    def showStep(self, result: Segmentation, step: int, live: bool = False) -> None:
+        """Write the mask of a step (from 1) into the answer's node, in place; see scene.steps.show."""
+        step_nodes.show(result, step, live)
+
+    def steps(self, result: Segmentation, asSequence: bool = False) -> list[Any]:
+        """A segmentation node for each step, in a folder beside the volume; or one sequence node that holds them all.
+
+        Called again, the same nodes are updated.
+        """
+        return [step_nodes.keep_as_sequence(result)] if asSequence else step_nodes.keep(result)
+
+    def keepEdit(self, result: Segmentation) -> Any:
+        """Leave an answer that was edited to the user and show the steps in a new node; returns the edited one."""
+        return step_nodes.keep_edit(result)
+
+    def _take(self, event: events.Event, run: Segmentation, answer: Answer, keepSteps: bool, surface: bool) -> None:
         """Bring one event of a run into the scene."""
-        if event["event"] == "step":
-            result.masks.append(np.load(event["mask"], allow_pickle=False))
-        elif event["event"] == "result":
-            result.labels = tuple(Label.from_json(item, "the model's labels") for item in event["labels"])
-            result.mask = np.load(event["mask"], allow_pickle=False)
-            if "uncertainty" in event:
-                result.uncertainty = np.load(event["uncertainty"], allow_pickle=False)
-            result.warnings, result.provenance = event["warnings"], event["provenance"]
-            names = {str(label.value): label.name for label in result.labels}
-            result.volumesMl = {names[value]: ml for value, ml in event["volumes_ml"].items()}
-            self._show(result, base, target, keepSteps, surface)
+        if event["event"] in ("step", "result", "error") and step_nodes.is_edited(run):
+            answer.leave()
+        if event["event"] == "step" and run.error is None:
+            number = event["step"] - 1  # with several samples the steps come twice: of the first, and of the mean
+            run.masks[number : number + 1] = [np.load(event["mask"], allow_pickle=False)]
+            run.noise[number : number + 1] = [event["noise"]]
+            del run.changes[number:]
+            answer.show(run.masks[number])
+            run.node = answer.node
+        elif event["event"] == "result" and run.error is None:
+            run.mask = np.load(event["mask"], allow_pickle=False)
+            if event.get("uncertainty"):
+                run.uncertainty = np.load(event["uncertainty"], allow_pickle=False)
+            run.warnings += event["warnings"]
+            run.provenance = event["provenance"]
+            names = {str(label.value): label.name for label in run.labels}
+            run.volumesMl = {names[value]: ml for value, ml in event["volumes_ml"].items()}
+            answer.finish(run.mask, run.provenance, surface)
+            run.node = answer.node
+            run.warnings += answer.left
+            step_nodes.finish(run)
+            run.uncertaintyNode = show_uncertainty(run)
+            if keepSteps:
+                step_nodes.keep(run)
         elif event["event"] == "error":
-            kinds = {3: EnvironmentProblem, 4: Cancelled}
-            result.error = kinds.get(event["exit_code"], DiffSegError)(event["message"])
-
-    def _show(self, result: Segmentation, base: str, target: Any, keepSteps: bool, surface: bool) -> None:
-        """Write answer and steps into their nodes."""
-        volume, labels = result.volume, result.labels
-        if volume.GetScene() is None:
-            raise InputError("the volume was removed from the scene meanwhile.")
-        key = base
-        if target is None:
-            result.node = nodes.make_segmentation(volume, base, key, labels)
-        else:
-            result.node = target
-            nodes.prepare_segmentation(target, volume, labels)
-        assert result.mask is not None  # set by the event that led here
-        nodes.write_labels(result.node, result.mask, volume, labels)
-        nodes.set_provenance(result.node, result.provenance)
-        for number, mask in enumerate(result.masks if keepSteps else [], start=1):
-            node = nodes.make_segmentation(volume, f"{base} step {number}", f"{key}|{number}", labels)
-            nodes.write_labels(node, mask, volume, labels)
-            nodes.set_provenance(node, {**result.provenance, "step": number})
-            node.SetAttribute(nodes.ATTRIBUTE + "Step", str(number))
-            if node.GetDisplayNode() is not None:
-                node.GetDisplayNode().SetVisibility(False)
-            result.steps.append(node)
-        if surface and not result.node.GetSegmentation().ContainsRepresentation("Closed surface"):
-            with _quiet_views():
-                result.node.CreateClosedSurfaceRepresentation()
+            run.error = run.error or ERRORS.get(event["exit_code"], DiffSegError)(event["message"])
 
 
-def _quiet_views() -> Any:
-    """No redraw between two updates that belong together (inside Slicer)."""
-    import contextlib
+def _warnings(volumeNode: Any) -> list[str]:
+    frame = expectations.frameOf(volumeNode)
+    if frame is None:
+        return []
+    return [f"{volumeNode.GetName()} shows frame {frame[0]} of {frame[1]} of a sequence; that frame was segmented."]
 
-    blocker = getattr(slicer.util, "RenderBlocker", None)
-    return blocker() if blocker is not None and getattr(slicer, "app", None) is not None else contextlib.nullcontext()
+
+def _as_error(problem: Exception) -> DiffSegError:
+    if isinstance(problem, DiffSegError):
+        return problem
+    traceback.print_exception(problem)
+    return DiffSegError(f"The result could not be shown ({type(problem).__name__}: {problem}).")
+
+
+def _call(function: Callable[[Any], None], value: Any) -> None:
+    """A caller's function: what it raises is printed, and the run goes on."""
+    try:
+        function(value)
+    except Exception:
+        traceback.print_exc()

@@ -12,14 +12,18 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
+from DiffSegLib.scene.hierarchy import place_beside
 
+Box = tuple[tuple[int, int], ...]  # ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ATTRIBUTE = "DiffSeg."
-VOLUME_ROLE = "DiffSeg.Volume"  # of a segmentation: the volume that it was made on
+LABELS = ATTRIBUTE + "Labels"
+LABELMAP, SURFACE = "Binary labelmap", "Closed surface"  # representations of a segmentation
+VOLUME_ROLE = "DiffSeg.Volume"  # of a segmentation, or a region placed for one: the volume that it was made on
 
 
-def check_volume(volumeNode: Any, flat: bool = False) -> None:
-    """Raise InputError with one sentence for a node that cannot be segmented; flat: by a 2D model."""
+def check_volume(volumeNode: Any) -> None:
+    """Raise InputError with one sentence for a node that is no image with one value per voxel."""
     if volumeNode is None:
         raise InputError("Choose an input volume first.")
     name, kind = volumeNode.GetName(), volumeNode.GetClassName()
@@ -28,30 +32,32 @@ def check_volume(volumeNode: Any, flat: bool = False) -> None:
     if kind != "vtkMRMLScalarVolumeNode":
         raise InputError(f"{name} is a {kind.removeprefix('vtkMRML')}; a volume with one value per voxel is needed.")
     image = volumeNode.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0:
+    if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
         raise InputError(f"{name} holds no voxels; load its image again.")
-    if min(image.GetDimensions()) < 2 and not flat:
-        raise InputError(f"{name} is a single slice; a 3D volume is needed.")
     if image.GetNumberOfScalarComponents() != 1:
         raise InputError(f"{name} has {image.GetNumberOfScalarComponents()} values per voxel; one is needed.")
+
+
+def check_extent(volumeNode: Any, dims: int, box: Box | None = None) -> None:
+    """Raise InputError where a model of 3D volumes would get a single slice, or one of single slices a volume.
+
+    box: the part that the model sees, see roi.box_of.
+    """
+    shape = [high - low for low, high in box] if box else list(volumeNode.GetImageData().GetDimensions()[::-1])
+    what = f"The region of interest in {volumeNode.GetName()}" if box else volumeNode.GetName()
+    if dims == 3 and min(shape) < 2:
+        raise InputError(f"{what} is a single slice; this model needs a 3D volume.")
+    if dims == 2 and min(shape) > 1:
+        raise InputError(
+            f"{what} has {min(shape)} slices; this model takes a single one: place a region of interest that is one "
+            "slice thick."
+        )
 
 
 def volume_array(volumeNode: Any) -> np.ndarray:
     """(K, J, I), a view of the node's voxels."""
     array: np.ndarray = slicer.util.arrayFromVolume(volumeNode)
     return array
-
-
-def channel_array(volumeNodes: Sequence[Any]) -> np.ndarray:
-    """(channels, K, J, I) float32 of volumes on one grid; raises InputError for one on another."""
-    first = volumeNodes[0]
-    for node in volumeNodes[1:]:
-        same = volume_array(node).shape == volume_array(first).shape
-        if not same or not np.allclose(ijk_to_lps(node), ijk_to_lps(first), atol=1e-3):
-            raise InputError(
-                f"{node.GetName()} lies on another grid than {first.GetName()}; resample it to that first."
-            )
-    return np.stack([volume_array(node).astype(np.float32) for node in volumeNodes])
 
 
 def make_volume(name: str, array: np.ndarray, affine: np.ndarray) -> Any:
@@ -96,12 +102,24 @@ def make_segmentation(volumeNode: Any, name: str, key: str, labels: Sequence[Lab
         node.CreateDefaultDisplayNodes()
         node.SetAttribute(ATTRIBUTE + "Key", key)
         node.SetNodeReferenceID(VOLUME_ROLE, volumeNode.GetID())
-    table = json.dumps([label.to_json() for label in labels])
-    if node.GetAttribute(ATTRIBUTE + "Labels") != table:
+    if node.GetAttribute(LABELS) != label_table(labels):
         node.GetSegmentation().RemoveAllSegments()
-        node.SetAttribute(ATTRIBUTE + "Labels", table)
+        node.SetAttribute(LABELS, label_table(labels))
     prepare_segmentation(node, volumeNode, labels)
     return node
+
+
+def label_table(labels: Sequence[Label]) -> str:
+    """What a result's attribute says of the labels that its segments were made for."""
+    return json.dumps([label.to_json() for label in labels])
+
+
+def keeps_segments(node: Any, labels: Sequence[Label]) -> bool:
+    """Whether a mask of these labels can be written into a node without removing or renumbering a segment."""
+    segments = [node.GetSegmentation().GetSegment(segment_id(label)) for label in labels]
+    if any(s is None or s.GetLabelValue() != label.value for s, label in zip(segments, labels, strict=True)):
+        return False
+    return node.GetAttribute(LABELS) in (None, label_table(labels))
 
 
 def prepare_segmentation(node: Any, volumeNode: Any, labels: Sequence[Label]) -> None:
@@ -118,7 +136,7 @@ def prepare_segmentation(node: Any, volumeNode: Any, labels: Sequence[Label]) ->
             entry = label.terminology_entry()
             if entry:
                 segmentation.GetSegment(segment_id(label)).SetTerminology(entry)
-    _follow_in_hierarchy(node, volumeNode)
+    place_beside(node, volumeNode)
 
 
 def segment_id(label: Label) -> str:
@@ -126,18 +144,64 @@ def segment_id(label: Label) -> str:
     return f"Segment_{label.value}"
 
 
-def write_labels(node: Any, mask: np.ndarray, volumeNode: Any, labels: Sequence[Label]) -> None:
+def write_labels(
+    node: Any, mask: np.ndarray, volumeNode: Any, labels: Sequence[Label], surface: bool | None = None
+) -> None:
     """Show a (K, J, I) array of label values; segments keep everything but their voxels.
 
-    In place where the segments share one label map of the volume's size (1 ms at 256^3, no flicker), else by import.
-    A closed surface that was there is made again, since both ways drop it.
+    In place where the segments share one label map of the volume's size (1 ms at 256^3, no flicker), else in a new one.
+    Either drops the closed surface, which takes 15 ms for a small volume and 100 ms for a head: it is made again if
+    `surface`, by default where there was one. What is shown already costs a comparison only.
     """
     segmentation = node.GetSegmentation()
-    surface = segmentation.ContainsRepresentation("Closed surface")
-    if not _write_in_place(segmentation, mask, labels):
-        _import(node, mask, volumeNode, labels)
-    if surface:
-        segmentation.CreateRepresentation("Closed surface", True)
+    if surface is None:
+        surface = segmentation.ContainsRepresentation(SURFACE)
+    found = layer(node, mask.shape, labels)
+    if found is None:
+        _write_new_layer(node, mask, volumeNode, labels)
+    else:
+        image, view = found
+        stored = _stored(node, mask, labels)
+        if not np.array_equal(view, stored):
+            view[:] = stored
+            image.GetPointData().GetScalars().Modified()
+            image.Modified()
+    if surface and not segmentation.ContainsRepresentation(SURFACE):
+        segmentation.CreateRepresentation(SURFACE, True)
+
+
+def _stored(node: Any, mask: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """A mask in the values that a node's segments have in their label map."""
+    values = np.zeros(256, dtype=np.uint8)
+    for label in labels:
+        values[label.value] = node.GetSegmentation().GetSegment(segment_id(label)).GetLabelValue()
+    wanted = [label.value for label in labels]
+    return mask if values[wanted].tolist() == wanted else values[mask]
+
+
+def layer(node: Any, shape: tuple[int, ...], labels: Sequence[Label]) -> tuple[Any, np.ndarray] | None:
+    """The label map that the segments of `labels` share, and no other segment: image and (K, J, I) view of its voxels.
+
+    None if there is none of this shape. Fetched anew each time: an import or an edit exchanges the image object.
+    """
+    segmentation = node.GetSegmentation()
+    wanted = {segment_id(label) for label in labels}
+    images = {name: segmentation.GetSegment(name).GetRepresentation(LABELMAP) for name in segmentation.GetSegmentIDs()}
+    image = images.get(segment_id(labels[0]))
+    if image is None or {name for name, other in images.items() if other is image} != wanted:
+        return None
+    scalars = image.GetPointData().GetScalars()
+    whole = tuple(n for size in shape[::-1] for n in (0, size - 1))
+    if scalars is None or image.GetExtent() != whole or segmentation.GetSourceRepresentationName() != LABELMAP:
+        return None
+    return image, vtk_to_numpy(scalars).reshape(shape)
+
+
+def remove(node: Any) -> None:
+    """Take a node out of the scene, with its display and storage nodes, which the scene would keep."""
+    for part in (node.GetDisplayNode(), node.GetStorageNode(), node):
+        if part is not None:
+            slicer.mrmlScene.RemoveNode(part)
 
 
 def read_labels(node: Any, volumeNode: Any, labels: Sequence[Label]) -> np.ndarray:
@@ -159,50 +223,20 @@ def set_provenance(node: Any, provenance: Mapping[str, Any]) -> None:
     node.SetAttribute(ATTRIBUTE + "Json", json.dumps(provenance, default=str))
 
 
-def _write_in_place(segmentation: Any, mask: np.ndarray, labels: Sequence[Label]) -> bool:
-    if segmentation.GetNumberOfSegments() != len(labels) or segmentation.GetNumberOfLayers() != 1:
-        return False
-    # fetched anew each time: an import or an edit exchanges the image object
-    image = segmentation.GetNthSegment(0).GetRepresentation("Binary labelmap")
-    if image is None or image.GetExtent() != tuple(n for size in mask.shape[::-1] for n in (0, size - 1)):
-        return False
-    scalars = image.GetPointData().GetScalars()
-    if scalars is None:
-        return False
-    values = np.zeros(256, dtype=np.uint8)
+def _write_new_layer(node: Any, mask: np.ndarray, volumeNode: Any, labels: Sequence[Label]) -> None:
+    """Give the segments of `labels` one new label map on the volume's grid; other segments keep theirs."""
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*mask.shape[::-1])
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    image.SetGeometryFromImageToWorldMatrix(matrix)
+    vtk_to_numpy(image.GetPointData().GetScalars()).reshape(mask.shape)[:] = mask
+    segmentation = node.GetSegmentation()
+    if not node.SetSourceRepresentationToBinaryLabelmap():  # segments without voxels have nothing to convert
+        segmentation.SetSourceRepresentationName(LABELMAP)
     for label in labels:
-        values[label.value] = segmentation.GetSegment(segment_id(label)).GetLabelValue()
-    vtk_to_numpy(scalars).reshape(mask.shape)[:] = values[mask]
-    scalars.Modified()
-    image.Modified()
-    return True
-
-
-def _import(node: Any, mask: np.ndarray, volumeNode: Any, labels: Sequence[Label]) -> None:
-    """Through a temporary label map; its values 1 to n go to the n-th id."""
-    order = np.zeros(256, dtype=np.uint8)
-    identifiers = vtk.vtkStringArray()
-    for number, label in enumerate(labels, start=1):
-        order[label.value] = number
-        identifiers.InsertNextValue(segment_id(label))
-    temporary = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "DiffSeg temporary")
-    try:
-        slicer.util.updateVolumeFromArray(temporary, order[mask])
-        temporary.CopyOrientation(volumeNode)
-        temporary.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-        logic = slicer.modules.segmentations.logic()
-        if not logic.ImportLabelmapToSegmentationNode(temporary, node, identifiers):
-            raise RuntimeError(f"The mask could not be brought into {node.GetName()}.")
-    finally:
-        slicer.mrmlScene.RemoveNode(temporary)
-
-
-def _follow_in_hierarchy(node: Any, volumeNode: Any) -> None:
-    """Place the node beside its volume (under the same study); without the hierarchy's items nothing happens."""
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    if hierarchy is None:
-        return
-    own, other = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volumeNode)
-    if own and other and node.GetAttribute(ATTRIBUTE + "Placed") is None:
-        hierarchy.SetItemParent(own, hierarchy.GetItemParent(other))
-        node.SetAttribute(ATTRIBUTE + "Placed", "1")  # once: a user may move it
+        segment = segmentation.GetSegment(segment_id(label))
+        segment.SetLabelValue(label.value)
+        segment.AddRepresentation(LABELMAP, image)
+    image.Modified()  # heard by now: other representations are out of date

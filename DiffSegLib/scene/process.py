@@ -76,13 +76,14 @@ class WorkerClient:
         self._buffer = b""
         self._leader: int | None = None
         self._listeners: dict[str, events.Listener] = {}
+        self._background: set[str] = set()
         self._cancelled_at: dict[str, float] = {}
         self.description: events.Event = {}
 
     @property
     def busy(self) -> bool:
-        """Whether a job is under way."""
-        return bool(self._listeners)
+        """Whether a job is under way that somebody waits for."""
+        return bool(set(self._listeners) - self._background)
 
     @property
     def pid(self) -> int | None:
@@ -99,11 +100,12 @@ class WorkerClient:
         environment = self._environment or worker_environment(command[0])
         self._transport.start(command, environment, self._on_output, self._on_exit)
 
-    def submit(self, job: Job, listener: events.Listener) -> None:
-        """Start a job; `listener` gets its events."""
+    def submit(self, job: Job, listener: events.Listener, isBackground: bool = False) -> None:
+        """Start a job; `listener` gets its events. With `isBackground` it does not make the client busy."""
         self.start()
         assert self._transport is not None
         self._listeners[job.id] = listener
+        self._background = (self._background & set(self._listeners)) | ({job.id} if isBackground else set())
         self._transport.write(job.to_line().encode() + b"\n")
 
     def cancel(self, number: str) -> None:

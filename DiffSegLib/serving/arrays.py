@@ -18,7 +18,7 @@ def load_array(path: str) -> np.ndarray:
 
 
 def save_array(path: Path, array: np.ndarray) -> str:
-    """Write an array, whole or not at all; its path as text."""
-    with whole_file(path) as aside, open(aside, "wb") as file:
+    """Write an array, whole or not at all; its path as text. It is read at once and removed: the disk can wait."""
+    with whole_file(path, durable=False) as aside, open(aside, "wb") as file:
         np.save(file, array, allow_pickle=False)
     return str(path)

@@ -1,5 +1,6 @@
 """The task `segment`: one volume, its mask after every step (jobs.SegmentJob)."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from DiffSegLib import events
+from DiffSegLib.data.channels import on_first_grid
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import volumes_ml
-from DiffSegLib.jobs import SegmentJob
+from DiffSegLib.inference.windows import noise_levels
+from DiffSegLib.jobs import Channel, SegmentJob
 from DiffSegLib.serving.arrays import load_array, save_array
 from DiffSegLib.serving.session import Session
 
@@ -23,26 +26,23 @@ def run(
     job = SegmentJob.from_json(request)
     output = Path(job.output)
     predictor = session.predictor(job.model, job.options.device)
-    array = np.asarray(load_array(job.image), dtype=np.float32)
-    array = array[None] if array.ndim == 3 else array
-    if array.ndim != 4 or array.size == 0:
-        raise InputError(f"{job.image}: has shape {array.shape}; (K, J, I) or (channels, K, J, I) is needed.")
-    if not np.isfinite(array).all():
-        raise InputError(f"{job.name}: holds values that are not numbers (NaN or infinite); replace them first.")
-    volume = Volume(array, np.array(job.ijk_to_lps, dtype=np.float64), job.name)
+    parts: list[SegmentJob | Channel] = [job, *job.channels]
+    volume = on_first_grid(load_volume(part) for part in parts)
     labels = predictor.model.card.labels
-    paths: list[str] = []
+    noise = noise_levels(predictor.model.card.diffusion, job.options.steps)
+    paths: dict[int, str] = {}
+    numbers = itertools.count(1)  # no file is written twice: the parent may be reading it
 
     def on_step(step: int, steps: int, mask: np.ndarray) -> None:
-        path = save_array(output / f"step-{step}.npy", mask)
-        paths.append(path)
+        path = paths[step] = save_array(output / f"step-{next(numbers)}.npy", mask)
         sizes = {str(value): ml for value, ml in volumes_ml(mask, volume, [label.value for label in labels]).items()}
-        send(events.make("step", step=step, steps=steps, mask=path, volumes_ml=sizes, fraction=step / steps))
+        facts = {"step": step, "steps": steps, "noise": noise[step - 1], "fraction": step / steps}
+        send(events.make("step", **facts, mask=path, volumes_ml=sizes))
 
     prediction = predictor(volume, job.options, send, on_step if job.options.keep_steps else None, cancelled)
     result = {
         "mask": save_array(output / "mask.npy", prediction.mask),
-        "steps": paths,
+        "steps": [paths[step] for step in sorted(paths)],
         "labels": [label.to_json() for label in labels],
         "volumes_ml": {str(value): ml for value, ml in prediction.volumes_ml.items()},
         "warnings": prediction.warnings,
@@ -52,3 +52,14 @@ def run(
     if prediction.uncertainty is not None:
         result["uncertainty"] = save_array(output / "uncertainty.npy", prediction.uncertainty)
     return result
+
+
+def load_volume(part: SegmentJob | Channel) -> Volume:
+    """The voxels of a job or of one of its channels as float32; raises InputError naming what is wrong."""
+    array = load_array(part.image)
+    if array.ndim not in (3, 4) or array.size == 0:
+        raise InputError(f"{part.image}: has shape {array.shape}; (K, J, I) or (channels, K, J, I) is needed.")
+    array = np.asarray(array[None] if array.ndim == 3 else array, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise InputError(f"{part.name}: holds values that are not numbers (NaN or infinite); replace them first.")
+    return Volume(array, np.array(part.ijk_to_lps, dtype=np.float64), part.name)

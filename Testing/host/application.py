@@ -98,11 +98,7 @@ class Host:
             widget.enter()
             self._windows.append((parent, widget))
             return widget
-        import qt
-
-        parent = slicer.qMRMLWidget()
-        parent.setLayout(qt.QVBoxLayout())
-        parent.setMRMLScene(slicer.mrmlScene)
+        parent = self.parent()
         widget = self.module.DiffSegWidget(parent)
         widget.setup()
         parent.setMRMLScene(slicer.mrmlScene)
@@ -110,10 +106,21 @@ class Host:
         self._windows.append((parent, widget))
         return widget
 
+    def parent(self):
+        """What a widget of the module is made in."""
+        import qt
+
+        parent = slicer.qMRMLWidget()
+        parent.setLayout(qt.QVBoxLayout())
+        parent.setMRMLScene(slicer.mrmlScene)
+        return parent
+
     def close(self):
         """Clean up every window, as at the end of the application."""
-        for _, widget in self._windows:
+        for parent, widget in self._windows:
             widget.cleanup()
+            if not inside_slicer():
+                parent.setMRMLScene(None)  # its widgets observe the scene no more
         self._windows.clear()
 
     def wait_for(self, condition, seconds=60.0):

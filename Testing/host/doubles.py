@@ -104,8 +104,8 @@ def _field(name, hint, default):
             raise TypeError(f"{name} must be {kind.__name__}, not {value!r}")
         for rule in rules:
             rule.check(value)
-        self.parameterNode.SetAttribute(f"set.{name}", "1")
         self.parameterNode.SetParameter(name, str(value))
+        self.parameterNode.SetAttribute(f"set.{name}", "1")
 
     return property(get, put), kind, rules
 

@@ -45,6 +45,7 @@ def _patch(kind):
 
 def _connect(sender, signal, slot):
     name = bytes(QtCore.QMetaObject.normalizedSignature(signal).data()).decode()
+    name = name.replace("vtkMRMLNode*", "PyObject")  # what the doubles of Slicer's widgets send
     if sender.metaObject().indexOfSignal(name) < 0:
         raise ValueError(f"{type(sender).__name__} has no signal {signal}")
     try:

@@ -89,9 +89,10 @@ def main() -> None:
         not_for=NOT_FOR,
         seed=trained.card.seed,
         expects={
-            "modality": "T1 MR",
+            "modality": "MR",
+            "contrast": "T1",
             "anatomy": "a crop around one hippocampus, left or right",
-            "field_of_view_mm": [36.0, 50.0, 35.0],
+            "field_of_view_mm": [36.0, 50.0, 35.0],  # z, y, x
         },
         training={
             "dataset": "Medical Segmentation Decathlon, Task04 Hippocampus",

@@ -68,6 +68,12 @@ class Panel:
     def updateFromParameters(self) -> None:
         """The parameters changed: follow those that no connector serves."""
 
+    def onEnter(self) -> None:
+        """The user opens the module; setup alone is also called where nobody will see it."""
+
+    def onExit(self) -> None:
+        """The user leaves the module; what runs goes on."""
+
     def cleanup(self) -> None:
         """The window is closed for good; nothing of the form may be touched afterwards."""
         self.open = False

@@ -1,20 +1,26 @@
-"""The section that segments: volume, model, settings, one button that becomes Cancel, progress."""
+"""The section that segments: volume, model, region, settings, one button that becomes Cancel, progress."""
 
 from typing import Annotated, Any
 
 import qt
 import slicer
-from slicer import vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange
 
 from DiffSegLib import events
-from DiffSegLib.errors import Cancelled, DiffSegError
-from DiffSegLib.models.shipped import find, read_card, shipped
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
+from DiffSegLib.jobs import DEVICES, MAX_STEPS, SAMPLERS
+from DiffSegLib.scene import nodes, roi
 from DiffSegLib.scene.logic import Segmentation
+from DiffSegLib.scene.panels.channel_selectors import ChannelSelectors
+from DiffSegLib.scene.panels.hints import hints
+from DiffSegLib.scene.panels.model_choice import ModelChoice
 from DiffSegLib.scene.panels.panel import Panel
 
-CHECK_INTERVAL = 200  # ms; how often a cancel's grace is looked at while a job runs
+CHECK_INTERVAL = 50  # ms; how often a cancel's grace is looked at while a job runs
+PREPARE_DELAY = 300  # ms; so that neither a glance at the module nor a walk through the models starts anything
+CHANNEL_ROW = 3  # of the form's layout: below the volume, the model and its card
 
 
 class SegmentParameters:
@@ -22,10 +28,13 @@ class SegmentParameters:
 
     inputVolume: vtkMRMLScalarVolumeNode
     model: str = "hippocampus"
-    steps: Annotated[int, WithinRange(1, 1000)] = 5
-    sampler: Annotated[str, Choice(["ddim", "ddpm"])] = "ddim"
+    roi: vtkMRMLMarkupsROINode | None = None
+    steps: Annotated[int, WithinRange(1, MAX_STEPS)] = 5
+    sampler: Annotated[str, Choice(list(SAMPLERS))] = "ddim"
+    samples: Annotated[int, WithinRange(1, 100)] = 1
+    uncertainty: bool = False
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
-    keepSteps: bool = True
+    device: Annotated[str, Choice(list(DEVICES))] = "auto"
 
 
 class SegmentPanel(Panel):
@@ -36,12 +45,21 @@ class SegmentPanel(Panel):
     def setup(self) -> None:
         """See Panel."""
         self.run: Segmentation | None = None
+        self._hinted: tuple[Any, ...] = ()
         self._timer = qt.QTimer()
         self._timer.setInterval(CHECK_INTERVAL)
         self.connect(self._timer, "timeout()", self.onTimer)
-        self._fillModels()
-        self.connect(self.ui.modelComboBox, "currentIndexChanged(int)", self.onModelChosen)
+        self._prepareTimer = qt.QTimer()
+        self._prepareTimer.setInterval(PREPARE_DELAY)
+        self._prepareTimer.setSingleShot(True)
+        self.connect(self._prepareTimer, "timeout()", self.onPrepare)
+        self._entered = False
+        self.models = ModelChoice(self.ui, self.onModelChosen)
+        self.channels = ChannelSelectors(self.ui.segmentCollapsibleButton.layout(), CHANNEL_ROW, self._node)
+        self.connect(self.ui.modelComboBox, "currentIndexChanged(int)", self.models.onIndex)
+        self.connect(self.ui.cardButton, "toggled(bool)", self.onCard)
         self.connect(self.ui.browseButton, "clicked(bool)", self.onBrowse)
+        self.connect(self.ui.placeRoiButton, "clicked(bool)", self.onPlaceRoi)
         self.connect(self.ui.applyButton, "clicked(bool)", self.onApply)
         self._showIdle(_("Choose a volume and press Segment."))
 
@@ -49,7 +67,18 @@ class SegmentPanel(Panel):
         """See Panel; a run that is under way has no window left."""
         self._cancelRun()
         self._timer.stop()
+        self._prepareTimer.stop()
         super().cleanup()
+
+    def onEnter(self) -> None:
+        """See Panel; the model is loaded in advance."""
+        self._entered = True
+        self._prepareTimer.start()
+
+    def onExit(self) -> None:
+        """See Panel."""
+        self._entered = False
+        self._prepareTimer.stop()
 
     def onSceneClosing(self) -> None:
         """See Panel; the nodes of a run end with their scene."""
@@ -69,61 +98,101 @@ class SegmentPanel(Panel):
                 node.inputVolume = first
 
     def updateFromParameters(self) -> None:
-        """See Panel; also says whether Segment can be pressed."""
+        """See Panel; also says whether Segment can be pressed, and what is unusual about the volume."""
         if self.parameters is None:
             return
-        index = self.ui.modelComboBox.findData(self.parameters.model)
-        if index >= 0 and index != self.ui.modelComboBox.currentIndex:
-            self.ui.modelComboBox.setCurrentIndex(index)
-        if self.run is None or self.run.finished:
+        try:
+            self.models.follow(self.parameters.model)
+        except DiffSegError as problem:  # a scene from another computer
+            self.parameters.model = self.models.model
+            self.say(str(problem), isError=True)
+        card = self.models.card
+        self.channels.show(card.channels[1:] if card is not None else ())
+        self.ui.uncertaintyCheckBox.enabled = self.parameters.samples > 1
+        isRegion = card is not None and len(card.field_of_view) == 3 and self.parameters.inputVolume is not None
+        self.ui.placeRoiButton.enabled = isRegion
+        self._updateHints()
+        if not self._isRunning():
             self.ui.applyButton.enabled = self.parameters.inputVolume is not None
 
-    def onModelChosen(self, index: int) -> None:
+    def onModelChosen(self, model: str) -> None:
         """A model was chosen in the list."""
-        if self.parameters is not None and index >= 0:
-            self.parameters.model = self.ui.modelComboBox.itemData(index)
+        if self.parameters is not None:
+            self.parameters.model = model
+        if self._entered:
+            self._prepareTimer.start()
+
+    def onCard(self, _shown: bool) -> None:
+        """Show or hide the card of the model."""
+        self.models.showCard()
 
     def onBrowse(self) -> None:
         """Choose a model file of one's own."""
-        title, kinds = _("Choose a DiffSeg model"), _("DiffSeg model") + " (*.safetensors)"
-        path = qt.QFileDialog.getOpenFileName(None, title, "", kinds)
-        path = path[0] if isinstance(path, tuple) else path
+        path = self.models.onBrowse()
         if path:
             self.useModelFile(path)
 
     def useModelFile(self, path: str) -> None:
         """Add a model file to the list and choose it; a file that is no model is said in the status line."""
         try:
-            card = read_card(find(path))
+            self.models.useFile(path)
         except DiffSegError as problem:
             self.say(str(problem), isError=True)
-            return
-        if self.ui.modelComboBox.findData(path) < 0:
-            self.ui.modelComboBox.addItem(_("{name} (own file)").format(name=card.name), path)
-        self.ui.modelComboBox.setCurrentIndex(self.ui.modelComboBox.findData(path))
 
     def onModelsChanged(self, path: str | None = None) -> None:
         """See Panel."""
         if path is not None:
             self.useModelFile(path)
 
+    def onPlaceRoi(self) -> None:
+        """Place a region of the model's size, to be dragged onto the structure."""
+        card, volume = self.models.card, self.parameters.inputVolume
+        if card is None:
+            return
+        try:
+            nodes.check_volume(volume)
+        except DiffSegError as problem:
+            self.say(str(problem), isError=True)
+            return
+        self.parameters.roi = roi.place(volume, card.field_of_view, _("{model} region").format(model=card.name))
+        self.say(_("Drag the region onto the structure, then press Segment."))
+
+    def onPrepare(self) -> None:
+        """Let the engine load the model, so that the first press is quick."""
+        if self.logic.client.busy or not self.models.model:
+            return
+        try:
+            device = self.parameters.device if self.parameters is not None else "auto"
+            self.logic.prepare(self.models.model, device, onFinished=self.onPrepared)
+        except DiffSegError as problem:
+            self.onPrepared(str(problem))
+
+    def onPrepared(self, problem: str) -> None:
+        """The model is loaded, or cannot be: better told now than after the press."""
+        if problem and self.open and not self._isRunning():
+            self.say(_("The engine is not ready: {reason}").format(reason=problem))
+
     def onApply(self) -> None:
         """Segment, or cancel what runs."""
-        if self.run is not None and not self.run.finished:
+        if self._isRunning():
             self.ui.applyButton.enabled = False
             self.say(_("Cancelling…"))
             self.logic.cancel(self.run)
             return
         node = self.parameters
+        self._showRunning()
         try:
-            self._showRunning()
             self.run = self.logic.segment(
                 node.inputVolume,
                 model=node.model,
+                channels=self.channels.nodes(),
+                roi=node.roi,
                 steps=node.steps,
                 sampler=node.sampler,
+                samples=node.samples,
                 seed=node.seed,
-                keepSteps=node.keepSteps,
+                device=node.device,
+                uncertainty=node.uncertainty and node.samples > 1,
                 onEvent=self.onEvent,
                 onFinished=self.onFinished,
                 wait=False,
@@ -136,13 +205,20 @@ class SegmentPanel(Panel):
 
     def onEvent(self, event: events.Event) -> None:
         """Progress of the run."""
-        if not self.open:
+        if not self.open or self.run is None:
             return
         if event["event"] == "progress":
-            self.ui.progressBar.value = int(100 * event["fraction"])
             text = _("Step {step} of {steps}, window {window} of {windows}")
-            self.say(text.format(**{key: event.get(key, 1) for key in ("step", "steps", "window", "windows")}))
-        elif event["event"] == "step" and self.run is not None:
+            if event["samples"] > 1:
+                text = _("Sample {sample} of {samples}, step {step} of {steps}, window {window} of {windows}")
+            self.ui.progressBar.value = int(100 * event["fraction"])
+            self.ui.progressBar.format = text.format(**event)
+            if not self.run.masks:
+                self.say(_("The engine is at work…"))
+        elif event["event"] == "step":
+            names = {str(label.value): label.name for label in self.run.labels}
+            sizes = ", ".join(f"{names[value]} {ml:.2f} ml" for value, ml in event["volumes_ml"].items())
+            self.say(_("After step {step} of {steps}: {sizes}.").format(**{**event, "sizes": sizes}))
             self.window.tell("onRunStep", self.run)
 
     def onFinished(self, run: Segmentation) -> None:
@@ -150,11 +226,15 @@ class SegmentPanel(Panel):
         if not self.open:
             return
         if run.error is not None:
-            self._showIdle(str(run.error), isError=not isinstance(run.error, Cancelled))
+            text = str(run.error)
+            if isinstance(run.error, EnvironmentProblem) and "Environment" not in text:
+                text += " " + _("See the section Environment below.")
+            self._showIdle(text, isError=not isinstance(run.error, Cancelled))
+            if self._entered and self.logic.client.pid is None:  # it did not stop in time, and was ended
+                self._prepareTimer.start()
         elif self.run is None:  # the scene was closed meanwhile
             return
         else:
-            self.run = run
             sizes = ", ".join(f"{name} {ml:.2f} ml" for name, ml in run.volumesMl.items())
             self._showIdle(" ".join([_("Done: {sizes}.").format(sizes=sizes), *run.warnings]))
         self.window.tell("onRunFinished", run)
@@ -167,24 +247,41 @@ class SegmentPanel(Panel):
         """Write the status line."""
         self.ui.statusLabel.text = _("Not done: {reason}").format(reason=text) if isError else text
 
+    def _isRunning(self) -> bool:
+        return self.run is not None and not self.run.finished
+
+    def _node(self) -> Any:
+        """The node behind the parameters; None while the module is not shown."""
+        return self.parameters.parameterNode if self.parameters is not None else None
+
     def _cancelRun(self) -> None:
-        if self.run is not None and not self.run.finished:
+        if self._isRunning():
             self.logic.cancel(self.run)
 
-    def _fillModels(self) -> None:
-        self.ui.modelComboBox.clear()
-        for name, path in shipped().items():
+    def _updateHints(self) -> None:
+        """Worked out once for each volume, model and choice of a region."""
+        volume, card = self.parameters.inputVolume, self.models.card
+        image = volume.GetImageData() if volume is not None else None
+        chosen = (volume, image.GetMTime() if image is not None else 0, card, self.parameters.roi is None)
+        if chosen == self._hinted:
+            return
+        self._hinted, text = chosen, ""
+        if volume is not None and card is not None:
             try:
-                read_card(path)
-            except DiffSegError:
-                continue
-            self.ui.modelComboBox.addItem(name, name)
+                nodes.check_volume(volume)
+                text = hints(card, volume, hasRegion=self.parameters.roi is not None)
+            except DiffSegError as problem:
+                text = str(problem)
+        self.ui.hintLabel.text = text
+        self.ui.hintLabel.visible = bool(text)
 
     def _showRunning(self) -> None:
         self.ui.applyButton.text = _("Cancel")
         self.ui.progressBar.value = 0
+        self.ui.progressBar.format = ""
         self.ui.progressBar.visible = True
-        self.say(_("The engine is starting…"))
+        isWarm = self.logic.client.pid is not None
+        self.say(_("The engine reads the volume…") if isWarm else _("The engine is starting…"))
         self._timer.start()
 
     def _showIdle(self, text: str, isError: bool = False) -> None:

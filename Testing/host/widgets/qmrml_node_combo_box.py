@@ -12,15 +12,18 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._scene, self._types, self._children, self._none, self._identifiers = None, [], True, False, []
-        self._noneText = "None"
+        self._none_text, self._tags = "None", []
         self._flags = {"addEnabled": True, "removeEnabled": True}
         self.currentIndexChanged.connect(lambda _: self.currentNodeChanged.emit(self.currentNode()))
 
     def setMRMLScene(self, scene):
-        self._scene = scene
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
-            scene.AddObserver(event, self._fill)
-        self._fill()
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
+        self._scene, self._tags = scene, []
+        if scene is not None:
+            events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent)
+            self._tags = [scene.AddObserver(event, self._fill) for event in events]
+            self._fill()
 
     def _accepts(self, node):
         if self._children:
@@ -34,7 +37,7 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
         blocked = QtCore.QSignalBlocker(self)
         self.clear()
         self._identifiers = [None] * self._none + [node.GetID() for node in listed]
-        for name in [self._noneText] * self._none + [node.GetName() for node in listed]:
+        for name in [self._none_text] * self._none + [node.GetName() for node in listed]:
             self.addItem(name)
         blocked.unblock()
         self.setCurrentNode(chosen)
@@ -56,6 +59,7 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     nodeTypes = Property("QStringList", lambda self: self._types, _take_types)
     showChildNodeTypes = Property(bool, lambda self: self._children, lambda self, v: setattr(self, "_children", v))
     noneEnabled = Property(bool, lambda self: self._none, lambda self, value: setattr(self, "_none", value))
-    noneDisplay = Property(str, lambda self: self._noneText, lambda self, value: setattr(self, "_noneText", value))
+    noneDisplay = Property(str, lambda self: self._none_text, lambda self, value: setattr(self, "_none_text", value))
+    renameEnabled = Property(bool, lambda self: False, lambda self, value: None)
     addEnabled = Property(bool, lambda self: True, lambda self, value: None)
     removeEnabled = Property(bool, lambda self: True, lambda self, value: None)

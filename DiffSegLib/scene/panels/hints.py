@@ -1,0 +1,49 @@
+"""What the section that segments says of a volume that is unlike the images that a model was trained on."""
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from DiffSegLib.models.card import Card
+from DiffSegLib.scene import expectations, roi
+
+
+def hints(card: Card, volumeNode: Any, hasRegion: bool) -> str:
+    """Sentences, or an empty text. hasRegion: the model will see a region of the volume only."""
+    found = []
+    if not hasRegion and expectations.farLarger(card, volumeNode):
+        found.append(_tooLarge(card, volumeNode))
+    other = expectations.otherModality(card, volumeNode)
+    if other is not None:
+        found.append(_otherModality(card, other))
+    frame = expectations.frameOf(volumeNode)
+    if frame is not None:
+        text = _("This volume is a sequence: its current frame ({frame} of {frames}) will be segmented.")
+        found.append(text.format(frame=frame[0], frames=frame[1]))
+    return "\n".join(found)
+
+
+def _tooLarge(card: Card, volumeNode: Any) -> str:
+    have = " × ".join(f"{mm:.0f}" for mm in reversed(roi.extent_mm(volumeNode, None)))
+    size = " × ".join(f"{mm:.0f}" for mm in reversed(card.field_of_view))
+    known = {"have": have, "model": card.name, "size": size, "anatomy": card.expects.get("anatomy", "")}
+    text = _("This volume is {have} mm large; the model {model} was trained on {size} mm.")
+    if known["anatomy"]:
+        text = _("This volume is {have} mm large; the model {model} was trained on {size} mm ({anatomy}).")
+    if card.dims == 3:
+        text += " " + _("Press Place region and drag the region onto the structure.")
+    return text.format(**known)
+
+
+def _otherModality(card: Card, other: expectations.Modality) -> str:
+    known = {"model": card.name, "wanted": ", ".join(card.channels), "found": other.name}
+    if other.isKnown:
+        text = _("This volume is {found}; {model} was trained on {wanted}. Expect nothing useful from it.")
+    elif other.name:
+        text = _("Judging by its intensities this volume may be {found}; {model} was trained on {wanted}.")
+    else:
+        text = _(
+            "{model} was trained on {wanted} in Hounsfield units, where air is far below zero; this volume has no "
+            "value below zero."
+        )
+    return text.format(**known)

@@ -1,0 +1,97 @@
+"""From nodes to a job for the worker: voxels as files in a folder of their own, matrices, options."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+
+from DiffSegLib.errors import InputError
+from DiffSegLib.jobs import Channel, SegmentJob, SegmentOptions
+from DiffSegLib.models.card import Card
+from DiffSegLib.scene import nodes
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+def check_inputs(card: Card, volumeNode: Any, channels: Sequence[Any]) -> None:
+    """Raise InputError with one sentence for volumes that the model cannot take."""
+    for node in (volumeNode, *(node for node in channels if node is not None)):
+        nodes.check_volume(node)
+    wanted = card.channels[1:]
+    if len(channels) > len(wanted):
+        raise InputError(f"Model {card.name} takes {len(card.channels)} channel(s), {len(channels) + 1} were given.")
+    missing = wanted[len(channels) :] or [name for name, node in zip(wanted, channels, strict=True) if node is None]
+    if missing:
+        raise InputError(f"Model {card.name} needs another volume: choose one for {missing[0]}.")
+    for node in channels:
+        _matrix(node, volumeNode)
+
+
+def write_job(
+    number: str, model: Path, volumeNode: Any, channels: Sequence[Any], options: SegmentOptions
+) -> tuple[SegmentJob, Path]:
+    """The job and the folder that its files are in; raises InputError where they cannot be written.
+
+    The job's world is the space of the first volume's node: transforms above it are left out, and those between it and
+    its channels are taken into account.
+    """
+    folder = _temporary_folder()
+    try:
+        paths = [folder / f"channel-{n}.npy" for n in range(1 + len(channels))]
+        for path, node in zip(paths, (volumeNode, *channels), strict=True):
+            np.save(path, nodes.volume_array(node))
+    except OSError as problem:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise _not_written(folder, problem) from None
+    first, *others = zip(paths, (volumeNode, *channels), strict=True)
+    job = SegmentJob(
+        id=number,
+        model=str(model),
+        image=str(first[0]),
+        ijk_to_lps=_matrix(volumeNode, volumeNode),
+        output=str(folder),
+        options=options,
+        name=volumeNode.GetName(),
+        channels=tuple(Channel(str(path), _matrix(node, volumeNode), node.GetName()) for path, node in others),
+    )
+    return job, folder
+
+
+def _matrix(node: Any, first: Any) -> Matrix:
+    """Ijk -> LPS mm of a volume, in the space of the first volume's node."""
+    own, other = node.GetParentTransformNode(), first.GetParentTransformNode()
+    between = vtk.vtkMatrix4x4()
+    transforms = slicer.vtkMRMLTransformNode
+    bent = [t for t in (own, other) if t is not None and not t.IsTransformToWorldLinear()]
+    if own is not other and bent:
+        raise InputError(
+            f"{node.GetName()} and {first.GetName()} are not under the same transform, and {bent[0].GetName()} is not "
+            "linear: harden it first (module Transforms)."
+        )
+    transforms.GetMatrixTransformBetweenNodes(own, other, between)
+    flip = nodes.RAS_TO_LPS
+    matrix = flip @ slicer.util.arrayFromVTKMatrix(between) @ flip @ nodes.ijk_to_lps(node)
+    return tuple(tuple(float(x) for x in row) for row in matrix)
+
+
+def _temporary_folder() -> Path:
+    application = getattr(slicer, "app", None)
+    parent = getattr(application, "temporaryPath", None) or None  # Slicer's own, as the user has set it
+    try:
+        return Path(tempfile.mkdtemp(prefix="DiffSeg-", dir=parent))
+    except OSError as problem:
+        raise _not_written(Path(parent or "the temporary folder"), problem) from None
+
+
+def _not_written(folder: Path, problem: OSError) -> InputError:
+    reason = problem.strerror or problem
+    return InputError(
+        f"The volume cannot be handed to the engine ({folder}: {reason}); free some space, or choose another temporary "
+        "folder in the application's settings."
+    )

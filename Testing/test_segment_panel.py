@@ -1,0 +1,470 @@
+"""The section Segment, off screen: every control of it is moved, and what is unusual is told in its own lines."""
+
+import os
+import signal
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import blob_case
+
+pytest.importorskip("slicer", reason="needs the package slicer-core")
+
+import slicer
+import slicer.util
+
+from DiffSegLib.models.shipped import find, read_card
+from DiffSegLib.scene import expectations, nodes, own_models, settings
+from DiffSegLib.scene.process import WorkerClient
+from host.application import Host, need_window
+from tiny_models import FLAT, write_model
+
+need_window()
+
+from test_expectations import add_sequence, head  # noqa: E402 - needs slicer
+
+
+@pytest.fixture(scope="module")
+def host():
+    return Host()
+
+
+@pytest.fixture(scope="module")
+def client(host):
+    made = WorkerClient()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def remembered(monkeypatch):
+    """Settings of this test alone."""
+    kept = {}
+    monkeypatch.setattr(settings, "get", lambda key, default="": kept.get(key, default))
+    monkeypatch.setattr(settings, "put", kept.__setitem__)
+    return kept
+
+
+@pytest.fixture
+def window(host, client, tiny_model, remembered):
+    slicer.mrmlScene.Clear(0)
+    widget = host.open()
+    widget.logic._client = client
+    widget.segmentPanel._prepareTimer.stop()  # tests of loading in advance start it
+    widget.segmentPanel.useModelFile(str(tiny_model))
+    yield widget
+    host.close()
+
+
+@pytest.fixture
+def panel(window):
+    return window.segmentPanel
+
+
+@pytest.fixture(scope="module")
+def two_channels(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "two.safetensors", channels=("T1", "FLAIR"))
+
+
+def add_volume(array=None, name="scan"):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, blob_case(0)[0] if array is None else array)
+    return node
+
+
+def press(host, panel):
+    panel.ui.applyButton.click()
+    host.wait_for(lambda: panel.run is None or panel.run.finished)
+    return panel.run
+
+
+def choose(panel, volume):
+    panel.ui.inputSelector.setCurrentNode(volume)
+    return volume
+
+
+def test_every_setting_reaches_the_run(host, panel):
+    choose(panel, add_volume())
+    assert not panel.ui.uncertaintyCheckBox.enabled
+    panel.ui.stepsSpinBox.value = 3
+    panel.ui.samplerComboBox.setCurrentText("ddpm")
+    panel.ui.samplesSpinBox.value = 2
+    panel.ui.seedSpinBox.value = 77
+    panel.ui.deviceComboBox.setCurrentText("cpu")
+    assert panel.ui.uncertaintyCheckBox.enabled
+    panel.ui.uncertaintyCheckBox.checked = True
+    run = press(host, panel)
+    record = run.provenance
+    facts = (record["steps"], record["sampler"], record["samples"], record["seed"], record["device"])
+    assert facts == (3, "ddpm", 2, 77, "cpu") and len(run.masks) == 3
+    assert run.uncertainty.shape == run.mask.shape and run.uncertainty.max() > 0
+
+
+def test_one_sample_has_no_uncertainty_whatever_was_checked_before(host, panel):
+    choose(panel, add_volume())
+    panel.parameters.uncertainty = True
+    assert press(host, panel).uncertainty is None
+
+
+def test_a_device_that_is_not_there_is_told(host, panel):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    choose(panel, add_volume())
+    panel.ui.deviceComboBox.setCurrentText("cuda")
+    assert press(host, panel).error is not None and "Not done: " in panel.ui.statusLabel.text
+    assert "CUDA" in panel.ui.statusLabel.text and "section Environment" in panel.ui.statusLabel.text
+    panel.ui.deviceComboBox.setCurrentText("auto")
+    assert press(host, panel).error is None
+
+
+def test_while_it_runs_the_bar_tells_step_window_and_sample(host, panel):
+    choose(panel, add_volume())
+    panel.ui.stepsSpinBox.value = 100
+    panel.ui.samplesSpinBox.value = 2
+    panel.ui.applyButton.click()
+    assert panel.ui.statusLabel.text in ("The engine is starting…", "The engine reads the volume…")
+    host.wait_for(lambda: panel.ui.progressBar.value >= 1)
+    assert panel.ui.progressBar.format.startswith("Sample 1 of 2, step ")
+    assert panel.ui.progressBar.format.endswith(" of 100, window 1 of 1")
+    assert panel.ui.statusLabel.text.startswith("After step ")
+    panel.ui.applyButton.click()
+    host.wait_for(lambda: panel.run.finished)
+    assert panel.ui.progressBar.isHidden()
+
+
+def test_what_the_bar_and_the_line_say(panel):
+    panel.run = types.SimpleNamespace(finished=False, masks=[], labels=read_card(find("hippocampus")).labels)
+    event = {"event": "progress", "fraction": 0.42, "step": 2, "steps": 5, "window": 3, "windows": 8}
+    panel.onEvent({**event, "sample": 1, "samples": 1})
+    assert (panel.ui.progressBar.value, panel.ui.progressBar.format) == (42, "Step 2 of 5, window 3 of 8")
+    panel.onEvent({**event, "sample": 2, "samples": 3})
+    assert panel.ui.progressBar.format == "Sample 2 of 3, step 2 of 5, window 3 of 8"
+    sizes = {"1": 1.5, "2": 0.25}
+    panel.window.panels = [panel]
+    panel.onEvent({"event": "step", "step": 2, "steps": 5, "volumes_ml": sizes})
+    text = "After step 2 of 5: Anterior hippocampus 1.50 ml, Posterior hippocampus 0.25 ml."
+    assert panel.ui.statusLabel.text == text
+    panel.run = None
+
+
+def test_the_first_mask_is_in_the_scene_before_the_run_ends(host, panel):
+    choose(panel, add_volume())
+    panel.ui.stepsSpinBox.value = 300
+    panel.ui.applyButton.click()
+    run = panel.run
+    host.wait_for(lambda: run.node is not None)
+    assert not run.finished and run.node.GetDisplayNode().GetVisibility()
+    np.testing.assert_array_equal(nodes.read_labels(run.node, run.volume, run.labels), run.masks[-1])
+    panel.ui.applyButton.click()
+    host.wait_for(lambda: run.finished)
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == [] and "cancelled" in panel.ui.statusLabel.text
+
+
+# Region
+
+
+def test_a_region_is_chosen_and_taken(host, panel):
+    volume = choose(panel, add_volume())
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    region.SetCenterWorld((9.5, 10.5, 8.5))
+    region.SetSize(14, 16, 12)
+    panel.ui.roiSelector.setCurrentNode(region)
+    assert panel.parameters.roi is region
+    run = press(host, panel)
+    assert run.provenance["roi"] == [[3, 15], [3, 19], [3, 17]]
+    panel.ui.roiSelector.setCurrentNode(None)
+    assert panel.parameters.roi is None and press(host, panel).provenance["roi"] is None
+    assert run.volume is volume
+
+
+def test_a_region_outside_gets_a_sentence_and_the_next_press_works(host, panel):
+    choose(panel, add_volume())
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    region.SetCenterWorld((900, 0, 0))
+    region.SetSize(14, 16, 12)
+    panel.ui.roiSelector.setCurrentNode(region)
+    assert press(host, panel) is None and "R lies outside of scan" in panel.ui.statusLabel.text
+    assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Segment"
+    panel.ui.roiSelector.setCurrentNode(None)
+    assert press(host, panel).error is None
+
+
+def test_a_whole_head_gets_one_hint_and_a_region_to_drag(panel):
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
+    volume = choose(panel, add_volume(head(0, 300, (120, 200, 200)), "whole head"))
+    hint = panel.ui.hintLabel.text
+    assert "200 × 200 × 120 mm" in hint and "35 × 50 × 36 mm" in hint and "Place region" in hint
+    assert "one hippocampus" in hint and "\n" not in hint
+    panel.ui.placeRoiButton.click()
+    region = panel.parameters.roi
+    assert region is panel.ui.roiSelector.currentNode() and region.GetSize() == pytest.approx((35, 50, 36), abs=1e-6)
+    assert panel.ui.hintLabel.text == "" and "Drag the region" in panel.ui.statusLabel.text
+    panel.ui.placeRoiButton.click()
+    assert panel.parameters.roi is region and len(slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")) == 1
+    choose(panel, add_volume(blob_case(0, (36, 48, 34))[0], "crop"))
+    panel.ui.roiSelector.setCurrentNode(None)
+    assert panel.ui.hintLabel.text == "" and volume is not panel.parameters.inputVolume
+
+
+def test_no_region_is_offered_by_a_model_that_does_not_know_its_size(panel, tmp_path):
+    choose(panel, add_volume())
+    assert not panel.ui.placeRoiButton.enabled  # the tiny model
+    sized = write_model(tmp_path / "sized.safetensors", expects={"field_of_view_mm": [5.0, 5.0, 5.0]})
+    panel.useModelFile(str(sized))
+    assert panel.ui.placeRoiButton.enabled and "trained on 5 × 5 × 5 mm. Press" in panel.ui.hintLabel.text
+    panel.ui.inputSelector.setCurrentNode(None)
+    assert not panel.ui.placeRoiButton.enabled and panel.ui.hintLabel.text == ""
+
+
+def test_a_region_cannot_be_placed_on_a_volume_without_voxels(panel, tmp_path):
+    sized = write_model(tmp_path / "sized.safetensors", expects={"field_of_view_mm": [5.0, 5.0, 5.0]})
+    panel.useModelFile(str(sized))
+    choose(panel, slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty"))
+    panel.ui.placeRoiButton.click()
+    assert "empty holds no voxels" in panel.ui.statusLabel.text and panel.parameters.roi is None
+
+
+# Hints
+
+
+def test_a_hint_on_the_kind_of_image_is_worded_by_how_sure_it_is(host, panel):
+    from DiffSegLib.scene.panels.hints import hints
+
+    card = replace(read_card(find("hippocampus")), expects={"modality": "MR"})
+    volume = add_volume(head(-1000, 40))
+    assert "may be CT; hippocampus was trained on T1 MR" in hints(card, volume, hasRegion=False)
+    ct = replace(card, name="liver", channels=("CT",), expects={"modality": "CT"})
+    assert "Hounsfield units" in hints(ct, add_volume(head(24, 1064)), hasRegion=False)
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(volume) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), volume)
+    hierarchy.SetItemAttribute(item, expectations.MODALITY, "CT")
+    assert "This volume is CT; hippocampus was trained on T1 MR." in hints(card, volume, hasRegion=True)
+
+
+def test_a_hint_is_no_refusal(host, panel):
+    choose(panel, add_volume(head(-1000, 40, (18, 22, 20))))
+    assert "may be CT" in panel.ui.hintLabel.text  # the tiny model's channel is called MRI
+    assert press(host, panel).error is None
+
+
+def test_a_sequence_is_told_before_and_after(host, panel):
+    proxy = add_sequence(add_volume(), 3)
+    choose(panel, proxy)
+    assert "its current frame (2 of 3) will be segmented" in panel.ui.hintLabel.text
+    press(host, panel)
+    assert "shows frame 2 of 3 of a sequence" in panel.ui.statusLabel.text
+
+
+# Volumes that cannot be segmented
+
+
+def unusable(kind):
+    if kind == "slice":
+        return add_volume(blob_case(0)[0][:1], "slice"), "slice is a single slice"
+    if kind == "nan":
+        array = blob_case(0)[0].copy()
+        array[2, 3, 4] = np.nan
+        return add_volume(array, "broken"), "broken: holds values that are not numbers"
+    if kind == "empty":
+        return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty"), "empty holds no voxels"
+    node = slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}VolumeNode", kind)
+    slicer.util.updateVolumeFromArray(node, np.zeros((4, 4, 4, 3) if kind == "Vector" else (4, 4, 4), np.uint8))
+    return node, {"LabelMap": "LabelMap is a label map", "Vector": "Vector is a VectorVolumeNode"}[kind]
+
+
+@pytest.mark.parametrize("kind", ["slice", "nan", "empty", "LabelMap", "Vector"])
+def test_a_volume_that_cannot_be_segmented_gets_a_sentence_and_segment_can_be_pressed_again(host, panel, kind):
+    node, words = unusable(kind)
+    panel.parameters.inputVolume = node  # the selector does not offer the last two
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    run = press(host, panel)
+    assert (run is None or run.error is not None) and words in panel.ui.statusLabel.text
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
+    assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Segment"
+    choose(panel, add_volume())
+    assert press(host, panel).error is None
+
+
+# Channels
+
+
+def test_each_further_channel_has_a_selector_while_the_model_needs_it(host, panel, two_channels, tmp_path):
+    t1, flair = add_volume(name="t1"), add_volume(blob_case(1)[0], "flair")
+    choose(panel, t1)
+    assert panel.channels.rows == []
+    panel.useModelFile(str(two_channels))
+    ((label, selector),) = panel.channels.rows
+    assert label.text == "FLAIR:" and not selector.isHidden()
+    assert press(host, panel) is None and "choose one for FLAIR" in panel.ui.statusLabel.text
+    selector.setCurrentNode(flair)
+    run = press(host, panel)
+    assert run.error is None and panel.channels.nodes() == [flair]
+    three = write_model(tmp_path / "three.safetensors", channels=("T1", "T2", "ADC"))
+    panel.useModelFile(str(three))
+    assert [label.text for label, _ in panel.channels.rows] == ["T2:", "ADC:"]
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
+    assert all(label.isHidden() and each.isHidden() for label, each in panel.channels.rows)
+    assert panel.channels.nodes() == []
+
+
+def test_the_channels_come_back_with_the_parameter_node(window, panel, two_channels):
+    flair = add_volume(name="flair")
+    panel.useModelFile(str(two_channels))
+    panel.channels.rows[0][1].setCurrentNode(flair)
+    window.exit()
+    panel.channels.rows[0][1].setCurrentNode(None)  # nobody listens
+    window.enter()
+    assert panel.channels.nodes() == [flair]
+    slicer.mrmlScene.RemoveNode(flair)
+    assert panel.channels.nodes() == [None]
+
+
+# Models
+
+
+def test_the_models_card_is_shown_in_the_module(panel):
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
+    assert panel.ui.cardBrowser.isHidden()
+    panel.ui.cardButton.checked = True
+    text = panel.ui.cardBrowser.toPlainText()
+    assert not panel.ui.cardBrowser.isHidden()
+    for words in (
+        "Anterior and posterior hippocampus in a T1 MR crop",
+        "Not for: Not for diagnosis",
+        "Structures: Anterior hippocampus, Posterior hippocampus",
+        "about 35 × 50 × 36 mm",
+        "Medical Segmentation Decathlon",
+        "181 cases",
+        "Dice 0.8803",
+        "Licence: CC BY-SA 4.0",
+        "Antonelli",
+    ):
+        assert words in text
+    panel.ui.modelComboBox.setCurrentIndex(0 if panel.ui.modelComboBox.currentIndex else 1)
+    assert "first, second" in panel.ui.cardBrowser.toPlainText()
+    panel.ui.cardButton.checked = False
+    assert panel.ui.cardBrowser.isHidden()
+
+
+def test_what_stands_in_a_card_is_text_and_no_page(host, tiny_model):
+    from DiffSegLib.scene.panels.card_page import card_page
+
+    card = replace(read_card(tiny_model), description="<img src=x> & more", training={"best_validation_dice": 0.5})
+    page = card_page(card)
+    assert "&lt;img src=x&gt; &amp; more" in page and "<img" not in page and "Dice 0.5 on its validation cases" in page
+
+
+def test_own_models_are_remembered_and_those_that_are_gone_left_out(host, client, panel, remembered, tmp_path):
+    kept, gone = (write_model(tmp_path / f"{name}.safetensors") for name in ("kept", "gone"))
+    for path in (kept, gone, kept):
+        panel.useModelFile(str(path))
+    assert list(own_models.remembered())[-2:] == [str(gone), str(kept)]
+    gone.unlink()
+    other = host.open()
+    listed = [other.segmentPanel.ui.modelComboBox.itemData(n) for n in range(other.segmentPanel.ui.modelComboBox.count)]
+    assert str(kept) in listed and str(gone) not in listed and listed.count(str(kept)) == 1
+
+
+def test_settings_that_are_damaged_are_no_models(remembered):
+    for text in ("no JSON", '{"a": 1}', "[1, 2]", ""):
+        remembered[own_models.KEY] = text
+        assert own_models.remembered() == {}
+
+
+def test_browse_takes_a_file_of_ones_own(panel, tmp_path, monkeypatch):
+    import qt
+
+    path = write_model(tmp_path / "mine.safetensors")
+    picker = types.SimpleNamespace(getOpenFileName=lambda *_: str(path))
+    monkeypatch.setattr("DiffSegLib.scene.panels.model_choice.qt", types.SimpleNamespace(QFileDialog=picker, Qt=qt.Qt))
+    panel.ui.browseButton.click()
+    assert panel.parameters.model == str(path) and panel.ui.modelComboBox.currentText == "mine (own file)"
+    monkeypatch.setattr(picker, "getOpenFileName", lambda *_: ("", ""))
+    panel.ui.browseButton.click()
+    assert panel.parameters.model == str(path)
+
+
+def test_a_scene_with_a_model_that_is_not_here_says_so_and_goes_on(host, panel):
+    before = panel.parameters.model
+    panel.parameters.model = "/no/such/model.safetensors"
+    assert "/no/such/model.safetensors: is neither a model file" in panel.ui.statusLabel.text
+    assert panel.parameters.model == before
+    choose(panel, add_volume())
+    assert press(host, panel).error is None
+
+
+def test_a_model_that_was_trained_meanwhile_is_chosen(window, panel, tmp_path):
+    path = write_model(tmp_path / "new.safetensors")
+    window.tell("onModelsChanged", str(path))
+    assert panel.parameters.model == str(path)
+
+
+def test_a_model_of_single_slices(host, panel, tmp_path):
+    panel.useModelFile(str(write_model(tmp_path / "flat.safetensors", settings=FLAT)))
+    choose(panel, add_volume())
+    assert press(host, panel) is None and "has 18 slices" in panel.ui.statusLabel.text
+    choose(panel, add_volume(blob_case(0)[0][9:10], "slice"))
+    assert press(host, panel).error is None
+
+
+# Loading in advance
+
+
+def test_making_the_window_starts_no_process(host, remembered, monkeypatch):
+    monkeypatch.setattr(WorkerClient, "start", lambda self: pytest.fail("a process was started"))
+    widget = host.module.DiffSegWidget(host.parent())
+    widget.setup()
+    panel = widget.segmentPanel
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.count - 1)
+    for _ in range(80):
+        host.qt.processEvents()
+    assert not panel._prepareTimer.isActive()
+    widget.cleanup()
+
+
+def test_entering_the_module_loads_the_model_in_advance(host, client, window, panel):
+    client.shutdown()
+    window.exit()
+    window.enter()
+    assert client.pid is None  # entering waits for nothing
+    host.wait_for(lambda: client.pid is not None)
+    assert not client.busy and panel.ui.applyButton.text == "Segment"
+
+
+def test_choosing_a_model_loads_it_and_leaving_does_not(host, window, panel, monkeypatch, tiny_model):
+    asked = []
+    monkeypatch.setattr(panel.logic, "prepare", lambda *arguments, **_: asked.append(arguments))
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData(str(tiny_model)))
+    host.wait_for(lambda: asked)
+    assert asked == [(str(tiny_model), "auto")]
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
+    window.exit()
+    assert not panel._prepareTimer.isActive()
+
+
+def test_an_engine_that_is_not_ready_says_so_before_the_press(host, panel, tmp_path):
+    path = write_model(tmp_path / "cut.safetensors")
+    panel.useModelFile(str(path))
+    path.write_bytes(path.read_bytes()[:-100])
+    panel.onPrepare()
+    host.wait_for(lambda: "The engine is not ready" in panel.ui.statusLabel.text)
+    assert "cut.safetensors: cannot be read" in panel.ui.statusLabel.text
+    path.unlink()
+    panel.onPrepare()
+    assert "neither a model file" in panel.ui.statusLabel.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+def test_a_worker_that_is_killed_while_it_loads_is_no_error_of_a_later_run(host, client, panel, tiny_model):
+    choose(panel, add_volume())
+    client.start()
+    host.wait_for(lambda: client.pid is not None)
+    panel.onPrepare()
+    os.kill(client.pid, signal.SIGKILL)
+    host.wait_for(lambda: client.pid is None)
+    assert press(host, panel).error is None
