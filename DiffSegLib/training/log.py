@@ -9,6 +9,7 @@ from typing import Any
 
 from DiffSegLib import events
 
+CLOCKS = ("seconds", "seconds_left")
 SHOW_EVERY = 1.0  # seconds between two progress events
 
 
@@ -46,6 +47,8 @@ class Log:
             file.write(events.to_line(event) + "\n")
         if self.board is not None and event["event"] == "metric":
             for name, value in event.items():
+                if name in CLOCKS:
+                    continue
                 for n, number in enumerate(value if isinstance(value, list) else [value], start=1):
                     if isinstance(number, float):
                         tag = f"{name}/{n}" if isinstance(value, list) else name
