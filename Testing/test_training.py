@@ -9,7 +9,7 @@ import torch
 
 import conftest
 from conftest import TINY, blob_case, write_image
-from DiffSegLib import config
+from DiffSegLib import commands, config
 from DiffSegLib.config import AugmentConfig, DataConfig
 from DiffSegLib.data.patches import batch_of, cut, generator, prepare
 from DiffSegLib.errors import Cancelled, InputError
@@ -152,11 +152,21 @@ def test_bad_cases_are_all_named_before_training(dataset, tmp_path):
     assert "blob_00" in str(caught.value) and "label 9" in str(caught.value) and "blob_02" in str(caught.value)
 
 
-def test_a_run_folder_is_never_overwritten(dataset, tmp_path):
-    run = tmp_path / "run"
-    train_folder(dataset, run, config.override(config.from_json(TINY), ["training.iterations=1"]), device="cpu")
-    with pytest.raises(InputError, match="--resume"):
-        train_folder(dataset, run, config.from_json(TINY), device="cpu")
+def test_a_run_folder_is_never_overwritten_and_goes_on_with_its_own_settings_and_split(dataset, tmp_path, capsys):
+    names = [f"blob_{n:02d}" for n in range(6)]
+    (tmp_path / "split.json").write_text(json.dumps({"train": names[:2], "val": names[2:3]}))
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    again = ["train", "--data", str(dataset), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    first = [*again, "--config", str(tmp_path / "tiny.json"), "--split", str(tmp_path / "split.json")]
+    assert commands.run([*first, "--iterations", "2", "--set", "training.validations=1"]) == 0
+    assert commands.run(first) == 2 and "already holds a training; go on with --resume" in capsys.readouterr().err
+    assert commands.run([*again, "--resume", "--set", "training.batch=3"]) == 2
+    assert "only iterations, minutes and training.patience can change" in capsys.readouterr().err
+    assert commands.run([*again, "--resume", "--iterations", "4", "--set", "training.patience=7"]) == 0
+    kept = store.load(tmp_path / "run" / "model.safetensors").card
+    assert (kept.training["train_cases"], kept.training["validation_cases"]) == (2, 1)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [event["iteration"] for event in logged if "dice" in event] == [2, 4]
 
 
 def test_a_mistake_in_the_configuration_names_key_and_choices():

@@ -28,3 +28,8 @@ def test_the_files_of_a_run_folder_are_those_of_the_page(dataset, tmp_path):
     named = set(re.findall(r"`([\w.*/]+)`", section)) | {"checkpoint/previous.safetensors"}
     assert {re.sub(r"tfevents.*", "tfevents.*", name) for name in found} <= named
     assert found >= {"config.json", "split.json", "log.jsonl", "model.safetensors", "checkpoint/best.safetensors"}
+
+
+def test_the_configurations_of_shipped_models_can_be_trained_again():
+    for path in (ROOT / "docs" / "models").glob("*.json"):
+        assert config.load(path).data.patch
