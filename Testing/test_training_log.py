@@ -4,13 +4,15 @@ import json
 import sys
 
 import pytest
+import torch
 
 from DiffSegLib import events
+from DiffSegLib.errors import DiffSegError
 from DiffSegLib.terminal import Show
 from DiffSegLib.training import log as training_log
 from DiffSegLib.training import loop
 from DiffSegLib.training.log import Log
-from small_training import settings_of, small_training
+from small_training import settings_of, small_training, spoiled
 
 
 def lines(run):
@@ -32,6 +34,23 @@ def test_the_loss_stands_in_the_log_with_clock_and_time_left(tmp_path, monkeypat
     assert losses[-1]["seconds_left"] == 0 and len(scores[0]["dice_by_class"]) == 2
     shown = [event for event in heard if event["event"] == "progress"]
     assert [event["fraction"] for event in shown] == [0.25, 0.5, 0.75, 1.0] and "loss" in shown[0]["text"]
+
+
+def test_a_bad_step_leaves_no_number_in_the_log_that_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 3)
+    spoiled(monkeypatch, [2])
+    small_training(tmp_path, settings_of("training.iterations=3", "training.validations=1"))
+    warning, metric, score = lines(tmp_path)
+    assert "not finite" in warning["text"] and 0 < metric["loss"] < 5 and metric["gradient_norm"] > 0 and score["dice"]
+
+
+def test_a_gpu_that_is_too_small_is_told_in_a_sentence(tmp_path, monkeypatch):
+    def full(*_args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB ...")
+
+    monkeypatch.setattr(loop, "training_loss", full)
+    with pytest.raises(DiffSegError, match=r"memory is not enough; train anew with a smaller training.batch"):
+        small_training(tmp_path, settings_of())
 
 
 def test_what_a_resumed_training_will_tell_again_is_taken_out(tmp_path):
