@@ -5,6 +5,7 @@ Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, 3 environme
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -28,6 +29,7 @@ def finish(program: str, call: Callable[[], tuple[int, dict[str, Any]]], as_json
 
     as_json: print what `call` answered, or the error, as one JSON object last on stdout.
     """
+    as_json = as_json and speaks()
     try:
         code, answer = call()
     except KeyboardInterrupt:
@@ -42,6 +44,11 @@ def finish(program: str, call: Callable[[], tuple[int, dict[str, Any]]], as_json
     if as_json:
         print(json.dumps({"ok": code == 0, "exit_code": code, **answer}), flush=True)
     return int(code)
+
+
+def speaks() -> bool:
+    """Whether this process speaks: of those that torchrun starts, the first."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _fail(program: str, problem: DiffSegError, as_json: bool) -> int:
@@ -92,7 +99,7 @@ class Show:
         elif kind == "log":
             self._line(str(event["text"]))
         elif kind == "metric" and "dice" in event:
-            by_class = ", ".join(f"{x:.3f}" for x in event["dice_by_class"])
+            by_class = ", ".join("-" if x is None else f"{x:.3f}" for x in event["dice_by_class"])
             text = f"iteration {event['iteration']}: validation Dice {event['dice']:.4f} ({by_class})"
             self._line(f"{text}, at the first step {event['dice_first_step']:.4f}")
 

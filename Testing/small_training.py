@@ -8,8 +8,9 @@ from conftest import TINY, blob_case
 from DiffSegLib import config
 from DiffSegLib.data.patches import Prepared, prepare
 from DiffSegLib.network.build import build
-from DiffSegLib.training import checkpoint
+from DiffSegLib.training import checkpoint, loop
 from DiffSegLib.training.loop import Trained, train
+from DiffSegLib.training.step import StepLoss
 
 SMALL = ["data.patch=[8,10,8]", "network.channels=[4,8]", "training.ema=0.9"]
 # everything that a resumed training could get wrong
@@ -52,3 +53,14 @@ def assert_same(found: dict, wanted: dict) -> None:
     for key, value in wanted.items():
         same = torch.equal(found[key], value) if isinstance(value, torch.Tensor) else found[key] == value
         assert same, key
+
+
+def spoiled(monkeypatch, bad, factor=float("nan")):
+    """The loss of these iterations times `factor`; the finite losses of their samples stay as they are."""
+    plain, asked = loop.training_loss, iter(range(100_000))
+
+    def training_loss(*args):
+        loss = plain(*args)
+        return StepLoss(loss.mean * factor, loss.index, loss.per_sample) if next(asked) in bad else loss
+
+    monkeypatch.setattr(loop, "training_loss", training_loss)

@@ -29,7 +29,6 @@ from DiffSegLib.commands import run
 from DiffSegLib.errors import DiffSegError
 from DiffSegLib.training import distributed, loop
 from small_training import *
-from test_resume import spoiled
 
 folder, changes = Path(sys.argv[1]), sys.argv[2:]
 with distributed.join("cpu") as group:

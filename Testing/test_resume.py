@@ -14,8 +14,7 @@ from conftest import ROOT
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.training import checkpoint, loop
 from DiffSegLib.training.lock import locked
-from DiffSegLib.training.step import StepLoss
-from small_training import ALL, assert_same, settings_of, small_training, state_of
+from small_training import ALL, assert_same, settings_of, small_training, spoiled, state_of
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +142,14 @@ def test_patience_survives_a_resume(tmp_path, monkeypatch):
     assert state_of(tmp_path)["progress"]["iteration"] == 4
 
 
+def test_a_long_training_is_saved_between_its_validations(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    spoiled(monkeypatch, [2], "no number")  # a defect: it ends the third step with a TypeError
+    with pytest.raises(TypeError):
+        small_training(tmp_path, settings_of("training.iterations=100", "training.validations=1"))
+    assert state_of(tmp_path)["progress"]["iteration"] == 2
+
+
 def test_a_longer_budget_goes_on_with_its_validations(tmp_path):
     small_training(tmp_path, settings_of("training.iterations=2", "training.validations=2"))
     small_training(tmp_path, settings_of("training.iterations=6", "training.validations=3"), resume=True)
@@ -166,17 +173,6 @@ def test_one_process_at_a_time_trains_in_a_run_folder(tmp_path):
     with locked(tmp_path / "new"):
         pass
     assert not (tmp_path / "new").exists()  # a training that never began leaves nothing
-
-
-def spoiled(monkeypatch, bad, factor=float("nan")):
-    """The loss of these iterations times `factor`; the finite losses of their samples stay as they are."""
-    plain, asked = loop.training_loss, iter(range(100_000))
-
-    def training_loss(*args):
-        loss = plain(*args)
-        return StepLoss(loss.mean * factor, loss.index, loss.per_sample) if next(asked) in bad else loss
-
-    monkeypatch.setattr(loop, "training_loss", training_loss)
 
 
 def test_a_step_that_is_not_finite_teaches_nothing(tmp_path, monkeypatch):

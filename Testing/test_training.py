@@ -9,9 +9,8 @@ import torch
 
 import conftest
 from conftest import TINY, blob_case, write_image
-from DiffSegLib import config
+from DiffSegLib import commands, config
 from DiffSegLib.config import AugmentConfig, DataConfig
-from DiffSegLib.data.intensity import blur, gamma, low_resolution
 from DiffSegLib.data.patches import batch_of, cut, generator, prepare
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.models import store
@@ -89,17 +88,6 @@ def test_flips_happen_on_the_chosen_axis_only():
     assert min(found.values()) > 5
 
 
-def test_rotation_acts_in_millimetres():
-    """In voxels 2.5 times longer along z, a rotated ball in mm stays a ball in mm."""
-    z, y, x = np.meshgrid(np.arange(12) - 5.5, np.arange(32) - 15.5, np.arange(32) - 15.5, indexing="ij")
-    ball = ((2.5 * z) ** 2 + y**2 + x**2 < 100).astype(np.float32)
-    case = prepare("x", torch.from_numpy(ball)[None], torch.from_numpy(ball.astype(np.uint8)), (2.5, 1.0, 1.0))
-    augment = replace(STILL, affine_probability=1.0, rotation=45.0, scale=0.0, shift=0.0)
-    for n in range(5):
-        _, label = cut(case, DataConfig(patch=(12, 32, 32), foreground=0.0), augment, generator(3, n))
-        assert int((label.bool() ^ case.label.bool()).sum()) < 0.25 * ball.sum()  # in voxels: 0.6
-
-
 def test_batches_are_the_same_whenever_they_are_asked_for_and_cover_every_case():
     cases = [
         prepare(str(n), torch.full((1, 8, 8, 8), float(n)), torch.zeros(8, 8, 8).byte(), (1, 1, 1)) for n in range(5)
@@ -110,17 +98,6 @@ def test_batches_are_the_same_whenever_they_are_asked_for_and_cover_every_case()
     order = [float(image.max()) for image in first]
     assert sorted(order[:5]) == sorted(order[5:]) == [0, 1, 2, 3, 4] and order[:5] != order[5:]
     assert torch.equal(batch_of(cases, data, STILL, 7, range(2, 6))[0], torch.cat(first[2:6]))
-
-
-def test_intensity_changes_keep_what_they_must():
-    image = torch.randn(1, 10, 12, 14, generator=torch.Generator().manual_seed(0))
-    bent = gamma(image, 1.3)
-    assert [float(x) for x in bent.aminmax()] == pytest.approx([float(x) for x in image.aminmax()], abs=1e-4)
-    assert bent.mean() < image.mean()
-    smooth = blur(image, 1.0, (1.0, 1.0, 1.0))
-    assert smooth.shape == image.shape and smooth[:, 3:-3, 3:-3, 3:-3].std() < 0.4 * image.std()
-    coarse = low_resolution(image, 2.0, (1.0, 1.0, 1.0))
-    assert coarse.shape == image.shape and coarse.std() < image.std()
 
 
 def test_learning_rate_warms_up_and_ends_low():
@@ -175,11 +152,21 @@ def test_bad_cases_are_all_named_before_training(dataset, tmp_path):
     assert "blob_00" in str(caught.value) and "label 9" in str(caught.value) and "blob_02" in str(caught.value)
 
 
-def test_a_run_folder_is_never_overwritten(dataset, tmp_path):
-    run = tmp_path / "run"
-    train_folder(dataset, run, config.override(config.from_json(TINY), ["training.iterations=1"]), device="cpu")
-    with pytest.raises(InputError, match="--resume"):
-        train_folder(dataset, run, config.from_json(TINY), device="cpu")
+def test_a_run_folder_is_never_overwritten_and_goes_on_with_its_own_settings_and_split(dataset, tmp_path, capsys):
+    names = [f"blob_{n:02d}" for n in range(6)]
+    (tmp_path / "split.json").write_text(json.dumps({"train": names[:2], "val": names[2:3]}))
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    again = ["train", "--data", str(dataset), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    first = [*again, "--config", str(tmp_path / "tiny.json"), "--split", str(tmp_path / "split.json")]
+    assert commands.run([*first, "--iterations", "2", "--set", "training.validations=1"]) == 0
+    assert commands.run(first) == 2 and "already holds a training; go on with --resume" in capsys.readouterr().err
+    assert commands.run([*again, "--resume", "--set", "training.batch=3"]) == 2
+    assert "only iterations, minutes and training.patience can change" in capsys.readouterr().err
+    assert commands.run([*again, "--resume", "--iterations", "4", "--set", "training.patience=7"]) == 0
+    kept = store.load(tmp_path / "run" / "model.safetensors").card
+    assert (kept.training["train_cases"], kept.training["validation_cases"]) == (2, 1)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [event["iteration"] for event in logged if "dice" in event] == [2, 4]
 
 
 def test_a_mistake_in_the_configuration_names_key_and_choices():

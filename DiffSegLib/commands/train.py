@@ -1,7 +1,6 @@
 """`diffseg train`: from a labelled folder to a model file."""
 
 import argparse
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +34,7 @@ def add(verbs: Any) -> None:
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Train and say where the model is."""
-    from DiffSegLib.terminal import Show, StopFlag
+    from DiffSegLib.terminal import Show, StopFlag, speaks
     from DiffSegLib.training.plan import make_plan
     from DiffSegLib.training.run import frozen, kept_config, train_folder
 
@@ -58,8 +57,6 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if options.resume and not options.plan_only and settings != frozen(options.out, settings):
         text = "goes on with its own config.json; only iterations, minutes and training.patience can change"
         raise InputError(f"{options.out}: {text}.")
-    follows = int(os.environ.get("RANK", "0")) > 0  # a process of torchrun that does not speak
-    options.json = options.json and not follows
     data = {"split_file": options.split, "skip_bad": options.skip_bad, "memory": options.memory}
     show = Show()
     try:
@@ -85,6 +82,6 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if not options.json:
             print(config.to_text(plan.settings.to_json()))
         return 0, {"config": plan.settings.to_json(), "fingerprint": plan.to_json()}
-    if not follows:
+    if speaks():
         print(f"The model is {path}.", file=sys.stderr)
     return 0, {"model": str(path)}

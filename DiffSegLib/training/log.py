@@ -2,13 +2,14 @@
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from DiffSegLib import events
+from DiffSegLib.whole_files import write_text
 
+CLOCKS = ("seconds", "seconds_left")
 SHOW_EVERY = 1.0  # seconds between two progress events
 
 
@@ -28,9 +29,7 @@ class Log:
         if self.path.is_file():
             found = [(line, _parsed(line)) for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True)]
             kept = [line for line, event in found if event and event.get("iteration", 0) <= iteration]
-            aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-            aside.write_text("".join(kept), encoding="utf-8")
-            os.replace(aside, self.path)
+            write_text(self.path, "".join(kept))
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -46,6 +45,8 @@ class Log:
             file.write(events.to_line(event) + "\n")
         if self.board is not None and event["event"] == "metric":
             for name, value in event.items():
+                if name in CLOCKS:
+                    continue
                 for n, number in enumerate(value if isinstance(value, list) else [value], start=1):
                     if isinstance(number, float):
                         tag = f"{name}/{n}" if isinstance(value, list) else name

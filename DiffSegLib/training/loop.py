@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,7 +78,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     damage = checkpoint.resume(folder, state) if resume else ""
     before, began, saved = progress.seconds, time.monotonic(), time.monotonic()
-    losses: list[float] = []
+    good: list[tuple[float, float]] = []  # loss and gradient's norm of the steps since the last line of the log
 
     def elapsed() -> float:
         return before + time.monotonic() - began
@@ -159,7 +160,7 @@ def train(
                     scaler.step(optimizer)
                     update_ema(state.ema, network, settings.ema, progress.iteration)
                     times.update(group.gather(torch.stack(index)), group.gather(torch.stack(per_sample)))
-                    losses.append(value)
+                    good.append((value, norm))
                     progress.skipped = 0
                 elif math.isfinite(value) and scaler.get_scale() > 1.0:  # the scaler's to mend: it halves its scale
                     text = f"Iteration {progress.iteration}: a gradient overflowed in half precision; skipped."
@@ -178,14 +179,19 @@ def train(
                 done = max(fraction(progress.iteration, elapsed()), 1e-9)
                 left = elapsed() * max(1.0 - done, 0.0) / done
                 log.progress(done, f"iteration {progress.iteration}, loss {value:.3f}, {left / 60:.0f} min left")
-                if progress.iteration % LOG_EVERY == 0 and losses:
-                    numbers = {"loss": sum(losses) / len(losses), "learning_rate": rate, "gradient_norm": norm}
+                if progress.iteration % LOG_EVERY == 0 and good:
+                    means = dict(zip(("loss", "gradient_norm"), np.mean(good, axis=0).tolist(), strict=True))
                     clock = {"seconds": round(elapsed(), 1), "seconds_left": round(left, 1)}
-                    log(events.make("metric", iteration=progress.iteration, **numbers, **clock))
-                    losses.clear()
+                    log(events.make("metric", iteration=progress.iteration, **means, learning_rate=rate, **clock))
+                    good.clear()
         except Cancelled as stop:
             save()
             raise group.told(stop) from None
+        except torch.OutOfMemoryError:
+            text = "the GPU's memory is not enough; train anew with a smaller training.batch (and as much more"
+            raise DiffSegError(
+                f"{run}: {text} training.accumulate), a smaller data.patch, or network.checkpointing."
+            ) from None
         group.wait()  # until the first process has written them
         damage = checkpoint.load_best(folder, state)
         if damage:

@@ -1,13 +1,11 @@
 """A training from a data folder to a model file."""
 
-import os
 import platform
 import shutil
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +25,7 @@ from DiffSegLib.training.lock import locked
 from DiffSegLib.training.loop import Trained, train
 from DiffSegLib.training.plan import Plan, make_plan
 from DiffSegLib.training.proposal import MEMORY
+from DiffSegLib.whole_files import write_text
 
 BUDGET = ("iterations", "minutes", "patience")  # of `training`: what a resumed training may change
 
@@ -76,10 +75,11 @@ def train_folder(
             dataset = plan.dataset
             settings = config.from_json(plan.settings.to_json(), "the configuration")  # proposed and given together
             if group.first and not resume:
-                write_json(run / "fingerprint.json", plan.to_json())
                 parts = {"train": plan.training, "val": plan.validation}
-                write_json(run / "split.json", {part: [case.name for case in some] for part, some in parts.items()})
-                write_json(run / "config.json", settings.to_json())
+                split = {part: [case.name for case in some] for part, some in parts.items()}
+                frozen_files = {"fingerprint": plan.to_json(), "split": split, "config": settings.to_json()}
+                for name, content in frozen_files.items():
+                    write_text(run / f"{name}.json", config.to_text(content) + "\n")
         cases = plan.training + plan.validation
         prepared: list[Prepared] = []
         for turn in (True, False):  # the first process fills the cache, the others find it full
@@ -152,14 +152,3 @@ def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained) -> 
         },
         versions={"diffseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
     )
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a JSON file, and its folder where there is none, aside first and then renamed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(config.to_text(data) + "\n", encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be written ({problem.strerror or problem}).") from None

@@ -76,7 +76,7 @@ def main() -> None:
     scores, seconds = found[fusion, "ddim", 0]
     by_label = scores[:, -1].mean(0)
     logged = [json.loads(line) for line in (arguments.run / "log.jsonl").read_text().splitlines()]
-    last = [event for event in logged if "iteration" in event][-1]
+    last = [event for event in logged if "dice" in event][-1]
     card = Card(
         name="hippocampus",
         labels=LABELS,
