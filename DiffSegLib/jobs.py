@@ -15,6 +15,7 @@ from DiffSegLib.errors import InputError
 SAMPLERS = ("ddim", "ddpm")
 DEVICES = ("auto", "cpu", "cuda")
 MAX_STEPS = 1000
+StoredMask = tuple[str, int]  # a label map's file, and the value of one structure in it
 
 
 class Job(Protocol):
@@ -124,17 +125,11 @@ class SegmentJob:
 
 
 @dataclass(frozen=True)
-class StoredMask:
-    """A structure in a file: the voxels of `value` in a (K, J, I) `.npy` array that begins at `corner` of the grid."""
-
-    file: str
-    value: int
-    corner: tuple[int, int, int] = (0, 0, 0)
-
-
-@dataclass(frozen=True)
 class EvaluateJob:
-    """Compare structures: `pairs` of (prediction, reference) on one grid, `spacing` in mm in array order (k, j, i)."""
+    """Compare structures: `pairs` of (prediction, reference), each a `.npy` label map (K, J, I) and the value in it.
+
+    All label maps lie on one grid, whose `spacing` is in mm in array order (k, j, i).
+    """
 
     id: str
     pairs: tuple[tuple[StoredMask, StoredMask], ...]
@@ -155,17 +150,10 @@ class EvaluateJob:
     def from_json(data: Mapping[str, Any]) -> "EvaluateJob":
         """Parse a request; raises InputError for one that is not as above."""
         try:
-            pairs = tuple(
-                (_stored_mask(prediction), _stored_mask(reference)) for prediction, reference in data["pairs"]
-            )
+            pairs = tuple(((str(a), int(m)), (str(b), int(n))) for (a, m), (b, n) in data["pairs"])
             return EvaluateJob(str(data["id"]), pairs, tuple(data["spacing"]), data.get("tolerance_mm", 1.0))
         except (KeyError, TypeError, ValueError) as problem:
             raise InputError(f"an evaluate job is malformed ({type(problem).__name__}: {problem}).") from None
-
-
-def _stored_mask(data: Mapping[str, Any]) -> StoredMask:
-    k, j, i = (int(x) for x in data["corner"])
-    return StoredMask(str(data["file"]), int(data["value"]), (k, j, i))
 
 
 def _is_number(value: object) -> bool:

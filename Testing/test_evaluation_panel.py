@@ -396,9 +396,9 @@ def test_a_segmentation_that_was_removed_meanwhile_is_said(logic, client, pair):
     [{"pairs": 3}, {"pairs": [[1, 2]]}, {"spacing": [1, 1]}, {"spacing": [1, 1, 0]}, {"tolerance_mm": "wide"}],
 )
 def test_a_malformed_job_is_refused(change):
-    mask = {"file": "a.npy", "value": 1, "corner": [0, 0, 0]}
+    mask = ["a.npy", 1]
     job = {"do": "evaluate", "id": "x", "pairs": [[mask, mask]], "spacing": [1, 1, 1]}
-    assert EvaluateJob.from_json(job).pairs[0][0].value == 1
+    assert EvaluateJob.from_json(job).pairs == ((("a.npy", 1), ("a.npy", 1)),)
     with pytest.raises(InputError):
         EvaluateJob.from_json({**job, **change})
 

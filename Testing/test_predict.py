@@ -10,12 +10,12 @@ import torch
 from conftest import blob_case, write_image
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
-from DiffSegLib.data.batch import find_cases
+from DiffSegLib.data.batch import find_cases, run_cases
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference import windows
-from DiffSegLib.inference.batch import predict_cases
+from DiffSegLib.inference.batch import segment_with
 from DiffSegLib.inference.predict import Predictor, entropy
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
@@ -153,7 +153,8 @@ def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, 
     (scans / "broken.nii.gz").write_bytes(b"no image")
     out = tmp_path / "out"
     options = SegmentOptions(keep_steps=True, uncertainty=True)
-    outcome = predict_cases(predictor, find_cases([scans]), out, options)
+    labels, segment = predictor.model.card.labels, segment_with(predictor, options)
+    outcome = run_cases(find_cases([scans]), out, labels, segment)
     assert outcome.done == ["case0", "case1"] and "broken.nii.gz" in outcome.failed["broken"]
     names = {
         "case0.seg.nrrd",
@@ -166,7 +167,7 @@ def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, 
     np.testing.assert_array_equal(mask, predictor(read(scans / "case0.nii.gz"), options).mask)
     record = json.loads((out / "case0.json").read_text())
     assert set(record["volumes_ml"]) == {"first", "second"} and record["case"] == "case0"
-    again = predict_cases(predictor, find_cases([scans]), out, options, skip_existing=True)
+    again = run_cases(find_cases([scans]), out, labels, segment, skip_existing=True)
     assert again.skipped == ["case0", "case1"] and not again.done
 
 

@@ -17,8 +17,8 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Segment every case; those that fail are named and the rest go on."""
     settings, shard = segment_options(options), shard_of(options.shard)
 
-    from DiffSegLib.data.batch import find_cases
-    from DiffSegLib.inference.batch import predict_cases
+    from DiffSegLib.data.batch import find_cases, run_cases
+    from DiffSegLib.inference.batch import segment_with
     from DiffSegLib.inference.predict import Predictor
     from DiffSegLib.models.shipped import find
     from DiffSegLib.models.store import load
@@ -26,17 +26,10 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     model = load(find(options.model))
     cases = find_cases(options.input, len(model.card.channels))[shard]
-    predictor = Predictor(model, options.device)
-    show = Show()
-    outcome = predict_cases(
-        predictor,
-        cases,
-        options.output,
-        settings,
-        file_format=options.format,
-        skip_existing=options.skip_existing,
-        listener=show,
-        cancelled=StopFlag(),
-    )
-    show.close()
+    segment = segment_with(Predictor(model, options.device), settings, StopFlag())
+    labels, show = model.card.labels, Show()
+    try:
+        outcome = run_cases(cases, options.output, labels, segment, options.format, options.skip_existing, show)
+    finally:
+        show.close()
     return outcome.report("diffseg predict", options.output)

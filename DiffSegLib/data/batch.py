@@ -24,23 +24,22 @@ Case = tuple[str, tuple[Path, ...]]  # name and image files, one per channel or 
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """A segmented case. mask, steps: (K, J, I) uint8 label values; uncertainty: float32 or None; affine: ijk -> LPS mm.
+class Prediction:
+    """mask and steps: (K, J, I) uint8 label values on the volume's grid. uncertainty: float32, 0..1, or None.
 
-    volumes_ml: by label name. provenance: what made this, JSON-ready.
+    volumes_ml: label value -> ml. provenance: what made this, JSON-ready.
     """
 
     mask: np.ndarray
-    steps: Sequence[np.ndarray]
+    steps: list[np.ndarray]
     uncertainty: np.ndarray | None
-    affine: np.ndarray
-    labels: tuple[Label, ...]
-    volumes_ml: dict[str, float]
+    volumes_ml: dict[int, float]
+    warnings: list[str]
     provenance: dict[str, Any]
 
 
-# segments the image files of one case, telling the listener how far it is
-Segment = Callable[[tuple[Path, ...], events.Listener], Result]
+# segments the image files of one case, telling the listener how far it is; returns also the grid, (4, 4) ijk -> LPS mm
+Segment = Callable[[tuple[Path, ...], events.Listener], tuple[Prediction, np.ndarray]]
 
 
 @dataclass
@@ -105,8 +104,8 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
 def run_cases(
     cases: Sequence[Case],
     output: Path,
+    labels: Sequence[Label],
     segment: Segment,
-    *,
     file_format: str = "seg.nrrd",
     skip_existing: bool = False,
     listener: events.Listener = events.silent,
@@ -130,7 +129,7 @@ def run_cases(
             listener(event)
 
         try:
-            _write(output, name, file_format, segment(paths, relay))
+            _write(output, name, file_format, labels, *segment(paths, relay))
             outcome.done.append(name)
         except (Cancelled, EnvironmentProblem):
             raise
@@ -141,16 +140,18 @@ def run_cases(
     return outcome
 
 
-def _write(output: Path, name: str, file_format: str, result: Result) -> None:
-    for step, mask in enumerate(result.steps, start=1):
-        write_mask(output / f"{name}.step-{step}.{file_format}", mask, result.affine, result.labels)
-    if result.uncertainty is not None:
-        write_volume(output / f"{name}.uncertainty.nrrd", result.uncertainty, result.affine)
-    write_mask(output / f"{name}.{file_format}", result.mask, result.affine, result.labels)
+def _write(
+    output: Path, name: str, file_format: str, labels: Sequence[Label], found: Prediction, affine: np.ndarray
+) -> None:
+    for step, mask in enumerate(found.steps, start=1):
+        write_mask(output / f"{name}.step-{step}.{file_format}", mask, affine, labels)
+    if found.uncertainty is not None:
+        write_volume(output / f"{name}.uncertainty.nrrd", found.uncertainty, affine)
+    write_mask(output / f"{name}.{file_format}", found.mask, affine, labels)
     record = {
         "case": name,
-        "volumes_ml": result.volumes_ml,
-        "labels": [label.to_json() for label in result.labels],
-        **result.provenance,
+        "volumes_ml": {label.name: found.volumes_ml[label.value] for label in labels},
+        "labels": [label.to_json() for label in labels],
+        **found.provenance,
     }
     write_text(output / f"{name}.json", json.dumps(record, indent=2) + "\n")

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from DiffSegLib import events
+from DiffSegLib.data.batch import Prediction
 from DiffSegLib.data.files import write_mask
 from DiffSegLib.data.volume import orientation_of
 from DiffSegLib.demo.pictures import steps_picture
 from DiffSegLib.demo.template import CENTERS_RAS, SIZE_MM, Box, box_around, load_template
 from DiffSegLib.errors import InputError
-from DiffSegLib.inference.predict import Prediction, Predictor, volumes_ml
+from DiffSegLib.inference.predict import Predictor, volumes_ml
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import find

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
 from DiffSegLib import __version__, events
+from DiffSegLib.data.batch import Prediction
 from DiffSegLib.data.preprocess import classes_to_native, scalar_to_native, to_model_space
 from DiffSegLib.data.regions import regions_to_native
 from DiffSegLib.data.volume import Volume, check_geometry
@@ -23,21 +22,6 @@ from DiffSegLib.network.precision import autocast, pick_device, pick_precision
 # called with (step, steps, mask); the mask is (K, J, I) uint8 label values on the volume's grid. With several samples
 # it is called for the first, so that there is something to see early, and at the last for the mean of all
 OnStep = Callable[[int, int, np.ndarray], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """mask and steps: (K, J, I) uint8 label values on the volume's grid. uncertainty: float32, 0..1, or None.
-
-    volumes_ml: label value -> ml. provenance: what made this, JSON-ready.
-    """
-
-    mask: np.ndarray
-    steps: list[np.ndarray]
-    uncertainty: np.ndarray | None
-    volumes_ml: dict[int, float]
-    warnings: list[str]
-    provenance: dict[str, Any]
 
 
 class Predictor:

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Segment every case through SegmentLogic; those that fail are named and the rest go on."""
     from DiffSegLib import events
-    from DiffSegLib.data.batch import Result, find_cases, run_cases
+    from DiffSegLib.data.batch import Prediction, find_cases, run_cases
     from DiffSegLib.data.channels import read_case
     from DiffSegLib.models.shipped import find, read_card
     from DiffSegLib.options import segment_options, shard_of
@@ -66,7 +66,7 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     client, stop, show = WorkerClient(), StopFlag(), Show()
     logic = SegmentLogic(client)
 
-    def segment(paths: tuple[Path, ...], relay: events.Listener) -> Result:
+    def segment(paths: tuple[Path, ...], relay: events.Listener) -> tuple[Prediction, Any]:
         volume = read_case(paths, len(card.channels))
         with _temporary_nodes():
             first, *others = [nodes.make_volume(volume.name, channel, volume.affine) for channel in volume.array]
@@ -93,17 +93,12 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if run.error is not None or run.mask is None:
             raise run.error or RuntimeError("the engine gave no mask")
         steps = run.masks if options.keep_steps else []
-        return Result(run.mask, steps, run.uncertainty, volume.affine, run.labels, run.volumesMl, run.provenance)
+        sizes = {label.value: run.volumesMl[label.name] for label in run.labels}
+        found = Prediction(run.mask, steps, run.uncertainty, sizes, run.warnings, run.provenance)
+        return found, volume.affine
 
     try:
-        outcome = run_cases(
-            cases,
-            chosen.output,
-            segment,
-            file_format=chosen.format,
-            skip_existing=chosen.skip_existing,
-            listener=show,
-        )
+        outcome = run_cases(cases, chosen.output, card.labels, segment, chosen.format, chosen.skip_existing, show)
     finally:
         client.shutdown()
         show.close()

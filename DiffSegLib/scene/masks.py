@@ -1,7 +1,7 @@
 """Segments as masks on one grid, in files: what lies on another grid or under a transform is resampled by MRML."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class MaskWriter:
     def __init__(self, node: Any, grid: Grid, folder: Path, prefix: str) -> None:
         self.node, self.grid, self.folder, self.prefix = node, grid, folder, prefix
         self.resampled = self.cut = False
-        self._layers: dict[Any, StoredMask] = {}  # holds the images, so that none can take another's place
+        self._layers: dict[Any, str] = {}  # image -> file; holds the images, so that none can take another's place
         self._toGrid = None
         if node.GetParentTransformNode() is not grid.transform:
             self._toGrid = vtk.vtkGeneralTransform()
@@ -83,31 +83,25 @@ class MaskWriter:
                 raise InputError(f"Segment {segment.GetName()} of {self.node.GetName()} cannot be made a label map.")
         if image not in self._layers:
             path = self.folder / f"{self.prefix}-{len(self._layers)}.npy"
-            array, corner = self._onGrid(image)
-            np.save(path, array)
-            self._layers[image] = StoredMask(str(path), value, corner)
-        return replace(self._layers[image], value=value)
+            np.save(path, self._onGrid(image))
+            self._layers[image] = str(path)
+        return self._layers[image], value
 
-    def _onGrid(self, image: Any) -> tuple[np.ndarray, tuple[int, int, int]]:
-        """The values of a label map on the grid, and the voxel of the grid that is the first of them."""
-        extent = [0, -1, 0, -1, 0, -1]
+    def _onGrid(self, image: Any) -> np.ndarray:
+        """(K, J, I) values of a label map on the grid."""
+        grid, extent = self.grid.image.GetExtent(), [0, -1, 0, -1, 0, -1]
         resample = slicer.vtkOrientedImageDataResample
         filled = image.GetPointData().GetScalars() is not None and resample.CalculateEffectiveExtent(image, extent)
         if not filled or extent[0] > extent[1]:
-            return np.zeros((0, 0, 0), dtype=np.uint8), (0, 0, 0)
-        grid = self.grid.image.GetExtent()
+            return np.zeros([b - a + 1 for a, b in zip(grid[::2], grid[1::2], strict=True)][::-1], dtype=np.uint8)
         self.cut = self.cut or self._reachesOut(image, _values(image, extent), extent)
         if self._toGrid is not None or not resample.DoGeometriesMatch(image, self.grid.image):
-            self.resampled, moved = True, slicer.vtkOrientedImageData()
-            resample.ResampleOrientedImageToReferenceOrientedImage(
-                image, self.grid.image, moved, False, False, self._toGrid
-            )
-            image, extent = moved, list(grid)
-        low = [max(a, b) for a, b in zip(extent[::2], grid[::2], strict=True)]
-        high = [min(a, b) for a, b in zip(extent[1::2], grid[1::2], strict=True)]
-        values = _values(image, [n for pair in zip(low, high, strict=True) for n in pair])
-        i, j, k = (a - o for a, o in zip(low, grid[::2], strict=True))
-        return values, (k, j, i)
+            self.resampled = True
+        moved = slicer.vtkOrientedImageData()  # without resampling, a copy in the grid's extent
+        resample.ResampleOrientedImageToReferenceOrientedImage(
+            image, self.grid.image, moved, False, False, self._toGrid
+        )
+        return _values(moved, grid)
 
     def _reachesOut(self, image: Any, values: np.ndarray, extent: list[int]) -> bool:
         """Whether a voxel that is not 0 has its centre outside of the grid.
@@ -134,9 +128,8 @@ class MaskWriter:
 
 
 def _values(image: Any, extent: Sequence[int]) -> np.ndarray:
-    """(K, J, I) whole numbers of a label map in an extent (i0, i1, j0, j1, k0, k1); empty where that is."""
+    """(K, J, I) whole numbers of a label map in an extent (i0, i1, j0, j1, k0, k1) of it."""
     whole = image.GetExtent()
     values: np.ndarray = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
-    box = [slice(max(0, extent[n] - whole[n]), max(0, extent[n + 1] - whole[n] + 1)) for n in (4, 2, 0)]
-    values = values[tuple(box)]
+    values = values[tuple(slice(extent[n] - whole[n], extent[n + 1] - whole[n] + 1) for n in (4, 2, 0))]
     return values if values.dtype.kind in "ui" else values.astype(np.int32)
