@@ -102,11 +102,11 @@ class WorkerClient:
 
     def submit(self, job: Job, listener: events.Listener, isBackground: bool = False) -> None:
         """Start a job; `listener` gets its events. With `isBackground` it does not make the client busy."""
-        self.start()
-        assert self._transport is not None
-        self._listeners[job.id] = listener
+        self._listeners[job.id] = listener  # before the start, whose failure it hears of
         self._background = (self._background & set(self._listeners)) | ({job.id} if isBackground else set())
-        self._transport.write(job.to_line().encode() + b"\n")
+        self.start()
+        if self._transport is not None:
+            self._transport.write(job.to_line().encode() + b"\n")
 
     def cancel(self, number: str) -> None:
         """Ask a job to stop; `check` kills the worker if it does not within CANCEL_GRACE.

@@ -148,8 +148,10 @@ class QtTransport:
         if not self._running():
             self._end("it is not running")
             return
-        if not self._process.waitForReadyRead(int(1000 * seconds)):
-            self._process.waitForFinished(1)
+        process = self._process
+        # what is heard while waiting may end the process and let go of it
+        if not process.waitForReadyRead(int(1000 * seconds)) and process is self._process:
+            process.waitForFinished(1)
 
     def kill(self, leader: int | None) -> None:
         """See Transport."""
