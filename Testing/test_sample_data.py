@@ -77,7 +77,7 @@ def test_the_module_registers_it_when_slicer_has_started(monkeypatch):
 
     host, heard = Host(), []
     monkeypatch.setattr(type(slicer.app), "connect", lambda _self, *given: heard.append(given), raising=False)
-    host.module.DiffSeg(types.SimpleNamespace())
+    host.module.DiffSeg(types.SimpleNamespace(path=host.module.__file__))
     assert heard == [("startupCompleted()", sample_data.register)]
 
 
