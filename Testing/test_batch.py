@@ -84,7 +84,7 @@ def test_as_a_program_it_writes_the_very_files_of_predict(scans, tmp_path, tiny_
     assert ended.returncode == 1, ended.stderr
     answer = json.loads(ended.stdout)
     assert answer["done"] == ["case0", "case1", "case2"] and "bad.nii.gz: is damaged" in answer["failed"]["bad"]
-    assert "batch.py: bad: " in ended.stderr and "3 done, 0 skipped, 1 failed" in ended.stderr
+    assert "bad.nii.gz: is damaged" in ended.stderr and "3 done, 0 skipped, 1 failed" in ended.stderr
     assert "%  case" in ended.stderr and "Traceback" not in ended.stderr
     assert run(["predict", *arguments(tiny_model, scans, tmp_path / "wanted", *options)]) == 1
     names = sorted(path.name for path in (tmp_path / "wanted").iterdir())

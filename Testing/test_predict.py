@@ -9,6 +9,7 @@ import torch
 
 from conftest import blob_case, write_image
 from DiffSegLib import config
+from DiffSegLib.commands import run
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.data.batch import find_cases, run_cases
 from DiffSegLib.data.files import read, read_label
@@ -207,3 +208,96 @@ def test_fused_steps_are_the_means_of_the_predictions_so_far(tiny_model, monkeyp
     for k, probability in enumerate(fused):
         torch.testing.assert_close(probability, torch.stack(own[: k + 1]).mean(0), atol=1e-5, rtol=1e-4)
     assert torch.equal(run("mean", every_step=False)[0], fused[-1])
+
+
+def test_a_mask_never_replaces_the_image_that_it_is_made_from(tmp_path, tiny_model, capsys):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    image = write_image(folder / "a.nii.gz", blob_case(0)[0])
+    before = image.read_bytes()
+    command = ["predict", "--model", str(tiny_model), "--input", str(folder), "--output", str(folder)]
+    assert run([*command, "--format", "nii.gz"]) == 2
+    assert "a.nii.gz: is an input image" in capsys.readouterr().err
+    assert image.read_bytes() == before and [path.name for path in folder.iterdir()] == ["a.nii.gz"]
+    assert run(command) == 0, "another format lies beside it"
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (3, 2, 4), (2, 30, 2)], ids=str)
+def test_a_volume_of_a_few_voxels_is_segmented(tiny_model, shape):
+    array = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    found = Predictor(load(tiny_model), "cpu")(Volume(array, np.eye(4), "small"), SegmentOptions())
+    assert found.mask.shape == shape
+
+
+def test_an_image_of_one_value_and_a_single_slice_are_refused(tiny_model):
+    predictor = Predictor(load(tiny_model), "cpu")
+    with pytest.raises(InputError, match="flat: holds one value only"):
+        predictor(Volume(np.full((1, 9, 9, 9), 7.0, np.float32), np.eye(4), "flat"), SegmentOptions())
+    noise = np.random.default_rng(0).normal(size=(1, 1, 9, 9)).astype(np.float32)
+    with pytest.raises(InputError, match="thin: is a single slice"):
+        predictor(Volume(noise, np.eye(4), "thin"), SegmentOptions())
+
+
+def test_a_region_outside_is_told_in_the_order_in_which_it_was_given(tiny_model):
+    array = np.random.default_rng(0).normal(size=(1, 8, 9, 10)).astype(np.float32)
+    options = SegmentOptions(roi=((0, 8), (0, 9), (2, 11)))
+    with pytest.raises(InputError, match=r"i 2 to 11, j 0 to 9, k 0 to 8 does not lie inside its 10 x 9 x 8 voxels"):
+        Predictor(load(tiny_model), "cpu")(Volume(array, np.eye(4), "x"), options)
+
+
+def test_a_warning_comes_before_the_work(tiny_model):
+    model = load(tiny_model)
+    model = replace(model, card=replace(model.card, expects={"field_of_view_mm": [4.0, 4.0, 4.0]}))
+    heard = []
+    array = np.random.default_rng(0).normal(size=(1, 20, 20, 20)).astype(np.float32)
+    Predictor(model, "cpu")(
+        Volume(array, np.eye(4), "head"), SegmentOptions(), lambda event: heard.append(event["event"])
+    )
+    assert heard[0] == "warning" and "progress" in heard
+
+
+def test_a_defect_in_one_case_costs_that_case_only(tmp_path, tiny_model, monkeypatch, capsys):
+    from DiffSegLib.inference import batch
+
+    (tmp_path / "in").mkdir()
+    for n in range(3):
+        write_image(tmp_path / "in" / f"{n}.nrrd", blob_case(n)[0])
+    plain = batch.read_case
+
+    def read(paths, channels):
+        if paths[0].name == "1.nrrd":
+            raise ValueError("a defect")
+        return plain(paths, channels)
+
+    monkeypatch.setattr(batch, "read_case", read)
+    command = [
+        "predict",
+        "--model",
+        str(tiny_model),
+        "--input",
+        str(tmp_path / "in"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert run(command) == 1
+    assert "1.nrrd: failed unexpectedly (ValueError: a defect)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "2.json").is_file()
+
+
+def test_steps_of_a_longer_run_before_do_not_stay(tmp_path, tiny_model):
+    image = write_image(tmp_path / "a.nrrd", blob_case(0)[0])
+    command = [
+        "predict",
+        "--model",
+        str(tiny_model),
+        "--input",
+        str(image),
+        "--output",
+        str(tmp_path / "out"),
+        "--save-steps",
+    ]
+    assert run([*command, "--steps", "4"]) == run([*command, "--steps", "2"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.step-*")) == [
+        "a.step-1.seg.nrrd",
+        "a.step-2.seg.nrrd",
+    ]

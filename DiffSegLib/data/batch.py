@@ -4,8 +4,11 @@ How a case is segmented is given from outside: `diffseg predict` does it in its 
 nodes and in a worker. Nothing here needs torch.
 """
 
+import glob
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,9 +56,11 @@ class Outcome:
     def report(self, program: str, output: Path) -> tuple[int, dict[str, Any]]:
         """Say on stderr what became of the cases; returns the exit code and the answer for `--json`."""
         for name, problem in self.failed.items():
-            print(f"{program}: {name}: {problem}", file=sys.stderr)
+            named = name in problem.partition(": ")[0]  # by its file
+            print(f"{program}: {problem if named else f'{name}: {problem}'}", file=sys.stderr)
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
-        print(f"{counts}; the masks are in {output}.", file=sys.stderr)
+        where = f"; the masks are in {output}" if self.done or self.skipped else ""
+        print(f"{counts}{where}.", file=sys.stderr)
         answer = {"done": self.done, "skipped": self.skipped, "failed": self.failed}
         if self.failed and not self.done and not self.skipped:
             return 2, answer
@@ -114,8 +119,7 @@ def run_cases(
 
     A case that fails is named in the outcome. What ends all cases alike is raised: Cancelled, EnvironmentProblem.
     """
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: is a file; name a folder for the masks.")
+    _check_output(output, cases, file_format)
     outcome = Outcome()
     for number, (name, paths) in enumerate(cases):
         if skip_existing and (output / f"{name}.json").is_file() and (output / f"{name}.{file_format}").is_file():
@@ -135,14 +139,31 @@ def run_cases(
             raise
         except DiffSegError as problem:
             outcome.failed[name] = str(problem)
-        except (RuntimeError, MemoryError) as problem:
+        except Exception as problem:  # a defect of ours: its traceback is kept, and the other cases go on
+            traceback.print_exc()
             outcome.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"
     return outcome
+
+
+def _check_output(output: Path, cases: Sequence[Case], file_format: str) -> None:
+    """Raise InputError, before any work, for a folder that cannot be written or where a mask would replace an image."""
+    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: is a file; name a folder for the masks.")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{output}: cannot be written ({there} is read-only for you).")
+    images = {path.resolve() for _, paths in cases for path in paths}
+    for name, _ in cases:
+        mask = output / f"{name}.{file_format}"
+        if mask.resolve() in images:
+            raise InputError(f"{mask}: is an input image, which its mask would replace; choose another folder.")
 
 
 def _write(
     output: Path, name: str, file_format: str, labels: Sequence[Label], found: Prediction, affine: np.ndarray
 ) -> None:
+    for left in output.glob(f"{glob.escape(name)}.step-*.{file_format}") if output.is_dir() else ():
+        left.unlink()  # of an earlier run, which may have had more steps
     for step, mask in enumerate(found.steps, start=1):
         write_mask(output / f"{name}.step-{step}.{file_format}", mask, affine, labels)
     if found.uncertainty is not None:

@@ -53,6 +53,9 @@ class Predictor:
         card = self.model.card
         box = self._check(volume, options)
         inside = Volume(volume.array[(slice(None), *box)], volume.affine, volume.name)
+        warnings = self._warnings(volume, box)
+        for text in warnings:  # before the work: a whole head may take many minutes
+            listener(events.make("warning", text=text))
         image, grid = to_model_space(inside, card.data)
         prepared = time.perf_counter()
         values = np.array([0, *(label.value for label in card.labels)], dtype=np.uint8)
@@ -116,7 +119,6 @@ class Predictor:
             uncertainty = np.zeros(volume.array.shape[1:], dtype=np.float32)
             spread = binary_entropy(mean[1:]) if card.regions else entropy(mean)
             uncertainty[box] = scalar_to_native(spread, grid)
-        warnings = self._warnings(volume, box)
         volumes = volumes_ml(masks[-1], volume, [label.value for label in card.labels])
         finished = time.perf_counter()
         provenance = {
@@ -129,14 +131,13 @@ class Predictor:
             "sampler": options.sampler,
             "samples": options.samples,
             "roi": options.roi,
+            "roi_ijk": [n for pair in reversed(options.roi) for n in pair] if options.roi else None,
             "device": _device_name(self.device),
             "precision": str(self.precision).removeprefix("torch."),
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
             "seconds": {"prepare": round(prepared - began, 3), "total": round(finished - began, 3)},
             "warnings": warnings,
         }
-        for text in warnings:
-            listener(events.make("warning", text=text))
         steps = masks if options.keep_steps else []
         return Prediction(masks[-1], steps, uncertainty, volumes, warnings, provenance)
 
@@ -160,11 +161,21 @@ class Predictor:
         shape = volume.array.shape[1:]
         if min(shape) < 1:
             raise InputError(f"{volume.name}: has no voxels.")
-        if options.roi is None:
-            return tuple(slice(0, n) for n in shape)
-        if len(options.roi) != len(shape) or any(high > n for (_, high), n in zip(options.roi, shape, strict=True)):
-            raise InputError(f"{volume.name}: the region {options.roi} does not lie inside its {shape} voxels.")
-        return tuple(slice(low, high) for low, high in options.roi)
+        roi = options.roi or tuple((0, n) for n in shape)
+        if len(roi) != len(shape) or any(high > n for (_, high), n in zip(roi, shape, strict=True)):
+            found = ", ".join(
+                f"{axis} {low} to {high}" for axis, (low, high) in zip("ijk", reversed(roi), strict=False)
+            )
+            size = " x ".join(map(str, reversed(shape)))
+            raise InputError(f"{volume.name}: the region {found} does not lie inside its {size} voxels (i, j, k).")
+        box = tuple(slice(low, high) for low, high in roi)
+        if self.model.card.dims == 3 and min(high - low for low, high in roi) < 2:
+            raise InputError(f"{volume.name}: is a single slice; model {self.model.card.name} needs a 3D volume.")
+        for n, channel in enumerate(volume.array):
+            if channel[box].min() == channel[box].max():
+                where = f" in channel {n}" if len(channels) > 1 else ""
+                raise InputError(f"{volume.name}: holds one value only{where}; there is nothing to segment.")
+        return box
 
     def _warnings(self, volume: Volume, box: tuple[slice, ...]) -> list[str]:
         """Sentences about an input that is unlike what the model was trained on."""

@@ -50,6 +50,8 @@ def plan_windows(
     factors: total stride of the network per axis; a window is a multiple of it.
     """
     whole = tuple(-(-n // f) * f for n, f in zip(shape, factors, strict=True))
+    if whole == tuple(factors):  # a bottom of one voxel has no variance to be normed by
+        whole = (*whole[:-1], 2 * whole[-1])
     if np.prod(whole) <= WINDOW_GROWTH * np.prod(patch):
         return Windows(whole, whole, ((0,) * len(shape),))
     size = tuple(min(-(-p // f) * f, w) for p, f, w in zip(patch, factors, whole, strict=True))
