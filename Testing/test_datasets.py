@@ -359,3 +359,13 @@ def test_a_model_of_two_channels_is_trained_and_used_from_the_command_line(tmp_p
     arguments = ["--input", str(folder / "imagesTr"), "--output", str(tmp_path / "out"), "--device", "cpu"]
     assert run(["predict", "--model", str(model), *arguments]) == 0
     assert {p.name for p in (tmp_path / "out").glob("*.seg.nrrd")} == {"a.seg.nrrd", "b.seg.nrrd", "c.seg.nrrd"}
+
+
+def test_a_part_of_a_data_set_trains_without_the_cases_that_are_not_there(dataset):
+    (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
+    (dataset / "labelsTr" / "blob_03.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"image blob_01.*; label blob_03"):
+        load_dataset(dataset)
+    found = load_dataset(dataset, skip_missing=True)
+    assert [case.name for case in found.cases] == ["blob_00", "blob_02", "blob_04", "blob_05"]
+    assert len(found.missing) == 2

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ class Case:
 class Dataset:
     """A data set: its cases, labels (background left out), modality per channel, and where it comes from.
 
-    regions: empty, or the overlapping classes that are to be predicted instead of the labels.
+    regions: empty, or the overlapping classes that are to be predicted instead of the labels. missing: files that were
+    named or belong to a pair and are not there; their cases are left out.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class Dataset:
     licence: str = ""
     reference: str = ""
     regions: tuple[Region, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -62,19 +65,29 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and is_image_file(p) and not p.name.startswith("."))
 
 
-def check_files(folder: Path, cases: tuple[Case, ...], problems: list[str]) -> None:
-    """Raise one InputError for missing files, duplicate names and the problems that the layout found already."""
-    names = [case.name for case in cases]
-    problems = [
+def whole_cases(
+    folder: Path, cases: Sequence[Case], problems: Sequence[str] = ()
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """The cases whose files are all there, and what is missing, with the `problems` that the layout found already.
+
+    Raises InputError for two cases of one name and for a folder without any whole case.
+    """
+    missing = [
         *(f"image {path.name} of case {c.name}" for c in cases for path in c.images if not path.is_file()),
         *(f"label {c.label.name} of case {c.name}" for c in cases if not c.label.is_file()),
         *problems,
     ]
-    if problems:
-        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise InputError(f"{folder}: missing: {shown}.")
+    names = [case.name for case in cases]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{folder}: several cases are called {', '.join(twice[:10])}.")
-    if not cases:
-        raise InputError(f"{folder}: names no training cases.")
+    kept = tuple(case for case in cases if all(path.is_file() for path in (*case.images, case.label)))
+    if not kept:
+        raise InputError(missing_sentence(folder, missing) if missing else f"{folder}: names no training cases.")
+    return kept, tuple(missing)
+
+
+def missing_sentence(folder: Path, missing: Sequence[str]) -> str:
+    """One sentence on all files that are missing."""
+    shown = "; ".join(missing[:20]) + (f"; and {len(missing) - 20} more" if len(missing) > 20 else "")
+    return f"{folder}: missing: {shown}."

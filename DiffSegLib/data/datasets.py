@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from DiffSegLib.data.cases import Dataset
+from DiffSegLib.data.cases import Dataset, missing_sentence
 from DiffSegLib.data.layouts import msd, nnunet, pairs
 from DiffSegLib.errors import InputError
 
@@ -15,8 +15,8 @@ LOOKED_FOR = (
 )
 
 
-def load_dataset(folder: Path) -> Dataset:
-    """The data set in a folder of any layout.
+def load_dataset(folder: Path, skip_missing: bool = False) -> Dataset:
+    """The data set in a folder of any layout; with `skip_missing` without the cases that lack a file.
 
     Raises InputError that lists every missing file at once, or everything that was looked for.
     """
@@ -25,5 +25,7 @@ def load_dataset(folder: Path) -> Dataset:
     for read in LAYOUTS:
         dataset = read(folder)
         if dataset is not None:
+            if dataset.missing and not skip_missing:
+                raise InputError(missing_sentence(folder, dataset.missing))
             return dataset
     raise InputError(f"{folder}: holds no data set in a known layout; looked for: {'; '.join(LOOKED_FOR)}.")

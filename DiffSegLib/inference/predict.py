@@ -64,7 +64,7 @@ class Predictor:
             mask = np.zeros(volume.array.shape[1:], dtype=np.uint8)
             if card.regions:
                 written = [region.value for region in card.regions]
-                mask[box] = regions_to_native(probability / options.samples, grid, written)
+                mask[box] = regions_to_native(probability, grid, written)
             else:
                 mask[box] = values[classes_to_native(probability, grid)]
             return mask
@@ -103,12 +103,14 @@ class Predictor:
             )
             last_sample = sample == options.samples - 1
             for n, probability in enumerate(run):
-                if sample == 0:
+                if options.samples == 1:  # of one sample only the last step's is needed again
+                    totals[:] = [probability]
+                elif sample == 0:
                     totals.append(probability)
                 else:
                     totals[n] = totals[n] + probability
                 if last_sample or (sample == 0 and on_step is not None):
-                    mask = native(totals[n] / (sample + 1))
+                    mask = native(totals[-1 if options.samples == 1 else n] / (sample + 1))
                     if on_step is not None:
                         on_step(n + 1, options.steps, mask)
                     if last_sample:

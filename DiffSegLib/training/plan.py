@@ -50,7 +50,7 @@ def make_plan(
     skip_bad: go on without bad cases, each told as a warning. memory: GiB that the proposal may plan with.
     Where the data set has regions, classes overlap. Raises one InputError that lists everything wrong with the data.
     """
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, skip_missing=skip_bad)
     if dataset.regions:
         settings = replace(settings, diffusion=replace(settings.diffusion, classes="overlapping"))
     cases = list(dataset.cases)
@@ -59,7 +59,8 @@ def make_plan(
     found = examine(dataset, cases, listener)
     if found.problems and not skip_bad:
         raise InputError(found.message(dataset))
-    left_out = [text for texts in found.problems.values() for text in texts]
+    left_out = [f"{text} is missing" for text in dataset.missing]
+    left_out += [text for texts in found.problems.values() for text in texts]
     training, validation = split(dataset, split_file, settings.training.seed, skip=found.problems)
     for text in [f"Left out: {text}" for text in left_out] + found.warnings:
         listener(events.make("warning", text=text))

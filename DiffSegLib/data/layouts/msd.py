@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import Case, Dataset, check_files, image_files, read_json
+from DiffSegLib.data.cases import Case, Dataset, image_files, read_json, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names
@@ -22,7 +22,7 @@ def read(folder: Path) -> Dataset | None:
     try:
         entries = [(folder / item["image"], folder / item["label"]) for item in data["training"]]
         cases = tuple(Case(case_name(image), (image,), label) for image, label in entries)
-        found = described(folder, data, cases)
+        described(folder, data, cases)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{path}: is not in MSD or nnU-Net layout ({type(problem).__name__}: {problem}).") from None
     named = {case.label.name for case in cases} | {case.images[0].name for case in cases}
@@ -30,11 +30,10 @@ def read(folder: Path) -> Dataset | None:
     for label in image_files(cases[0].label.parent) if cases else []:
         if label.name not in named and not (cases[0].images[0].parent / label.name).is_file():
             unlisted.append(f"image for label {label.name}")
-    check_files(folder, cases, unlisted)
-    return found
+    return described(folder, data, *whole_cases(folder, cases, unlisted))
 
 
-def described(folder: Path, data: dict[str, Any], cases: tuple[Case, ...]) -> Dataset:
+def described(folder: Path, data: dict[str, Any], cases: tuple[Case, ...], missing: tuple[str, ...] = ()) -> Dataset:
     """A data set with the names that an MSD-like `dataset.json` gives: label value -> name, channel -> modality."""
     return Dataset(
         folder=folder,
@@ -44,4 +43,5 @@ def described(folder: Path, data: dict[str, Any], cases: tuple[Case, ...]) -> Da
         channels=tuple(str(data["modality"][key]) for key in sorted(data["modality"], key=int)),
         licence=str(data.get("licence", data.get("license", ""))),
         reference=str(data.get("reference", "")),
+        missing=missing,
     )

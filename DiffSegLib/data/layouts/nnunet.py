@@ -7,7 +7,7 @@ and `file_ending`; version 1 has the keys of the Decathlon and files named as ve
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import CHANNEL, Case, Dataset, check_files, image_files, read_json
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, read_json, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.data.layouts.msd import described
 from DiffSegLib.errors import InputError
@@ -30,7 +30,7 @@ def read(folder: Path) -> Dataset | None:
         if entries and not any((folder / image).is_file() for image in entries):
             ending = entries[0].name[len(case_name(entries[0])) :]
             if (folder / "imagesTr" / f"{case_name(entries[0])}_0000{ending}").is_file():
-                return described(folder, data, _cases(folder, len(data["modality"]), ending))
+                return described(folder, data, *_cases(folder, len(data["modality"]), ending))
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{path}: is not in nnU-Net layout ({type(problem).__name__}: {problem}).") from None
     return None
@@ -38,7 +38,7 @@ def read(folder: Path) -> Dataset | None:
 
 def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
     channels = tuple(str(data["channel_names"][key]) for key in sorted(data["channel_names"], key=int))
-    cases = _cases(folder, len(channels), str(data["file_ending"]), data.get("dataset"))
+    cases, missing = _cases(folder, len(channels), str(data["file_ending"]), data.get("dataset"))
     if "ignore" in data["labels"]:
         raise InputError(f"{folder}: dataset.json names an 'ignore' label, which DiffSeg does not know; relabel it.")
     regions = regions_of(data, folder)
@@ -56,6 +56,7 @@ def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
         licence=str(data.get("licence", data.get("license", ""))),
         reference=str(data.get("reference", "")),
         regions=regions,
+        missing=missing,
     )
 
 
@@ -84,15 +85,16 @@ def _values(data: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(int(v) for v in found) for name, found in lists.items() if set(map(int, found)) != {0}}
 
 
-def _cases(folder: Path, channels: int, ending: str, listed: dict[str, Any] | None = None) -> tuple[Case, ...]:
-    """Cases by their label files, or as `listed` in dataset.json; every missing or lonely file is a problem."""
+def _cases(
+    folder: Path, channels: int, ending: str, listed: dict[str, Any] | None = None
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """Whole cases by their label files, or as `listed` in dataset.json; and every missing or lonely file."""
     if listed is not None:
         cases = tuple(
             Case(name, tuple(folder / image for image in entry["images"]), folder / entry["label"])
             for name, entry in listed.items()
         )
-        check_files(folder, cases, [])
-        return cases
+        return whole_cases(folder, cases)
     images, labels = folder / "imagesTr", [p for p in image_files(folder / "labelsTr") if p.name.endswith(ending)]
     found = []
     for label in labels:
@@ -102,5 +104,4 @@ def _cases(folder: Path, channels: int, ending: str, listed: dict[str, Any] | No
         found.append(Case(name, files[:1] if one_file else files, label))
     names = {case.name for case in found}
     stems = sorted({CHANNEL.sub("", case_name(p)) for p in image_files(images) if p.name.endswith(ending)})
-    check_files(folder, tuple(found), [f"label for image {stem}" for stem in stems if stem not in names])
-    return tuple(found)
+    return whole_cases(folder, found, [f"label for image {stem}" for stem in stems if stem not in names])

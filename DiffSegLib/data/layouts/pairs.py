@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from DiffSegLib.data.cases import CHANNEL, Case, Dataset, check_files, image_files, read_json
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, read_json, whole_cases
 from DiffSegLib.data.files import case_name, channel_count, read_label
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names
@@ -28,14 +28,14 @@ def read(folder: Path) -> Dataset | None:
     cases = tuple(Case(name, images[name], labels[name]) for name in sorted(images) if name in labels)
     problems = [f"label for image {name}" for name in sorted(set(images) - set(labels))]
     problems += [f"image for label {name}" for name in sorted(set(labels) - set(images))]
-    check_files(folder, cases, problems)
+    cases, missing = whole_cases(folder, cases, problems)
     first = cases[0].images
     count = len(first) if len(first) > 1 else channel_count(first[0])
     names = _label_names(folder) or {value: f"label {value}" for value in _label_values(cases)}
     if not set(names) - {0}:
         raise InputError(f"{folder}: no label file holds a value above 0, so there is nothing to learn.")
     channels = tuple(f"channel {n + 1}" for n in range(count)) if count > 1 else ("image",)
-    return Dataset(folder, folder.resolve().name, cases, labels_from_names(names), channels)
+    return Dataset(folder, folder.resolve().name, cases, labels_from_names(names), channels, missing=missing)
 
 
 Pairs = tuple[dict[str, tuple[Path, ...]], dict[str, Path]]
