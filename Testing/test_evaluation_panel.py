@@ -475,8 +475,19 @@ def test_many_segments_are_summed_up(host, window, volume):
 def test_a_mistake_is_said_in_the_status_line(window, pair):
     choose(window, (pair[0], pair[0]))
     window.evaluatePanel.ui.evaluateButton.click()
-    text = window.evaluatePanel.ui.evaluateStatusLabel.text
-    assert text.startswith("Not done: automatic is both") and window.evaluatePanel.ui.evaluateButton.enabled
+    ui = window.evaluatePanel.ui
+    assert ui.evaluateStatusLabel.text.startswith("Not done: automatic is both") and ui.evaluateButton.enabled
+
+
+def test_after_a_mistake_the_earlier_result_is_still_shown_and_can_be_charted(host, window, pair):
+    choose(window, pair)
+    table = evaluate(host, window).table
+    choose(window, (pair[0], pair[0]))
+    ui = window.evaluatePanel.ui
+    ui.evaluateButton.click()
+    assert ui.evaluateTableView.mrmlTableNode() is table and ui.evaluateChartButton.enabled
+    ui.evaluateChartButton.click()
+    assert len(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")) == 1
 
 
 def test_the_same_button_cancels(host, window, client, pair, volume, tiny_model):

@@ -35,6 +35,7 @@ class EvaluatePanel(Panel):
     def setup(self) -> None:
         """See Panel."""
         self.evaluation: Evaluation | None = None
+        self.shown: Evaluation | None = None  # the last that succeeded
         self._timer = qt.QTimer()
         self._timer.setInterval(CHECK_INTERVAL)
         self.connect(self._timer, "timeout()", self.onTimer)
@@ -98,18 +99,18 @@ class EvaluatePanel(Panel):
         if evaluation.error is not None:
             self._showIdle(str(evaluation.error), isError=not isinstance(evaluation.error, Cancelled))
             return
+        self.shown = evaluation
         self.ui.evaluateTableView.setMRMLTableNode(evaluation.table)
         self.ui.evaluateTableView.visible = True
         self._showIdle(" ".join([self._summary(evaluation), *evaluation.warnings]))
-        self.ui.evaluateChartButton.enabled = True
 
     def onShowChart(self) -> None:
         """Show the bars in the layout."""
         try:
-            self.logic.showEvaluation(self.evaluation)
+            self.logic.showEvaluation(self.shown)
         except DiffSegError as problem:
-            self.ui.evaluateChartButton.enabled = False
-            self.say(_("Not done: {reason}").format(reason=problem))
+            self.shown = None
+            self._showIdle(str(problem), isError=True)
 
     def onTimer(self) -> None:
         """While a comparison is under way, end a worker that does not heed a cancel."""
@@ -133,11 +134,10 @@ class EvaluatePanel(Panel):
 
     def _forget(self) -> None:
         """Show nothing of an earlier comparison."""
-        self.evaluation = None
+        self.evaluation = self.shown = None
         self.ui.evaluateTableView.setMRMLTableNode(None)
         self.ui.evaluateTableView.visible = False
         self._showIdle(_("Choose two segmentations and press Evaluate."))
-        self.ui.evaluateChartButton.enabled = False
 
     def _summary(self, evaluation: Evaluation) -> str:
         """What came out, in one sentence; what is empty, in another."""
@@ -173,5 +173,6 @@ class EvaluatePanel(Panel):
         self._timer.stop()
         self.ui.evaluateButton.text = _("Evaluate")
         self.ui.evaluateButton.enabled = self._chosen()
+        self.ui.evaluateChartButton.enabled = self.shown is not None
         self.ui.evaluateProgressBar.visible = False
         self.say(_("Not done: {reason}").format(reason=text) if isError else text)
