@@ -1,7 +1,9 @@
 """ctkCollapsibleButton."""
 
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
+
+HEADER = 24  # pixels
 
 
 class ctkCollapsibleButton(QtWidgets.QFrame):
@@ -12,6 +14,16 @@ class ctkCollapsibleButton(QtWidgets.QFrame):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._title, self._closed, self._put_away = "", False, []
+        self.setContentsMargins(0, HEADER, 0, 0)
+        self.setMinimumHeight(HEADER)
+
+    def paintEvent(self, event):
+        super().paintEvent(event)
+        width = QtWidgets.QWidget.property(self, "size").width()
+        painter = QtGui.QPainter(self)
+        painter.fillRect(0, 0, width, HEADER - 2, QtGui.QColor(205, 210, 216))
+        sign = "\u25b8" if self._closed else "\u25be"
+        painter.drawText(8, HEADER - 8, f"{sign}  {self._title}")
 
     def _collapse(self, closed):
         self._closed = closed
