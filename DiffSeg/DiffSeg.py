@@ -34,6 +34,9 @@ from DiffSegLib.scene.logic import SegmentLogic
 from DiffSegLib.scene.panels.environment import EnvironmentPanel
 from DiffSegLib.scene.panels.segment import SegmentPanel, SegmentParameters
 from DiffSegLib.scene.panels.steps import StepsPanel
+from DiffSegLib.scene.panels.train import TrainPanel, TrainParameters
+from DiffSegLib.scene.panels.trainings import TrainingsPanel
+from DiffSegLib.scene.trainings import TrainLogic
 
 
 class DiffSeg(ScriptedLoadableModule):
@@ -57,12 +60,12 @@ class DiffSeg(ScriptedLoadableModule):
 
 
 @parameterNodeWrapper
-class DiffSegParameterNode(SegmentParameters):
+class DiffSegParameterNode(SegmentParameters, TrainParameters):
     """The module's parameters, saved with the scene; each section of the window brings its own."""
 
 
-class DiffSegLogic(ScriptedLoadableModuleLogic, SegmentLogic):
-    """What the console and the window call; see SegmentLogic.segment.
+class DiffSegLogic(ScriptedLoadableModuleLogic, SegmentLogic, TrainLogic):
+    """What the console and the window call; see SegmentLogic.segment and TrainLogic.train.
 
     slicer.util.getModuleLogic("DiffSeg").segment(volumeNode, model="hippocampus")
     """
@@ -92,8 +95,10 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = DiffSegLogic()  # first: Slicer's getModuleLogic looks for it whatever happens later
         self.segmentPanel = SegmentPanel(self)
         self.stepsPanel = StepsPanel(self)
+        self.trainPanel = TrainPanel(self)
+        self.trainingsPanel = TrainingsPanel(self)
         self.environmentPanel = EnvironmentPanel(self)
-        self.panels = [self.segmentPanel, self.stepsPanel, self.environmentPanel]
+        self.panels = [self.segmentPanel, self.stepsPanel, self.trainPanel, self.trainingsPanel, self.environmentPanel]
         for panel in self.panels:
             self.layout.addWidget(panel.root)
         self.layout.addStretch(1)

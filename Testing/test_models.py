@@ -74,7 +74,7 @@ def test_weights_that_are_not_numbers_are_refused(tiny_model, tmp_path):
 
 
 def test_an_unknown_name_lists_what_is_there():
-    with pytest.raises(InputError, match="neither a model file nor a shipped model"):
+    with pytest.raises(InputError, match="neither a model file nor the name of a model"):
         find("no-such-model")
 
 

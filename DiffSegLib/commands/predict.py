@@ -14,7 +14,7 @@ FORMATS = ("seg.nrrd", "nii.gz", "nrrd", "png")
 def add(verbs: Any) -> None:
     """Options of the verb."""
     verb = verbs.add_parser("predict", help="segment images", allow_abbrev=False)
-    verb.add_argument("--model", required=True, help="a shipped model's name, or a .safetensors file")
+    verb.add_argument("--model", required=True, help="a model's name, or a .safetensors file")
     images = "image files or folders of images; several channels: files CASE_0000, CASE_0001, ... in a folder"
     verb.add_argument("--input", type=Path, nargs="+", required=True, help=images)
     verb.add_argument("--output", type=Path, required=True, help="folder for the masks")

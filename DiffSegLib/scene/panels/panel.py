@@ -87,6 +87,9 @@ class Panel:
     def onRunFinished(self, run: Segmentation) -> None:
         """The segmentation ended; run.error tells of a failure."""
 
+    def onTrainingStarted(self, training: Any) -> None:
+        """A training was started in this window (scene.training.Training)."""
+
     def onModelsChanged(self, path: str | None = None) -> None:
         """A model was added, removed or trained; `path` is the one that is new."""
 

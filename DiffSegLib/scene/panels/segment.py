@@ -10,7 +10,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange
 
 from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError
-from DiffSegLib.models.shipped import find, read_card, shipped
+from DiffSegLib.models.shipped import available, find, read_card
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.panel import Panel
 
@@ -103,9 +103,8 @@ class SegmentPanel(Panel):
         self.ui.modelComboBox.setCurrentIndex(self.ui.modelComboBox.findData(path))
 
     def onModelsChanged(self, path: str | None = None) -> None:
-        """See Panel."""
-        if path is not None:
-            self.useModelFile(path)
+        """See Panel; a new model is listed, and the chosen one stays chosen."""
+        self._fillModels()
 
     def onApply(self) -> None:
         """Segment, or cancel what runs."""
@@ -172,13 +171,13 @@ class SegmentPanel(Panel):
             self.logic.cancel(self.run)
 
     def _fillModels(self) -> None:
-        self.ui.modelComboBox.clear()
-        for name, path in shipped().items():
+        for name, path in available().items():
             try:
                 read_card(path)
             except DiffSegError:
                 continue
-            self.ui.modelComboBox.addItem(name, name)
+            if self.ui.modelComboBox.findData(name) < 0:
+                self.ui.modelComboBox.addItem(name, name)
 
     def _showRunning(self) -> None:
         self.ui.applyButton.text = _("Cancel")
