@@ -161,7 +161,8 @@ def labels_on_grid(
         transform = vtk.vtkGeneralTransform()
         slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(*ways, transform)
     mask = np.zeros(nodes.volume_array(volumeNode).shape, dtype=np.uint8)
-    overlapping, layers = set(), []
+    overlapping: set[tuple[int, int]] = set()
+    layers: list[tuple[Any, Any]] = []  # label maps that several segments share, and each on the grid
     for value, identifier in segments.items():
         segment = segmentationNode.GetSegmentation().GetSegment(identifier)
         image, own = segment.GetRepresentation(LABELMAP), segment.GetLabelValue()

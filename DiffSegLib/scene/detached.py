@@ -16,8 +16,9 @@ _children: list[subprocess.Popen[bytes]] = []  # of this application; asked now 
 
 def launch(command: Sequence[str], environment: Mapping[str, str], stdout: Path, stderr: Path) -> int:
     """Start a process whose output goes to files and that no end of this one touches; returns its number."""
-    # Windows: no console window, for the launcher's child neither, and Ctrl-C is not passed on
-    flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+    flags = 0
+    if sys.platform == "win32":  # no console window, for the launcher's child neither, and no Ctrl-C of others
+        flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
     try:
         with open(stdout, "wb") as out, open(stderr, "wb") as errors:
             process = subprocess.Popen(
@@ -65,9 +66,11 @@ def end(pid: int) -> None:
 
 def _windows_identity(pid: int) -> str | None:
     """When it was created, in 100 ns since 1601."""
+    if sys.platform != "win32":
+        return None
     import ctypes
 
-    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined, unused-ignore]
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)
     kernel.OpenProcess.restype = ctypes.c_void_p
     handle = ctypes.c_void_p(kernel.OpenProcess(0x1000, False, pid))  # PROCESS_QUERY_LIMITED_INFORMATION
     if not handle:

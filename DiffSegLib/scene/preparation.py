@@ -1,4 +1,4 @@
-"""Data on their way to a training: cases of the scene written one at a turn, the folder looked through by the worker."""
+"""Data on their way to a training: cases of the scene written one at a turn, then looked through by the worker."""
 
 import os
 import shutil
@@ -38,7 +38,9 @@ class Preparation:
         """Whether a plan is under way."""
         return self.writing or self._running is not None
 
-    def propose(self, source: Path | list[dataset.Pair], preset: str, assignments: Sequence[str], memory: float) -> None:
+    def propose(
+        self, source: Path | list[dataset.Pair], preset: str, assignments: Sequence[str], memory: float
+    ) -> None:
         """Plan a training on a folder or on cases of the scene; what was written of these before is used again."""
         self._wish = (preset, assignments, memory)
         if isinstance(source, Path):
@@ -94,7 +96,9 @@ class Preparation:
             shutil.move(self._written[1], target)
         except OSError as problem:
             reason = problem.strerror or problem
-            raise InputError(f"{target}: cannot be written ({reason}). Choose another folder for the trainings.") from None
+            raise InputError(
+                f"{target}: cannot be written ({reason}). Choose another folder for the trainings."
+            ) from None
         self._written = None
         return target
 

@@ -1,7 +1,7 @@
 """A training's proposal in words, and what a person writes into its fields as settings."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -40,7 +40,9 @@ def shown(config: Mapping[str, Any], key: str) -> str:
     """A value of a configuration as it may be written into its field."""
     section, _dot, name = key.partition(".")
     value = config[section][name]
-    return ", ".join(f"{x:g}" for x in value) if isinstance(value, (list, tuple)) else str(value)
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    return ", ".join(_by(x) if isinstance(x, (list, tuple)) else f"{x:g}" for x in value)
 
 
 def report(plan: TrainingPlan) -> str:
@@ -61,7 +63,7 @@ def report(plan: TrainingPlan) -> str:
         "data.patch": _("Patch {value} voxels: {why}."),
         "training.batch": _("Batch {value}: {why}."),
         "network.channels": _("Network of {value} channels: {why}."),
-        "network.strides": _("Its strides: {why}."),
+        "network.strides": _("Strides {value}: {why}."),
         "data.normalisation": _("Intensities by {value}: {why}."),
         "augment.flip": _("Mirrored patches: {why}."),
     }
@@ -71,5 +73,5 @@ def report(plan: TrainingPlan) -> str:
     return "\n".join(lines)
 
 
-def _by(values: list[float]) -> str:
+def _by(values: Sequence[float]) -> str:
     return " × ".join(f"{x:g}" for x in values)

@@ -71,9 +71,18 @@ class Training:
         return None
 
     @property
-    def labels(self) -> list[str]:
-        """The names of the structures, in the order of `dice_by_class`; empty until the data were looked through."""
-        return [str(label["name"]) for label in _json(self.folder / "fingerprint.json").get("labels", [])]
+    def classes(self) -> list[str]:
+        """The names of the structures in `dice_by_class` of the last validation; numbers where they are not known."""
+        names = [str(label["name"]) for label in _json(self.folder / "fingerprint.json").get("labels", [])]
+        count = len(self.validation["dice_by_class"]) if self.validation is not None else len(names)
+        return names if len(names) == count else [str(n + 1) for n in range(count)]
+
+    @property
+    def budget(self) -> tuple[bool, float]:
+        """Whether it is of time, and how many minutes or iterations it has in all; 0 before that is known."""
+        known = _json(self.folder / "config.json").get("training", {})
+        minutes = known.get("minutes")
+        return minutes is not None, float(minutes if minutes is not None else known.get("iterations", 0))
 
     @property
     def iteration(self) -> int:
@@ -90,10 +99,9 @@ class Training:
         """How much of the budget is spent, 0 to 1."""
         if self.state == FINISHED:
             return 1.0
-        budget = _json(self.folder / "config.json").get("training", {})
-        if budget.get("minutes"):
-            return min(self._seconds / (60.0 * budget["minutes"]), 1.0)
-        return min(self.iteration / budget["iterations"], 1.0) if budget.get("iterations") else 0.0
+        byTime, amount = self.budget
+        spent = self._seconds / 60.0 if byTime else float(self.iteration)
+        return min(spent / amount, 1.0) if amount > 0 else 0.0
 
     @property
     def secondsLeft(self) -> float | None:
@@ -147,9 +155,9 @@ class Training:
             raise InputError(f"{self.folder}: holds no training that was started here ({RECORD} is missing).")
         options = list(self._record["options"])
         if (self.folder / "config.json").is_file():
-            budget = _json(self.folder / "config.json").get("training", {})
             if minutes is None and iterations is None:
-                minutes, iterations = budget.get("minutes"), budget.get("iterations")
+                byTime, amount = self.budget
+                minutes, iterations = (amount, None) if byTime else (None, int(amount))
             options += ["--resume", *_budget(minutes, iterations)]
         else:
             options += [*self._record["first"], *_budget(minutes, iterations)]
@@ -167,8 +175,7 @@ class Training:
 
     def problem(self) -> DiffSegError | None:
         """What to raise for a training that failed or was stopped."""
-        code = self._answer().get("exit_code")
-        kind = {2: InputError, 3: EnvironmentProblem}.get(code, DiffSegError)  # type: ignore[call-overload]
+        kind = {2: InputError, 3: EnvironmentProblem}.get(int(self._answer().get("exit_code", 1)), DiffSegError)
         return {FAILED: kind(self.reason), STOPPED: Cancelled(self.reason)}.get(self.state)
 
     def _launch(self, options: Sequence[str]) -> None:

@@ -35,12 +35,10 @@ class TrainingChart:
         """Show a training and return its chart nodes by kind; a kind without numbers yet has none."""
         loss = [event for event in training.metrics if "loss" in event]
         scores = [event for event in training.metrics if "dice" in event]
-        classes = max((len(event["dice_by_class"]) for event in scores), default=0)
-        names = [*training.labels, *(f"label {n + 1}" for n in range(classes))][:classes]
         tables = {
             LOSS: ([LOSS], [[event["iteration"], event["loss"]] for event in loss]),
             DICE: (
-                [self.mean, *names],
+                [self.mean, *training.classes],
                 [[event["iteration"], event["dice"], *event["dice_by_class"]] for event in scores],
             ),
         }

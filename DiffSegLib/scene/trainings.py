@@ -179,7 +179,9 @@ class TrainLogic:
 
     def _newFolder(self, name: str) -> Path:
         root = self.trainingsFolder
-        return next(path for n in itertools.count(1) if not (path := root / (f"{name}-{n}" if n > 1 else name)).exists())
+        return next(
+            path for n in itertools.count(1) if not (path := root / (f"{name}-{n}" if n > 1 else name)).exists()
+        )
 
     def _export(self, pairs: list[dataset.Pair], folder: Path, skipBad: bool) -> Path:
         found = dataset.check(pairs)

@@ -1,6 +1,7 @@
 """The task `plan`: what a training on a folder would be, and everything that is wrong with its data (jobs.PlanJob)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def run(
         _known = None
         warnings: list[str] = []
         try:
-            plan = make_plan(folder, *config.choose("default", None, []), skip_bad=True, listener=_into(warnings, listen))
+            plan = make_plan(
+                folder, *config.choose("default", None, []), skip_bad=True, listener=_into(warnings, listen)
+            )
         except InputError:  # perhaps nothing is left without the bad cases: then what is wrong with them
             dataset = load_dataset(folder)
             problems = examine(dataset, dataset.cases, listen).problems
@@ -49,6 +52,8 @@ def run(
             return {"config": None, "problems": [text for texts in problems.values() for text in texts]}
         _known = (_state(folder, plan), plan, [text for text in warnings if not text.startswith("Left out: ")])
     _, plan, warnings = _known
+    if plan.dataset.regions:
+        settings = replace(settings, diffusion=replace(settings.diffusion, classes="overlapping"))
     settings, reasons = propose(plan.fingerprint, settings, open_keys, job.memory)
     return {
         "config": settings.to_json(),

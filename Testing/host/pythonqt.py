@@ -95,10 +95,11 @@ def import_qt():
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     if "qt" in sys.modules:
         return application
-    if sys.version_info < (3, 12):  # PySide6's property setters lose references to True; from 3.12 on it is immortal
-        for value in (True, False):
-            for _ in range(100_000):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    if sys.version_info < (3, 12):
+        # PySide6 counts on values that live for ever, as they do from 3.12 on: its calls without a result and its
+        # setters take references from them, and at none left the process is aborted
+        for value in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(value)).value += 1 << 40
     # QProcess does not take its base's look-up over
     QObject.__getattribute__ = QtCore.QProcess.__getattribute__ = _lookup
     QObject.className = lambda self: self.metaObject().className()

@@ -93,6 +93,9 @@ class Panel:
     def onModelsChanged(self, path: str | None = None) -> None:
         """A model was added, removed or trained; `path` is the one that is new."""
 
+    def onModelWanted(self, path: str) -> None:
+        """The user wants to segment with this model."""
+
     def connect(self, sender: Any, signal: str, slot: Any) -> None:
         """Connect, and fail loudly: PythonQt's connect only returns False for a misspelt signal."""
         if not sender.connect(signal, slot):

@@ -106,6 +106,14 @@ class SegmentPanel(Panel):
         """See Panel; a new model is listed, and the chosen one stays chosen."""
         self._fillModels()
 
+    def onModelWanted(self, path: str) -> None:
+        """See Panel."""
+        index = self.ui.modelComboBox.findData({str(file): name for name, file in available().items()}.get(path))
+        if index >= 0:
+            self.ui.modelComboBox.setCurrentIndex(index)
+        else:
+            self.useModelFile(path)
+
     def onApply(self) -> None:
         """Segment, or cancel what runs."""
         if self.run is not None and not self.run.finished:

@@ -276,13 +276,13 @@ class TrainPanel(Panel):
         self.ui.trainProblemsText.plainText = "\n".join(plan.problems) if plan is not None else ""
         self.ui.trainReportText.plainText = report(plan) if plan is not None else ""
         self._updateVisibility()
-        known = plan is not None and plan.config is not None
+        settings = plan.config if plan is not None else None
         for key, field in self._texts().items():
-            field.placeholderText = shown(plan.config, key) if known else _("proposed from the data")
-        batch = _("proposed: {batch}").format(batch=plan.config["training"]["batch"]) if known else _("proposed")
+            field.placeholderText = shown(settings, key) if settings else _("proposed from the data")
+        batch = _("proposed: {batch}").format(batch=settings["training"]["batch"]) if settings else _("proposed")
         self.ui.trainBatchSpinBox.specialValueText = batch
         if fresh and not self.ui.trainOwnConfigCheckBox.checked:
-            self.ui.trainConfigText.plainText = plan.text if known else ""
+            self.ui.trainConfigText.plainText = plan.text if plan is not None else ""
         self.say(text)
         self._updateStart()
 
@@ -296,9 +296,10 @@ class TrainPanel(Panel):
 
     def _updateStart(self) -> None:
         """Start can be pressed where there is a proposal for what is chosen, and nothing wrong or that left out."""
-        ready = self.parameters is not None and self.plan is not None and self.plan.config is not None
-        ready = ready and not self._preparation.busy and self._current and self._wish() == self._key
-        ready = ready and (not self.plan.problems or self.parameters.trainSkipBad)
+        node, plan = self.parameters, self.plan
+        ready = node is not None and plan is not None and plan.config is not None and not self._preparation.busy
+        if ready and node is not None and plan is not None:
+            ready = self._current and self._wish() == self._key and (not plan.problems or node.trainSkipBad)
         if ready and self.ui.trainOwnConfigCheckBox.checked:
             try:
                 self._configuration()

@@ -158,9 +158,9 @@ class TrainingsPanel(Panel):
         """Write what is known of the trainings, and run the timer while one is at work."""
         if not self.open:
             return
-        for row, training in enumerate(self.trainings):
+        for row, each in enumerate(self.trainings):
             item = self.ui.trainingsTable.item(row, 1)
-            text = self._state(training)
+            text = self._state(each)
             if item is not None and item.text() != text:
                 item.setText(text)
         training = self._shown
@@ -179,7 +179,9 @@ class TrainingsPanel(Panel):
         self.ui.stopTrainingButton.text = _("End at once") if stopping else _("Stop")
         self.ui.stopTrainingButton.enabled = training is not None and training.active
         more = training is not None and self.ui.trainingBudgetSpinBox.value > round(training.budget[1])
-        canResume = training is not None and (training.state in (STOPPED, FAILED) or (training.state == FINISHED and more))
+        canResume = training is not None and (
+            training.state in (STOPPED, FAILED) or (training.state == FINISHED and more)
+        )
         self.ui.resumeTrainingButton.enabled = canResume
         self.ui.trainingBudgetSpinBox.enabled = training is not None and not training.active
         self.ui.useTrainingModelButton.enabled = training is not None and training.model is not None
@@ -212,16 +214,14 @@ class TrainingsPanel(Panel):
             parts.append(_("At work: {what}").format(what=training.said))
         if training.state == STOPPING:
             parts.append(_("It ends with the iteration that is under way."))
-        if training.reason:
+        if training.state == STOPPED:
+            parts.append(_("Stopped; press Resume to go on."))
+        elif training.reason:
             parts.append(training.reason)
         score = training.validation
         if score is not None:
-            names = training.labels
-            byClass = [
-                f"{names[n] if n < len(names) else n + 1} {dice:.3f}"
-                for n, dice in enumerate(score["dice_by_class"])
-                if dice is not None
-            ]
+            scores = zip(training.classes, score["dice_by_class"], strict=True)
+            byClass = [f"{name} {dice:.3f}" for name, dice in scores if dice is not None]
             text = _("Last validation, iteration {n}: Dice {dice:.3f} ({byClass}).")
             parts.append(text.format(n=score["iteration"], dice=score["dice"], byClass=", ".join(byClass)))
         return " ".join([*parts, *training.warnings[-2:]])
