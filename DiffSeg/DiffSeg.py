@@ -37,6 +37,9 @@ from DiffSegLib.scene.panels.environment import EnvironmentPanel
 from DiffSegLib.scene.panels.evaluate import EvaluatePanel, EvaluateParameters
 from DiffSegLib.scene.panels.segment import SegmentPanel, SegmentParameters
 from DiffSegLib.scene.panels.steps import StepsPanel
+from DiffSegLib.scene.panels.train import TrainPanel, TrainParameters
+from DiffSegLib.scene.panels.trainings import TrainingsPanel
+from DiffSegLib.scene.trainings import TrainLogic
 
 
 class DiffSeg(ScriptedLoadableModule):
@@ -62,12 +65,12 @@ class DiffSeg(ScriptedLoadableModule):
 
 
 @parameterNodeWrapper
-class DiffSegParameterNode(SegmentParameters, EvaluateParameters):
+class DiffSegParameterNode(SegmentParameters, TrainParameters, EvaluateParameters):
     """The module's parameters, saved with the scene; each section of the window brings its own."""
 
 
-class DiffSegLogic(ScriptedLoadableModuleLogic, SegmentLogic, EvaluateLogic):
-    """What the console and the window call; see SegmentLogic.segment, EvaluateLogic.evaluate and docs/console.md.
+class DiffSegLogic(ScriptedLoadableModuleLogic, SegmentLogic, TrainLogic, EvaluateLogic):
+    """What the console and the window call: SegmentLogic, TrainLogic and EvaluateLogic; docs/console.md shows it.
 
     slicer.util.getModuleLogic("DiffSeg").segment(volumeNode, model="hippocampus")
     """
@@ -97,9 +100,12 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = DiffSegLogic()  # first: Slicer's getModuleLogic looks for it whatever happens later
         self.segmentPanel = SegmentPanel(self)
         self.stepsPanel = StepsPanel(self)
+        self.trainPanel = TrainPanel(self)
+        self.trainingsPanel = TrainingsPanel(self)
         self.evaluatePanel = EvaluatePanel(self)
         self.environmentPanel = EnvironmentPanel(self)
-        self.panels = [self.segmentPanel, self.stepsPanel, self.evaluatePanel, self.environmentPanel]
+        self.panels = [self.segmentPanel, self.stepsPanel, self.trainPanel, self.trainingsPanel]
+        self.panels += [self.evaluatePanel, self.environmentPanel]
         for panel in self.panels:
             self.layout.addWidget(panel.root)
         self.layout.addStretch(1)

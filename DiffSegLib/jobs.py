@@ -30,6 +30,35 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
+class PlanJob:
+    """Look through a labelled folder and propose a training.
+
+    assignments: what is decided already, `section.key=value` as for `diffseg train --set`. memory: GiB that the
+    proposal may plan with.
+    """
+
+    id: str
+    data: str
+    preset: str = "default"
+    assignments: tuple[str, ...] = ()
+    memory: float = 8.0
+
+    def to_line(self) -> str:
+        """The request as one line of JSON."""
+        return json.dumps({"do": "plan", **asdict(self)}, allow_nan=False)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "PlanJob":
+        """Parse a request; raises InputError."""
+        try:
+            texts = tuple(str(item) for item in data.get("assignments", ()))
+            memory = float(data.get("memory", 8.0))
+            return PlanJob(str(data["id"]), str(data["data"]), str(data.get("preset", "default")), texts, memory)
+        except (KeyError, TypeError, ValueError) as problem:
+            raise InputError(f"a plan job needs an id and a data folder ({problem!r}).") from None
+
+
+@dataclass(frozen=True)
 class SegmentOptions:
     """How to segment; the same options for the window, the console, the batch and the command line.
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait for each other
+os.environ["DIFFSEG_HOME"] = os.path.join(
+    tempfile.gettempdir(), f"diffseg-home-{os.getpid()}"
+)  # no model of the user's
 ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, Path(__file__).resolve().parent):
     if str(folder) not in sys.path:

@@ -1,15 +1,17 @@
 """Model files: what is not one is refused by name, and nothing in one is executed."""
 
 import json
+import sys
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from DiffSegLib.errors import InputError
-from DiffSegLib.models import store
+from DiffSegLib.labels import Label
+from DiffSegLib.models import library, store
 from DiffSegLib.models.card import parse_card
-from DiffSegLib.models.shipped import find
+from DiffSegLib.models.shipped import available, find, home, read_card
 
 
 def rewrite(path, out, change):
@@ -74,7 +76,7 @@ def test_weights_that_are_not_numbers_are_refused(tiny_model, tmp_path):
 
 
 def test_an_unknown_name_lists_what_is_there():
-    with pytest.raises(InputError, match="neither a model file nor a shipped model"):
+    with pytest.raises(InputError, match="neither a model file nor the name of a model"):
         find("no-such-model")
 
 
@@ -128,3 +130,46 @@ def test_a_header_nested_without_end_is_no_model(tmp_path):
     (tmp_path / "deep.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(InputError, match="is no model file"):
         store.load(tmp_path / "deep.safetensors")
+
+
+def test_an_own_model_is_called_as_its_owner_wishes_and_no_other_is_overwritten(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFSEG_HOME", str(tmp_path))
+    path = library.add(tiny_model, "my model", run="a")
+    assert path == tmp_path / "models" / "my model.safetensors" == find("my model") and "my model" in available()
+    assert read_card(path).name == "my model" and read_card(tiny_model).name == "tiny"
+    weights = [store.load(each).network.state_dict() for each in (path, tiny_model)]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    for name, run in (("my model", ""), ("MY Model", "b"), ("hippocampus", "a")):
+        with pytest.raises(InputError, match=f"A model called {name} is there already"):
+            library.add(tiny_model, name, run)
+    assert library.add(tiny_model, "my model", run="a") == path  # the same training, gone on with
+
+
+@pytest.mark.parametrize("name", ["", "../up", ".hidden", "a/b", "a\\b", "end.", "x" * 61, "new\nline"])
+def test_a_name_that_is_no_file_name_is_refused(name):
+    with pytest.raises(InputError, match="cannot be a model's name"):
+        library.check_name(name)
+
+
+def test_labels_get_other_names_and_colours_and_keep_their_values(tiny_model, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(tiny_model.read_bytes())
+    library.relabel(path, [Label(2, "two", (1.0, 0.0, 0.0)), Label(1, "one")])
+    found = store.load(path).card.labels
+    assert [(label.value, label.name) for label in found] == [(1, "one"), (2, "two")] and found[1].color[0] == 1.0
+    with pytest.raises(InputError, match="nothing is said of its label 2"):
+        library.relabel(path, [Label(1, "one")])
+
+
+def test_where_a_persons_models_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("DIFFSEG_HOME", str(tmp_path))
+    assert home() == tmp_path
+    monkeypatch.delenv("DIFFSEG_HOME")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert home() == tmp_path / "data" / "DiffSeg"
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert home() == tmp_path / "local" / "DiffSeg"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert home().parts[-3:] == ("Library", "Application Support", "DiffSeg")

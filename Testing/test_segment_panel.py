@@ -397,10 +397,22 @@ def test_a_scene_with_a_model_that_is_not_here_says_so_and_goes_on(host, panel):
     assert press(host, panel).error is None
 
 
-def test_a_model_that_was_trained_meanwhile_is_chosen(window, panel, tmp_path):
+def test_a_model_that_is_wanted_is_chosen(window, panel, tmp_path):
     path = write_model(tmp_path / "new.safetensors")
-    window.tell("onModelsChanged", str(path))
+    window.tell("onModelWanted", str(path))
     assert panel.parameters.model == str(path)
+
+
+def test_a_model_that_was_trained_meanwhile_is_listed_and_the_chosen_one_stays(window, panel, tmp_path):
+    from DiffSegLib.models import library
+
+    chosen, count = panel.parameters.model, panel.ui.modelComboBox.count
+    path = library.add(write_model(tmp_path / "new.safetensors"), "my liver")
+    window.tell("onModelsChanged", str(path))
+    assert panel.parameters.model == chosen and panel.ui.modelComboBox.count == count + 1
+    window.tell("onModelWanted", str(path))
+    assert panel.parameters.model == "my liver"
+    path.unlink()
 
 
 def test_a_model_of_single_slices(host, panel, tmp_path):

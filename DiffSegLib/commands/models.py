@@ -2,23 +2,32 @@
 
 import argparse
 import json
+import sys
 from typing import Any
+
+from DiffSegLib.errors import InputError
 
 
 def add(verbs: Any) -> None:
     """Options of both verbs."""
-    verb = verbs.add_parser("models", help="list the shipped models", allow_abbrev=False)
+    text = "list the models: those that come with DiffSeg, and one's own"
+    verb = verbs.add_parser("models", help=text, allow_abbrev=False)
     verb.set_defaults(call=call_models)
     verb = verbs.add_parser("info", help="show the card of a model", allow_abbrev=False)
-    verb.add_argument("model", help="a shipped model's name, or a .safetensors file")
+    verb.add_argument("model", help="a model's name, or a .safetensors file")
     verb.set_defaults(call=call_info)
 
 
 def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
-    """A line per shipped model."""
-    from DiffSegLib.models.shipped import read_card, shipped
+    """A line per model; one that cannot be read is told on stderr and left out."""
+    from DiffSegLib.models.shipped import available, read_card
 
-    cards = {name: read_card(path) for name, path in shipped().items()}
+    cards = {}
+    for name, path in available().items():
+        try:
+            cards[name] = read_card(path)
+        except InputError as problem:
+            print(problem, file=sys.stderr)
     if not options.json:
         for name, card in cards.items():
             print(f"{name:20s} {card.description}")

@@ -1,14 +1,20 @@
 """`diffseg train`: from a labelled folder to a model file."""
 
 import argparse
+import contextlib
+import json
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from DiffSegLib import config
-from DiffSegLib.errors import InputError
+from DiffSegLib.errors import Cancelled, InputError
+from DiffSegLib.labels import Label
 from DiffSegLib.presets import PRESETS
+
+STOP_FILE = "stop"  # in the run folder: whoever makes it asks the training to stop, as Ctrl-C does
 
 
 def add(verbs: Any) -> None:
@@ -29,12 +35,15 @@ def add(verbs: Any) -> None:
     verb.add_argument("--resume", action="store_true", help="go on with the training in --out and its config.json")
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     verb.add_argument("--seed", type=int, help="seed of everything random")
+    verb.add_argument("--name", help="put the model among your own (diffseg models) under this name")
+    verb.add_argument("--labels", type=Path, help="names, colours and codes of the labels: a list as in a model's card")
     verb.set_defaults(call=call)
 
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Train and say where the model is."""
-    from DiffSegLib.terminal import Show, StopFlag, speaks
+    from DiffSegLib.models import library
+    from DiffSegLib.terminal import Show, speaks
     from DiffSegLib.training.plan import make_plan
     from DiffSegLib.training.run import frozen, kept_config, train_folder
 
@@ -57,23 +66,27 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if options.resume and not options.plan_only and settings != frozen(options.out, settings):
         text = "goes on with its own config.json; only iterations, minutes and training.patience can change"
         raise InputError(f"{options.out}: {text}.")
+    labels = _labels(options.labels)
     data = {"split_file": options.split, "skip_bad": options.skip_bad, "memory": options.memory}
     show = Show()
     try:
         if options.plan_only:
             plan = make_plan(options.data, settings, open_keys, listener=show, **data)
         else:
-            path = train_folder(
-                options.data,
-                options.out,
-                settings,
-                open_keys=open_keys,
-                device=options.device,
-                resume=options.resume,
-                listener=show,
-                cancelled=StopFlag(),
-                **data,
-            )
+            if options.name is not None:
+                library.check_name(options.name, library.run_id(options.out))
+            with _stop_asked(options.out) as cancelled:
+                path = train_folder(
+                    options.data,
+                    options.out,
+                    settings,
+                    open_keys=open_keys,
+                    device=options.device,
+                    resume=options.resume,
+                    listener=show,
+                    cancelled=cancelled,
+                    **data,
+                )
     finally:
         show.close()
     if options.plan_only:
@@ -82,6 +95,43 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if not options.json:
             print(config.to_text(plan.settings.to_json()))
         return 0, {"config": plan.settings.to_json(), "fingerprint": plan.to_json()}
-    if speaks():
-        print(f"The model is {path}.", file=sys.stderr)
-    return 0, {"model": str(path)}
+    return 0, _named(path, options.name, options.out, labels) if speaks() else {"model": str(path)}
+
+
+@contextlib.contextmanager
+def _stop_asked(run: Path) -> Iterator[Callable[[], bool]]:
+    """Whether the training should stop: by Ctrl-C, or by a file `stop` in its folder, which is removed when heeded."""
+    from DiffSegLib.terminal import StopFlag
+
+    flag, file = StopFlag(), run / STOP_FILE
+    try:
+        yield lambda: flag() or file.exists()
+    except Cancelled:
+        file.unlink(missing_ok=True)
+        raise
+    file.unlink(missing_ok=True)  # it came too late
+
+
+def _labels(path: Path | None) -> tuple[Label, ...]:
+    if path is None:
+        return ()
+    try:
+        return tuple(Label.from_json(item, str(path)) for item in json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError) as problem:
+        raise InputError(f"{path}: is no list of labels ({problem}).") from None
+
+
+def _named(path: Path, name: str | None, run: Path, labels: tuple[Label, ...]) -> dict[str, Any]:
+    """Give a finished model its labels and its place among the others; what came of it."""
+    from DiffSegLib.models import library
+
+    if labels:
+        library.relabel(path, labels)
+    answer = {"model": str(path)}
+    if name is not None:
+        try:
+            answer["named"] = str(library.add(path, name, library.run_id(run)))
+        except InputError as problem:  # taken while it trained, or a full disk: the training is not lost for that
+            answer["warning"] = f"The model is {path}, but it is not among your own. {problem}"
+    print(answer.get("warning") or f"The model is {answer.get('named', path)}.", file=sys.stderr)
+    return answer

@@ -1,11 +1,16 @@
 """Finding model files and reading their cards, with the standard library alone: a window can list models without torch.
 
+Besides the models that come with DiffSeg there are a person's own, in a folder that the command line and every Slicer
+share: `$DIFFSEG_HOME/models`, or that of the platform (`library` puts them there).
+
 A safetensors file begins with the length of its header (8 bytes, little endian) and the header as JSON; the card is in
 the header's `__metadata__`.
 """
 
 import json
+import os
 import struct
+import sys
 from pathlib import Path
 
 from DiffSegLib.errors import InputError
@@ -20,14 +25,39 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
 
 
+def home() -> Path:
+    """The folder of a person's own models and trainings: `$DIFFSEG_HOME`, else where the platform keeps such data."""
+    if os.environ.get("DIFFSEG_HOME"):
+        return Path(os.environ["DIFFSEG_HOME"])
+    if sys.platform == "win32":
+        data = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        data = Path.home() / "Library" / "Application Support"
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "DiffSeg"
+
+
+def own() -> dict[str, Path]:
+    """Name -> file of a person's own models."""
+    return {path.stem: path for path in sorted((home() / "models").glob("*.safetensors")) if path.name[0] != "."}
+
+
+def available() -> dict[str, Path]:
+    """Name -> file of every model that can be named: the shipped ones first, then one's own."""
+    found = shipped()
+    return found | {name: path for name, path in own().items() if name not in found}
+
+
 def find(name: str) -> Path:
-    """The file of a shipped model's name, or of a path. Raises InputError listing the names."""
-    if name in shipped():
-        return shipped()[name]
+    """The file of a model's name, or of a path. Raises InputError listing the names."""
+    known = available()
+    if name in known:
+        return known[name]
     path = Path(name)
     if path.is_file():
         return path
-    raise InputError(f"{name}: is neither a model file nor a shipped model ({', '.join(shipped()) or 'none'}).")
+    raise InputError(f"{name}: is neither a model file nor the name of a model ({', '.join(known) or 'none'}).")
 
 
 def read_card(path: Path) -> Card:

@@ -26,6 +26,7 @@ Send = Callable[[events.Event], None]
 # of its result event; imported when it is first asked for
 TASKS = {
     "describe": "DiffSegLib.serving.describe",
+    "plan": "DiffSegLib.serving.plan",
     "prepare": "DiffSegLib.serving.prepare",
     "segment": "DiffSegLib.serving.segment",
     "evaluate": "DiffSegLib.serving.evaluate",

@@ -1,4 +1,4 @@
-"""The list of models in the section that segments: the shipped ones, the user's own, and the card of the chosen one."""
+"""The list of models in the section that segments: shipped, trained, from files; and the card of the chosen one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from DiffSegLib.errors import DiffSegError
 from DiffSegLib.models.card import Card
-from DiffSegLib.models.shipped import find, read_card, shipped
+from DiffSegLib.models.shipped import available, find, read_card
 from DiffSegLib.scene import own_models
 from DiffSegLib.scene.panels.card_page import card_page
 
@@ -22,14 +22,21 @@ class ModelChoice:
         self.ui = ui
         self._chosen = chosen
         self._cards: dict[str, Card] = {}
-        for name, path in shipped().items():
-            try:
-                self._add(name, read_card(path))
-            except DiffSegError:
-                continue
+        self.refresh()
         for own, card in own_models.remembered().items():
             self._add(own, card)
         self.ui.cardBrowser.visible = False
+
+    def refresh(self) -> None:
+        """List the models that can be named: the shipped ones and those that were trained and given a name."""
+        for name, path in available().items():
+            try:
+                card = read_card(path)
+            except DiffSegError:
+                continue
+            if name not in self._cards:
+                self._add(name, card)
+            self._cards[name] = card  # it may have been trained anew
 
     @property
     def model(self) -> str:
@@ -51,6 +58,11 @@ class ModelChoice:
 
     def useFile(self, path: str) -> None:
         """Add a file to the list, for later sessions too, and choose it; raises InputError for one that is no model."""
+        name = {str(file): name for name, file in available().items()}.get(path)
+        if name is not None:
+            self.refresh()
+            self.follow(name)
+            return
         card = own_models.remember(path)
         if path not in self._cards:
             self._add(path, card)
@@ -80,8 +92,8 @@ class ModelChoice:
 
     def _add(self, model: str, card: Card) -> None:
         self._cards[model] = card
-        isShipped = model in shipped()
-        title = model if isShipped else _("{name} (own file)").format(name=card.name)
+        isNamed = model in available()
+        title = model if isNamed else _("{name} (own file)").format(name=card.name)
         self.ui.modelComboBox.addItem(title, model)
-        text = card.description if isShipped else model
+        text = card.description if isNamed else model
         self.ui.modelComboBox.setItemData(self.ui.modelComboBox.count - 1, text, qt.Qt.ToolTipRole)

@@ -93,8 +93,14 @@ class Panel:
     def onRunFinished(self, run: Segmentation) -> None:
         """The segmentation ended; run.error tells of a failure."""
 
+    def onTrainingStarted(self, training: Any) -> None:
+        """A training was started in this window (scene.training.Training)."""
+
     def onModelsChanged(self, path: str | None = None) -> None:
         """A model was added, removed or trained; `path` is the one that is new."""
+
+    def onModelWanted(self, path: str) -> None:
+        """The user wants to segment with this model."""
 
     def connect(self, sender: Any, signal: str, slot: Any) -> None:
         """Connect, and fail loudly: PythonQt's connect only returns False for a misspelt signal."""

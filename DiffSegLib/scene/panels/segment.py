@@ -140,9 +140,12 @@ class SegmentPanel(Panel):
             self.say(str(problem), isError=True)
 
     def onModelsChanged(self, path: str | None = None) -> None:
+        """See Panel; a new model is listed, and the chosen one stays chosen."""
+        self.models.refresh()
+
+    def onModelWanted(self, path: str) -> None:
         """See Panel."""
-        if path is not None:
-            self.useModelFile(path)
+        self.useModelFile(path)
 
     def onPlaceRoi(self) -> None:
         """Place a region of the model's size, to be dragged onto the structure."""

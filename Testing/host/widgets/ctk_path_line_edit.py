@@ -8,9 +8,11 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     """A line for a path, with a button that would browse."""
 
     currentPathChanged = Signal(str)
+    Dirs = 1
 
     def __init__(self, parent=None):
         super().__init__(parent)
+        self._filters = 0
         self._line = QtWidgets.QLineEdit()
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -25,3 +27,4 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         QtWidgets.QLineEdit.setProperty(self._line, "text", path)
 
     currentPath = Property(str, _path, _take)
+    filters = Property(int, lambda self: self._filters, lambda self, value: setattr(self, "_filters", value))

@@ -1,0 +1,264 @@
+"""The section that follows trainings: which there are, how they go, stop and go on, and their models."""
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DiffSegLib.errors import DiffSegError
+from DiffSegLib.scene import training_chart
+from DiffSegLib.scene.panels.panel import Panel
+from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STARTING, STOPPED, STOPPING, Training
+from DiffSegLib.scene.training_chart import TrainingChart
+
+INTERVAL = 1000  # ms between two looks at the trainings that run
+PLOT_LINES = 11  # height of a plot, in lines of text
+
+
+class TrainingsPanel(Panel):
+    """Looks at running trainings once a second, reads only what is new, and draws only what is looked at."""
+
+    form = "Trainings"
+
+    def setup(self) -> None:
+        """See Panel."""
+        self.trainings: list[Training] = []
+        self._shown: Training | None = None
+        self._plots: dict[str, Any] = {}
+        self._drawn: tuple[Path, int] | None = None
+        self._chart = TrainingChart(
+            {training_chart.LOSS: _("Loss"), training_chart.DICE: _("Validation Dice")}, _("Iteration"), _("mean")
+        )
+        self._timer = qt.QTimer()
+        self._timer.setInterval(INTERVAL)
+        self.connect(self._timer, "timeout()", self.onTimer)
+        self.connect(self.ui.trainingsCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
+        self.connect(self.ui.trainingsTable, "itemSelectionChanged()", self.onSelected)
+        self.connect(self.ui.stopTrainingButton, "clicked(bool)", self.onStop)
+        self.connect(self.ui.resumeTrainingButton, "clicked(bool)", self.onResume)
+        self.connect(self.ui.trainingBudgetSpinBox, "valueChanged(int)", self.onBudget)
+        self.connect(self.ui.useTrainingModelButton, "clicked(bool)", self.onUseModel)
+        self.connect(self.ui.openTrainingButton, "clicked(bool)", self.onOpenFolder)
+        self.refresh()
+
+    def cleanup(self) -> None:
+        """See Panel; the trainings go on."""
+        self._timer.stop()
+        self._chart.clear(remove=True)
+        super().cleanup()
+
+    def onSceneClosing(self) -> None:
+        """See Panel."""
+        self._chart.clear()
+        self._drawn = None
+
+    def connectParameters(self, node: Any) -> None:
+        """See Panel; trainings may have been started elsewhere meanwhile."""
+        super().connectParameters(node)
+        self.refresh()
+
+    def onTrainingStarted(self, training: Training) -> None:
+        """See Panel; the new training is shown."""
+        self.ui.trainingsCollapsibleButton.collapsed = False
+        self.refresh(training)
+
+    def onCollapsed(self, collapsed: bool) -> None:
+        """The list is made anew when the section is opened."""
+        if not collapsed:
+            self.refresh()
+
+    def refresh(self, chosen: Training | None = None) -> None:
+        """Find all trainings; the chosen one, else the one that was shown, else the newest is shown."""
+        wanted = chosen or self._shown
+        known = {training.folder: training for training in self.trainings}
+        self.trainings = [known.get(found.folder, found) for found in self.logic.trainings()]
+        for training in self.trainings:
+            training.update()
+        self.ui.trainingsTable.blockSignals(True)
+        self.ui.trainingsTable.setRowCount(len(self.trainings))
+        for row, training in enumerate(self.trainings):
+            for column, text in enumerate((training.name, "", training.created.replace("T", "  "))):
+                self.ui.trainingsTable.setItem(row, column, qt.QTableWidgetItem(text))
+        rows = [n for n, each in enumerate(self.trainings) if wanted is not None and each.folder == wanted.folder]
+        row = rows[0] if rows else 0
+        if self.trainings:
+            self.ui.trainingsTable.setCurrentCell(row, 0)
+        self.ui.trainingsTable.blockSignals(False)
+        self._select(row)
+        self.ui.trainingsTable.resizeColumnsToContents()
+
+    def onSelected(self) -> None:
+        """Another training is looked at."""
+        self._select(self.ui.trainingsTable.currentRow())
+
+    def onTimer(self) -> None:
+        """Look at what runs; one that has finished is told, since there is a new model."""
+        for training in [each for each in self.trainings if each.active]:
+            training.update()
+            if training.state == FINISHED and training.model is not None:
+                self.window.tell("onModelsChanged", str(training.model))
+        self._show()
+
+    def onStop(self) -> None:
+        """Ask the training to end; asked before, end it at once."""
+        training = self._shown
+        if training is None:
+            return
+        try:
+            if training.state == STOPPING:
+                training.kill()
+            else:
+                training.stop()
+        except DiffSegError as problem:
+            self.ui.trainingLabel.text = str(problem)
+            return
+        self._show()
+
+    def onResume(self) -> None:
+        """Go on, with the budget that stands in the form."""
+        training = self._shown
+        if training is None:
+            return
+        amount = int(self.ui.trainingBudgetSpinBox.value)
+        byTime, _old = training.budget
+        try:
+            training.resume(minutes=float(amount)) if byTime else training.resume(iterations=amount)
+        except DiffSegError as problem:
+            self.ui.trainingLabel.text = str(problem)
+            return
+        self._show()
+
+    def onBudget(self, _amount: int) -> None:
+        """A finished training can go on with more."""
+        self._updateButtons()
+
+    def onUseModel(self) -> None:
+        """Choose the model in the section Segment."""
+        path = self._shown.model if self._shown is not None else None
+        if path is not None and self.parameters is not None:
+            self.window.tell("onModelsChanged", str(path))
+            self.window.tell("onModelWanted", str(path))
+
+    def onOpenFolder(self) -> None:
+        """Open the training's folder in the system's file manager."""
+        if self._shown is not None:
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._shown.folder)))
+
+    def _select(self, row: int) -> None:
+        self._shown = self.trainings[row] if 0 <= row < len(self.trainings) else None
+        if self._shown is not None:
+            byTime, amount = self._shown.budget
+            self.ui.trainingBudgetSpinBox.suffix = _(" minutes") if byTime else _(" iterations")
+            self.ui.trainingBudgetSpinBox.value = max(1, round(amount))
+        self._show()
+
+    def _show(self) -> None:
+        """Write what is known of the trainings, and run the timer while one is at work."""
+        if not self.open:
+            return
+        for row, each in enumerate(self.trainings):
+            item = self.ui.trainingsTable.item(row, 1)
+            text = self._state(each)
+            if item is not None and item.text() != text:
+                item.setText(text)
+        training = self._shown
+        self.ui.trainingProgressBar.value = int(100 * training.fraction) if training is not None else 0
+        self.ui.trainingLabel.text = self._text(training)
+        self._updateButtons()
+        if any(each.active for each in self.trainings):
+            self._timer.start()
+        else:
+            self._timer.stop()
+        self._draw()
+
+    def _updateButtons(self) -> None:
+        training = self._shown
+        stopping = training is not None and training.state == STOPPING
+        self.ui.stopTrainingButton.text = _("End at once") if stopping else _("Stop")
+        self.ui.stopTrainingButton.enabled = training is not None and training.active
+        more = training is not None and self.ui.trainingBudgetSpinBox.value > round(training.budget[1])
+        canResume = training is not None and (
+            training.state in (STOPPED, FAILED) or (training.state == FINISHED and more)
+        )
+        self.ui.resumeTrainingButton.enabled = canResume
+        self.ui.trainingBudgetSpinBox.enabled = training is not None and not training.active
+        self.ui.useTrainingModelButton.enabled = training is not None and training.model is not None
+        self.ui.openTrainingButton.enabled = training is not None
+
+    def _state(self, training: Training) -> str:
+        words = {
+            STARTING: _("starting"),
+            RUNNING: _("{percent} %"),
+            STOPPING: _("stopping"),
+            FINISHED: _("finished"),
+            STOPPED: _("stopped"),
+            FAILED: _("failed"),
+        }
+        return words[training.state].format(percent=int(100 * training.fraction))
+
+    def _text(self, training: Training | None) -> str:
+        """All about a training in a few sentences."""
+        if training is None:
+            return _("No training has been started on this computer yet.")
+        parts = []
+        if training.state == FINISHED:
+            parts.append(_("Finished. Its model is {path}.").format(path=training.model))
+        elif training.state == STARTING:
+            parts.append(_("Starting: {what}").format(what=training.said or _("the engine is loaded")))
+        elif training.active and training.secondsLeft is not None:
+            left = max(1, round(training.secondsLeft / 60))
+            parts.append(_("Iteration {n}, about {left} min left.").format(n=training.iteration, left=left))
+        elif training.active:
+            parts.append(_("At work: {what}").format(what=training.said))
+        if training.state == STOPPING:
+            parts.append(_("It ends with the iteration that is under way."))
+        if training.state == STOPPED:
+            parts.append(_("Stopped; press Resume to go on."))
+        elif training.reason:
+            parts.append(training.reason)
+        score = training.validation
+        if score is not None:
+            scores = zip(training.classes, score["dice_by_class"], strict=True)
+            byClass = [f"{name} {dice:.3f}" for name, dice in scores if dice is not None]
+            text = _("Last validation, iteration {n}: Dice {dice:.3f} ({byClass}).")
+            parts.append(text.format(n=score["iteration"], dice=score["dice"], byClass=", ".join(byClass)))
+        return " ".join([*parts, *training.warnings[-2:]])
+
+    def _draw(self) -> None:
+        """Draw the chart of the training that is looked at, where there is something new in it."""
+        training = self._shown
+        if training is None or self.ui.trainingsCollapsibleButton.collapsed:
+            return
+        state = (training.folder, len(training.metrics))
+        if state == self._drawn:
+            return
+        if self._drawn is not None and self._drawn[0] != training.folder:
+            self._chart.clear(remove=True)
+        self._drawn = state
+        charts = self._chart.update(training)
+        if not hasattr(slicer, "qMRMLPlotWidget"):
+            return
+        for kind in training_chart.KINDS:
+            chart = charts.get(kind)
+            if chart is None:
+                if kind in self._plots:
+                    self._plots[kind].visible = False
+                continue
+            view = training_chart.view_node(kind, self.logic.getParameterNode().parameterNode)
+            plot = self._plot(kind)
+            plot.setMRMLPlotViewNode(view)
+            view.SetPlotChartNodeID(chart.GetID())
+            plot.visible = True
+
+    def _plot(self, kind: str) -> Any:
+        """The plot widget of a kind, made when it is first needed."""
+        if kind not in self._plots:
+            plot = slicer.qMRMLPlotWidget()
+            plot.setMRMLScene(slicer.mrmlScene)
+            plot.plotController().setVisible(False)
+            plot.minimumHeight = PLOT_LINES * self.root.fontMetrics().height()
+            self.ui.trainingsCollapsibleButton.layout().addWidget(plot)
+            self._plots[kind] = plot
+        return self._plots[kind]

@@ -1,0 +1,434 @@
+"""Training from the scene or a folder: a process that is found again, stopped and resumed, and its model used."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from conftest import blob_case, make_dataset, write_image
+
+pytest.importorskip("slicer", reason="needs the package slicer-core")
+
+import slicer
+import slicer.util
+import vtk
+from scipy.spatial.transform import Rotation
+
+from DiffSegLib import commands
+from DiffSegLib.data.datasets import load_dataset
+from DiffSegLib.data.files import read, read_label
+from DiffSegLib.errors import Cancelled, EnvironmentProblem, InputError
+from DiffSegLib.labels import Label
+from DiffSegLib.models.shipped import available, find, home, read_card
+from DiffSegLib.scene import dataset, detached, nodes, settings
+from DiffSegLib.scene.host import SceneHost
+from DiffSegLib.scene.logic import SegmentLogic
+from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STARTING, STOPPED, STOPPING, Training
+from DiffSegLib.scene.trainings import TrainLogic
+from DiffSegLib.scene.transport import PipeTransport
+
+LABELS = (
+    Label(
+        1,
+        "First part",
+        (0.9, 0.6, 0.3),
+        ("SCT", "123037004", "Anatomical Structure"),
+        ("SCT", "5366008", "Hippocampus"),
+    ),
+    Label(2, "second", (0.2, 0.3, 0.9)),
+)
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [20, -10, 35], degrees=True).as_matrix() @ np.diag([0.9, 1.1, 2.0])
+OBLIQUE[:3, 3] = (12.123456789, -30.0, 55.0)
+SMALL = {
+    "data": {"spacing": [1.0, 1.0, 1.0], "patch": [8, 10, 8]},
+    "network": {"channels": [4, 8], "strides": [[2, 2, 2]], "blocks": 1, "heads": 2},
+    "training": {"iterations": 20, "batch": 1, "validations": 2, "precision": "fp32"},
+}
+ENDLESS = {**SMALL, "training": {**SMALL["training"], "iterations": 10_000_000, "validations": 1_000_000}}
+
+
+class Logic(SegmentLogic, TrainLogic):
+    """As the module's."""
+
+
+@pytest.fixture(scope="module")
+def host():
+    return SceneHost()
+
+
+@pytest.fixture(scope="module")
+def client():
+    made = WorkerClient(transport=PipeTransport)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def logic(client, scene):
+    return Logic(client)
+
+
+@pytest.fixture
+def scene(host, monkeypatch):
+    monkeypatch.setattr(slicer, "mrmlScene", host.scene)
+    monkeypatch.setattr(slicer, "modules", slicer.modules)
+    host.scene.Clear(0)
+    return host
+
+
+@pytest.fixture(autouse=True)
+def an_empty_home():
+    yield
+    shutil.rmtree(home(), ignore_errors=True)
+    settings.put("Trainings", "")
+    settings.put("TrainingsFolder", "")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("labelled") / "blobs", 3)
+
+
+def add_case(n, labels=LABELS, name=None, affine=OBLIQUE):
+    """A volume and its segmentation, as somebody drew it."""
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name or f"scan {n}")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy((nodes.RAS_TO_LPS @ affine).ravel().tolist())
+    volume.SetIJKToRASMatrix(matrix)
+    slicer.util.updateVolumeFromArray(volume, blob_case(n)[0])
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} drawn")
+    node.CreateDefaultDisplayNodes()
+    nodes.prepare_segmentation(node, volume, labels)
+    nodes.write_labels(node, blob_case(n)[1], volume, labels)
+    return volume, node
+
+
+def until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def until_logged(training, iteration):
+    until(lambda: training.update() is not None and (training.iteration >= iteration or not training.active))
+    assert training.active, training.reason
+
+
+# The data set of a scene
+
+
+def written(pairs, folder):
+    data = dataset.check(pairs)
+    assert data.problems == []
+    assert list(dataset.export(data, folder, "test")) == list(range(1, len(pairs) + 1))
+    return data
+
+
+def test_cases_are_written_exactly_on_their_own_grids_with_fixed_label_values(scene, tmp_path):
+    pairs = [add_case(n, labels=LABELS if n else LABELS[::-1]) for n in range(3)]  # drawn in another order once
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    data = written(pairs, tmp_path)
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
+    found = load_dataset(tmp_path)
+    assert [label.name for label in found.labels] == [label.name for label in data.labels]
+    value_of = {label.name: label.value for label in data.labels}
+    for n, case in enumerate(found.cases):
+        image, (mask, affine) = read(case.images[0]), read_label(case.label)
+        np.testing.assert_array_equal(image.array[0], blob_case(n)[0])
+        np.testing.assert_allclose(image.affine, nodes.ijk_to_lps(pairs[n][0]), rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(affine, image.affine)
+        drawn = blob_case(n)[1]
+        np.testing.assert_array_equal(mask == value_of["First part"], drawn == 1)
+        np.testing.assert_array_equal(mask == value_of["second"], drawn == 2)
+
+
+def test_names_colours_and_codes_of_the_segments_are_written_for_the_model(scene, tmp_path):
+    written([add_case(0), add_case(1)], tmp_path)
+    saved = [Label.from_json(item, "x") for item in json.loads((tmp_path / dataset.SEGMENTS_FILE).read_text())]
+    assert [label.name for label in saved] == ["First part", "second"]
+    assert saved[0].color == pytest.approx((0.9, 0.6, 0.3), abs=1e-6) and saved[0].type == LABELS[0].type
+    assert saved[1].category is saved[1].type is None  # Slicer's "Tissue" says nothing
+
+
+def test_a_transform_of_both_changes_nothing_and_one_of_the_segmentation_alone_moves_its_mask(scene, tmp_path):
+    pairs = [add_case(n, affine=np.diag([1.0, 1.0, 1.0, 1.0])) for n in range(2)]
+    turn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "turn")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, -2.0)  # RAS: two voxels to the patient's left... which is +2 along LPS x
+    turn.SetMatrixTransformToParent(matrix)
+    for node in pairs[0]:
+        node.SetAndObserveTransformNodeID(turn.GetID())
+    pairs[1][1].SetAndObserveTransformNodeID(turn.GetID())
+    written(pairs, tmp_path)
+    labels = [read_label(case.label)[0] for case in load_dataset(tmp_path).cases]
+    np.testing.assert_array_equal(labels[0], blob_case(0)[1])
+    np.testing.assert_array_equal(labels[1], np.roll(blob_case(1)[1], 2, axis=2))
+
+
+def test_a_surface_becomes_a_mask_without_changing_the_segmentation(scene):
+    volume, node = add_case(0, affine=np.eye(4))
+    node.CreateClosedSurfaceRepresentation()
+    node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    node.GetSegmentation().RemoveRepresentation("Binary labelmap")
+    mask, _ = dataset.labels_on_grid(volume, node, {1: "Segment_1", 2: "Segment_2"})
+    assert ((mask > 0) == (blob_case(0)[1] > 0)).mean() > 0.99 and set(np.unique(mask)) == {0, 1, 2}
+    assert not node.GetSegmentation().ContainsRepresentation("Binary labelmap")
+
+
+def test_overlapping_segments_are_told(scene, tmp_path):
+    pairs = [add_case(0), add_case(1)]
+    volume, node = pairs[0]
+    both = (blob_case(0)[1] > 0).astype(np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(both, node, "Segment_1", volume)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(both, node, "Segment_2", volume)
+    data = written(pairs, tmp_path)
+    overlapping = "First part and second overlap" in " ".join(data.warnings)
+    mask = read_label(load_dataset(tmp_path).cases[0].label)[0]
+    assert overlapping == bool(dataset.labels_on_grid(volume, node, {1: "Segment_1", 2: "Segment_2"})[1])
+    assert (mask > 0).sum() == both.sum()
+
+
+def rename(pair, number, name):
+    pair[1].GetSegmentation().GetSegment(f"Segment_{number}").SetName(name)
+
+
+def drop(pair, number):
+    pair[1].GetSegmentation().RemoveSegment(f"Segment_{number}")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda pairs: drop(pairs[2], 2), "scan 2 drawn: lacks the segment second; draw it, or add it empty"),
+        (lambda pairs: rename(pairs[1], 2, "sekond"), "scan 1 drawn: has the segments First part, sekond; the other"),
+        (lambda pairs: pairs[1][1].GetSegmentation().RemoveAllSegments(), "scan 1 drawn: has no segments."),
+        (lambda pairs: rename(pairs[0], 2, "first part"), "scan 0 drawn: has two segments called first part"),
+        (lambda pairs: slicer.mrmlScene.RemoveNode(pairs[0][0]), "names no volume that it was drawn on"),
+        (lambda pairs: pairs[0][0].SetAndObserveImageData(None), "scan 0 holds no voxels"),
+        (lambda pairs: pairs.append((pairs[0][0], add_case(7)[1])), "was drawn on scan 0 as scan 0 drawn was"),
+        (lambda pairs: pairs.__delitem__(slice(1, None)), "One case is chosen; at least two are needed"),
+        (lambda pairs: pairs.clear(), "No case is chosen"),
+    ],
+)
+def test_each_thing_that_is_wrong_with_the_scenes_cases_is_one_sentence(scene, change, words):
+    pairs = [add_case(n) for n in range(3)]
+    change(pairs)
+    problems = dataset.check(
+        [(dataset.drawn_on(pair[1]) if pair[0].GetScene() is None else pair[0], pair[1]) for pair in pairs]
+    ).problems
+    assert len(problems) == 1 and words in problems[0], problems
+
+
+def test_names_are_compared_in_any_case_of_letters(scene):
+    pairs = [add_case(n) for n in range(2)]
+    rename(pairs[1], 1, " FIRST Part ")
+    found = dataset.check(pairs)
+    assert found.problems == [] and found.labels[0].name == "First part"
+
+
+def test_what_was_drawn_since_is_noticed(scene):
+    pairs = [add_case(n) for n in range(2)]
+    before = dataset.state_of(pairs)
+    assert dataset.state_of(pairs) == before
+    nodes.write_labels(pairs[0][1], np.roll(blob_case(0)[1], 1, axis=0), pairs[0][0], LABELS)
+    assert dataset.state_of(pairs) != before
+
+
+# The plan
+
+
+def test_a_plan_says_what_would_be_trained_and_why(logic, folder):
+    progress = []
+    plan = logic.planTraining(folder, "fast", ["training.minutes=5"], onEvent=progress.append)
+    assert plan.config["data"]["patch"] == [20, 24, 20] and plan.config["training"]["minutes"] == 5
+    assert plan.config["network"]["channels"][0] == 16 and "median" in plan.reasons["data.spacing"]
+    assert (plan.trainingCases, plan.validationCases, plan.problems) == (2, 1, [])
+    assert json.loads(plan.text) == plan.config
+    assert any("checking case" in event["text"] for event in progress if event["event"] == "progress")
+
+
+def test_another_wish_needs_no_second_look_at_the_data_until_a_file_changes(logic, tmp_path):
+    data = make_dataset(tmp_path / "data", 3)
+
+    def looks(*wishes):
+        seen = []
+        plan = logic.planTraining(data, "default", wishes, onEvent=seen.append)
+        return plan, sum("checking case" in event.get("text", "") for event in seen)
+
+    assert looks()[1] == 3
+    plan, looked = looks("training.batch=3", "data.patch=[16,16,16]")
+    assert looked == 0 and plan.config["training"]["batch"] == 3 and plan.config["data"]["patch"] == [16, 16, 16]
+    with pytest.raises(InputError, match=r"data\.patch must be at least 4"):
+        looks("data.patch=[2,16,16]")
+    write_image(data / "imagesTr" / "blob_00.nii.gz", blob_case(9)[0])
+    assert looks()[1] == 3
+
+
+def test_all_problems_of_the_data_are_in_the_plan_at_once(logic, tmp_path):
+    data = make_dataset(tmp_path / "data", 4)
+    (data / "imagesTr" / "blob_00.nii.gz").write_bytes(b"no image")
+    write_image(data / "labelsTr" / "blob_01.nii.gz", np.zeros((18, 22, 20), dtype=np.uint8))
+    plan = logic.planTraining(data)
+    assert len(plan.problems) == 2 and "blob_00" in plan.problems[0] and "is empty" in plan.problems[1]
+    assert plan.config is not None and (plan.trainingCases, plan.validationCases) == (1, 1)
+    (data / "imagesTr" / "blob_02.nii.gz").write_bytes(b"no image")
+    plan = logic.planTraining(data)
+    assert plan.config is None and len(plan.problems) == 3
+
+
+def test_a_folder_without_data_and_a_wrong_wish_are_one_sentence(logic, tmp_path, folder):
+    with pytest.raises(InputError, match="holds no data set in a known layout"):
+        logic.planTraining(tmp_path)
+    with pytest.raises(InputError, match="unknown preset 'slow'"):
+        logic.planTraining(folder, "slow")
+
+
+# The process
+
+
+def test_a_training_on_the_scene_goes_on_without_it_is_found_again_and_its_model_segments(logic, client, tmp_path):
+    """From the segmentations of a scene to a mask with their names and colours."""
+    pairs = [add_case(n, affine=np.eye(4)) for n in range(3)]
+    seen = []
+    training = logic.train(pairs, name="blobs", configuration=SMALL)
+    assert training.state == STARTING and training.folder == home() / "trainings" / "blobs"
+    slicer.mrmlScene.Clear(0)
+    found = Logic(client).trainings()
+    assert [each.folder for each in found] == [training.folder] and found[0].pid == training.pid
+    assert found[0].wait(60, seen.append) == FINISHED, found[0].reason
+    assert [event["iteration"] for event in seen if "dice" in event] == [10, 20]
+    assert [event["iteration"] for event in seen if "loss" in event] == [20] and found[0].fraction == 1.0
+    assert found[0].classes == ["First part", "second"] and found[0].validation["iteration"] == 20
+    assert training.update() is not None and training.state == FINISHED
+
+    path = home() / "models" / "blobs.safetensors"
+    card = read_card(path)
+    assert training.model == path == find("blobs") and "blobs" in available()
+    assert card.name == "blobs" and card.labels[0].name == "First part"
+    assert card.labels[0].color == pytest.approx((0.9, 0.6, 0.3), abs=1e-6) and card.labels[0].type == LABELS[0].type
+    volume, _ = add_case(5, affine=np.eye(4))
+    result = logic.segment(volume, model="blobs", steps=2)
+    segment = result.node.GetSegmentation().GetSegment("Segment_1")
+    assert segment.GetName() == "First part" and segment.GetColor() == pytest.approx((0.9, 0.6, 0.3), abs=1e-3)
+
+    with pytest.raises(InputError, match="A model called Blobs is there already"):
+        logic.train(tmp_path, name="Blobs")
+
+
+def test_a_training_is_stopped_resumed_and_killed_and_leaves_bad_cases_out(logic, tmp_path):
+    data = make_dataset(tmp_path / "data", 4)
+    (data / "imagesTr" / "blob_00.nii.gz").write_bytes(b"no image")
+    training = logic.train(data, tmp_path / "run", configuration=ENDLESS, skipBad=True)
+    until_logged(training, 20)
+    assert training.state == RUNNING and 0 < training.fraction < 1 and training.secondsLeft > 0
+    with pytest.raises(InputError, match="is training already"):
+        training.resume()
+    with pytest.raises(InputError, match="already holds a training"):
+        logic.train(data, tmp_path / "run")
+    found = Logic().trainings()[0]
+    assert found.folder == training.folder.resolve()  # remembered, though it lies elsewhere
+    found.stop()  # whoever finds it may ask
+    assert training.update() is not None and training.state in (STOPPING, STOPPED)
+    assert training.wait(60) == STOPPED and "--resume" in training.reason
+    assert isinstance(training.problem(), Cancelled) and not (training.folder / "stop").exists()
+    reached = training.iteration
+
+    training.resume()
+    until_logged(training, reached + 20)
+    assert training.metrics[0]["iteration"] <= reached  # the log tells one story
+    os.kill(training.pid, signal.SIGKILL)
+    assert training.wait(10) == FAILED
+    assert "ended unexpectedly. It last said:" in training.reason and training.said in training.reason
+    assert training.model is None
+
+
+def test_a_training_that_is_ended_at_once_leaves_nothing_running(logic, folder, tmp_path):
+    training = logic.train(folder, tmp_path / "run", configuration=ENDLESS)
+    assert training.active
+    training.kill()
+    assert training.wait(10) == FAILED and detached.identity(training.pid) is None
+
+
+def test_a_process_that_got_the_same_number_later_is_not_taken_for_the_training(logic, folder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    mine = detached.identity(os.getpid())
+    record = {"name": "x", "options": [], "first": [], "pid": os.getpid(), "identity": mine, "launched": 1.0}
+    (run / "training.json").write_text(json.dumps(record))
+    assert Training(run).active  # so the number alone would do
+    (run / "training.json").write_text(json.dumps({**record, "identity": f"{mine}0"}))
+    training = Training(run)
+    assert training.state == FAILED
+    training.kill()  # and this process is still here
+    with pytest.raises(InputError, match=r"training\.json is missing"):
+        Training(tmp_path).resume()
+
+
+def test_a_training_on_bad_data_fails_with_every_problem_in_its_words(logic, tmp_path):
+    data = make_dataset(tmp_path / "data", 3)
+    for n in (0, 1):
+        (data / "imagesTr" / f"blob_0{n}.nii.gz").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"(?s)2 of 3 cases cannot be used.*blob_00.*blob_01"):
+        logic.train(data, tmp_path / "run", configuration=SMALL, wait=True)
+    assert not (tmp_path / "run" / "config.json").exists()  # the next try may use the folder
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"preset": "slow"}, "unknown preset 'slow'"),
+        ({"assignments": ["training.batch=0.5"]}, r"training\.batch is 0\.5; it must be a whole number"),
+        ({"configuration": {"dta": {}}}, "unknown key 'dta'"),
+        ({"name": "../x"}, "cannot be a model's name"),
+        ({"name": "hippocampus"}, "A model called hippocampus is there already"),
+    ],
+)
+def test_a_wrong_wish_is_told_before_anything_is_made(logic, folder, tmp_path, options, words):
+    with pytest.raises(InputError, match=words):
+        logic.train(folder, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_or_read_is_one_sentence(logic, folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match=r"file.*cannot be written \(Not a directory\).*another folder"):
+        logic.train(folder, tmp_path / "file" / "run")
+    with pytest.raises(InputError, match=r"file.*cannot be written"):
+        logic.train([add_case(0), add_case(1)], tmp_path / "file" / "run")
+    with pytest.raises(InputError, match="there is no such folder"):
+        logic.train(tmp_path / "nowhere", tmp_path / "run")
+    monkeypatch.setenv("DIFFSEG_PYTHON", str(tmp_path / "no-python"))
+    with pytest.raises(EnvironmentProblem, match=r"could not be started \(.*no-python: No such file"):
+        logic.train(folder, tmp_path / "run")
+
+
+def test_scene_cases_that_differ_are_refused_all_at_once_or_left_out(logic, tmp_path, monkeypatch):
+    pairs = [add_case(n) for n in range(4)]
+    drop(pairs[0], 2)
+    rename(pairs[1], 1, "other")
+    with pytest.raises(InputError, match=r"(?s)scan 0 drawn: lacks.*scan 1 drawn: has the segments"):
+        logic.train(pairs, tmp_path / "run")
+    monkeypatch.setattr("DiffSegLib.scene.trainings.begin", lambda folder, data, *_: load_dataset(data))
+    monkeypatch.setattr("DiffSegLib.scene.trainings._follow", lambda *_: None)
+    assert len(logic.train(pairs, tmp_path / "run", skipBad=True).cases) == 2
+
+
+def test_the_command_line_lists_own_models_and_stops_by_a_file(folder, tmp_path, capsys, tiny_model):
+    (home() / "models").mkdir(parents=True)
+    shutil.copy(tiny_model, home() / "models" / "mine.safetensors")
+    (home() / "models" / "broken.safetensors").write_bytes(b"nothing")
+    assert commands.run(["models"]) == 0
+    out, err = capsys.readouterr()
+    assert "mine" in out and "hippocampus" in out and "broken.safetensors: is no model file" in err
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "stop").touch()
+    assert commands.run(["train", "--data", str(folder), "--out", str(run), "--json"]) == 4
+    assert not (run / "stop").exists() and "stopped" in json.loads(capsys.readouterr().out)["error"]

@@ -1,0 +1,524 @@
+"""The sections Train and Trainings, off screen: every control is moved, and a real training is followed to the end."""
+
+import json
+import shutil
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from conftest import blob_case, make_dataset
+
+pytest.importorskip("slicer", reason="needs the package slicer-core")
+
+import slicer
+import slicer.util
+
+from DiffSegLib.data.datasets import load_dataset
+from DiffSegLib.labels import Label
+from DiffSegLib.models.shipped import find, home
+from DiffSegLib.scene import detached, nodes, settings, trainings
+from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STOPPED, STOPPING, Training
+from host.application import Host, need_window
+
+need_window()
+
+LABELS = (Label(1, "liver", (0.9, 0.6, 0.3)), Label(2, "spleen", (0.2, 0.3, 0.9)))
+
+
+@pytest.fixture(scope="module")
+def host():
+    return Host()
+
+
+@pytest.fixture(scope="module")
+def client(host):
+    made = WorkerClient()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("labelled") / "blobs", 3)
+
+
+def forget():
+    for key in (trainings.FOLDER_KEY, trainings.RUNS_KEY):
+        settings.put(key, "")
+    shutil.rmtree(home(), ignore_errors=True)
+
+
+@pytest.fixture
+def window(host, client):
+    slicer.mrmlScene.Clear(0)
+    forget()
+    widget = host.open()
+    widget.logic._client = client
+    widget.trainPanel.ui.trainCollapsibleButton.collapsed = False
+    yield widget
+    host.close()
+    forget()
+
+
+@pytest.fixture
+def panel(window):
+    return window.trainPanel
+
+
+@pytest.fixture
+def started(window, monkeypatch):
+    """What the window would have started."""
+    calls = []
+
+    def train(data, run, **options):
+        calls.append({"data": data, "run": run, **options})
+        return Training(run)
+
+    monkeypatch.setattr(window.logic, "train", train)
+    return calls
+
+
+def check(host, panel):
+    panel.ui.trainCheckButton.click()
+    host.wait_for(lambda: panel.ui.trainCheckButton.text == "Check and propose" and not panel._preparation.busy)
+
+
+def add_case(n, labels=LABELS):
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"scan {n}")
+    slicer.util.updateVolumeFromArray(volume, blob_case(n)[0])
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"drawn {n}")
+    node.CreateDefaultDisplayNodes()
+    nodes.prepare_segmentation(node, volume, labels)
+    nodes.write_labels(node, blob_case(n)[1], volume, labels)
+    return volume, node
+
+
+def shown(panel, name):
+    return getattr(panel.ui, name).isVisibleTo(panel.root)
+
+
+def config_of(panel):
+    return json.loads(panel.ui.trainConfigText.plainText)
+
+
+# Data, proposal, start
+
+
+def test_nothing_can_be_started_before_data_are_chosen_and_checked(host, panel, tmp_path):
+    assert not panel.ui.trainStartButton.enabled
+    panel.ui.trainCheckButton.click()
+    assert "Choose a folder of labelled images first" in panel.ui.trainStatusLabel.text
+    panel.ui.trainFolderPathLineEdit.currentPath = str(tmp_path)
+    check(host, panel)
+    assert "holds no data set in a known layout" in panel.ui.trainStatusLabel.text
+    assert not panel.ui.trainStartButton.enabled and not shown(panel, "trainReportText")
+
+
+def test_a_check_shows_what_was_found_and_a_proposal_with_reasons(host, panel, folder):
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    assert panel.parameters.trainFolder == str(folder)
+    check(host, panel)
+    text = panel.ui.trainReportText.plainText
+    assert "2 cases to train with, 1 to validate" in text and "first (in 3 cases)" in text
+    assert "18 × 22 × 20 voxels of 1 × 1 × 1 mm" in text and "Spacing 1, 1, 1 mm: the median" in text
+    assert panel.ui.trainPatchLineEdit.placeholderText == "20, 24, 20"
+    assert panel.ui.trainBatchSpinBox.specialValueText == "proposed: 4"
+    assert config_of(panel)["training"]["minutes"] == 60 and panel.ui.trainStartButton.enabled
+
+
+def test_every_field_reaches_the_configuration_once_the_user_pauses(host, panel, folder):
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    check(host, panel)
+    panel.ui.trainPresetComboBox.setCurrentText("fast")
+    panel.ui.trainBudgetComboBox.setCurrentText("iterations")
+    panel.ui.trainAmountSpinBox.value = 123
+    panel.ui.trainSpacingLineEdit.text = "1; 1 2"
+    panel.ui.trainPatchLineEdit.text = "8x16 x 8"
+    panel.ui.trainChannelsLineEdit.text = "8, 16"
+    panel.ui.trainBatchSpinBox.value = 3
+    panel.ui.trainSeedSpinBox.value = 7
+    panel.ui.trainMemorySpinBox.value = 4
+    assert not panel.ui.trainStartButton.enabled  # the proposal that is shown is another one
+    host.wait_for(lambda: panel.ui.trainStartButton.enabled)
+    made = config_of(panel)
+    assert (made["data"]["spacing"], made["data"]["patch"]) == ([1, 1, 2], [8, 16, 8])
+    assert (made["network"]["channels"], made["network"]["blocks"]) == ([8, 16], 1)
+    assert made["training"] | {"iterations": 123, "minutes": None, "batch": 3, "seed": 7} == made["training"]
+    assert panel._preparation._wish[2] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("wide", "Patch: “wide” is no list of numbers"), ("2, 2, 2", "data.patch must be at least 4")]
+)
+def test_a_field_that_makes_no_sense_is_said_and_corrected(host, panel, folder, text, words):
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    check(host, panel)
+    panel.ui.trainPatchLineEdit.text = text
+    host.wait_for(lambda: words in panel.ui.trainStatusLabel.text)
+    assert not panel.ui.trainStartButton.enabled
+    panel.ui.trainPatchLineEdit.text = ""
+    host.wait_for(lambda: panel.ui.trainStartButton.enabled)
+
+
+def test_all_problems_are_listed_and_the_cases_left_out_if_the_user_says_so(host, panel, tmp_path, started):
+    data = make_dataset(tmp_path / "data", 4)
+    for n in (0, 1):
+        (data / "imagesTr" / f"blob_0{n}.nii.gz").write_bytes(b"no image")
+    panel.ui.trainFolderPathLineEdit.currentPath = str(data)
+    check(host, panel)
+    listed = panel.ui.trainProblemsText.plainText.splitlines()
+    assert len(listed) == 2 and "blob_00" in listed[0] and "blob_01" in listed[1]
+    assert shown(panel, "trainProblemsGroupBox") and not panel.ui.trainStartButton.enabled
+    panel.ui.trainSkipBadCheckBox.checked = True
+    assert panel.ui.trainStartButton.enabled
+    panel.ui.trainNameLineEdit.text = "some"
+    panel.ui.trainStartButton.click()
+    assert started[0]["skipBad"] and started[0]["data"] == data
+
+
+def test_a_model_needs_a_name_that_is_free(host, panel, folder, started):
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    check(host, panel)
+    (home() / "trainings" / "taken").mkdir(parents=True)
+    for name, words in (
+        ("", "Give the model a name"),
+        ("hippocampus", "is there already"),
+        ("taken", "is there already"),
+    ):
+        panel.ui.trainNameLineEdit.text = name
+        panel.ui.trainStartButton.click()
+        assert words in panel.ui.trainStatusLabel.text and started == []
+    panel.ui.trainNameLineEdit.text = "free"
+    panel.ui.trainStartButton.click()
+    assert started[0]["name"] == "free" and started[0]["run"] == home() / "trainings" / "free"
+    assert started[0]["configuration"]["training"]["minutes"] == 60
+    assert "has started" in panel.ui.trainStatusLabel.text and not panel.ui.trainStartButton.enabled
+
+
+def test_the_whole_configuration_can_be_edited(host, panel, folder, started):
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    check(host, panel)
+    assert panel.ui.trainConfigText.readOnly
+    panel.ui.trainOwnConfigCheckBox.checked = True
+    assert not panel.ui.trainConfigText.readOnly and not panel.ui.trainPatchLineEdit.enabled
+    proposed = panel.ui.trainConfigText.plainText
+    for text, words in (
+        ("{", "is no valid JSON"),
+        ('{"data": {"ptch": [1]}}', "unknown key 'data.ptch'"),
+        (proposed.replace('"batch": 4', '"batch": 0'), "training.batch, accumulate, iterations and validations"),
+    ):
+        panel.ui.trainConfigText.plainText = text
+        assert words in panel.ui.trainStatusLabel.text and not panel.ui.trainStartButton.enabled
+    panel.ui.trainConfigText.plainText = proposed.replace('"batch": 4', '"batch": 2')
+    assert panel.ui.trainStatusLabel.text == "The configuration is valid." and panel.ui.trainStartButton.enabled
+    panel.ui.trainNameLineEdit.text = "mine"
+    panel.ui.trainStartButton.click()
+    assert started[0]["configuration"]["training"]["batch"] == 2
+    panel.ui.trainOwnConfigCheckBox.checked = False
+    assert panel.ui.trainConfigText.readOnly and panel.ui.trainPatchLineEdit.enabled
+
+
+def test_a_check_is_cancelled_by_the_same_button(host, panel, folder, client):
+    client.shutdown()
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    panel.ui.trainCheckButton.click()
+    assert panel.ui.trainCheckButton.text == "Cancel"
+    panel.ui.trainCheckButton.click()
+    host.wait_for(lambda: panel.ui.trainCheckButton.enabled)
+    assert "cancelled" in panel.ui.trainStatusLabel.text and panel.ui.trainCheckButton.text == "Check and propose"
+
+
+def test_the_trainings_may_be_put_elsewhere(panel, tmp_path, window, host):
+    panel.ui.trainingsFolderPathLineEdit.currentPath = str(tmp_path / "elsewhere")
+    assert window.logic.trainingsFolder == tmp_path / "elsewhere"
+    assert host.open().trainPanel.ui.trainingsFolderPathLineEdit.currentPath == str(tmp_path / "elsewhere")
+    panel.ui.trainingsFolderPathLineEdit.currentPath = ""
+    assert window.logic.trainingsFolder == home() / "trainings"
+
+
+# The scene as data
+
+
+def ticks(panel):
+    table = panel.ui.trainCasesTable
+    rows = [[table.item(row, column) for column in range(3)] for row in range(table.rowCount)]
+    return {row[0].text(): (row[0].checkState() == checked(), row[1].text(), row[2].text()) for row in rows}
+
+
+def checked():
+    import qt
+
+    return qt.Qt.Checked
+
+
+def tick(panel, name, on):
+    import qt
+
+    table = panel.ui.trainCasesTable
+    for row in range(table.rowCount):
+        if table.item(row, 0).text() == name:
+            table.item(row, 0).setCheckState(qt.Qt.Checked if on else qt.Qt.Unchecked)
+
+
+def test_the_table_lists_the_segmentations_with_their_volumes_and_what_hinders_them(host, window, panel):
+    volume, _ = add_case(0)
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+    nodes.make_segmentation(volume, "scan 0 DiffSeg", "scan 0 DiffSeg", LABELS)
+    step = nodes.make_segmentation(volume, "scan 0 DiffSeg step 1", "k|1", LABELS)
+    step.SetAttribute("DiffSeg.Step", "1")
+    panel.ui.trainSceneRadioButton.click()
+    assert panel.parameters.trainFromScene and shown(panel, "trainCasesTable")
+    assert not shown(panel, "trainFolderPathLineEdit")
+    assert ticks(panel) == {
+        "drawn 0": (True, "scan 0", "liver, spleen"),
+        "empty": (False, "none", "has no segments."),
+        "scan 0 DiffSeg": (False, "scan 0", "liver, spleen"),
+    }
+    panel.ui.trainFolderRadioButton.click()
+    assert not shown(panel, "trainCasesTable") and shown(panel, "trainFolderPathLineEdit")
+
+
+def test_the_scenes_cases_are_written_and_moved_into_the_training(host, panel, started):
+    for n in range(4):
+        add_case(n)
+    panel.ui.trainSceneRadioButton.click()
+    tick(panel, "drawn 3", False)
+    check(host, panel)
+    assert "2 cases to train with, 1 to validate" in panel.ui.trainReportText.plainText
+    assert "liver (in 3 cases)" in panel.ui.trainReportText.plainText
+    waiting = list((home() / "trainings").iterdir())
+    assert len(waiting) == 1 and waiting[0].name.startswith(".prepared-")
+    panel.ui.trainAmountSpinBox.value = 5  # the proposal is made anew without writing the cases again
+    host.wait_for(lambda: panel.ui.trainStartButton.enabled)
+    assert list((home() / "trainings").iterdir()) == waiting
+    panel.ui.trainNameLineEdit.text = "organs"
+    panel.ui.trainStartButton.click()
+    run = home() / "trainings" / "organs"
+    assert started[0]["data"] == run / "data" and len(load_dataset(run / "data").cases) == 3
+    assert not waiting[0].exists() and (run / "data" / "segments.json").is_file()
+
+
+def test_a_case_with_other_segments_is_told_and_another_choice_needs_another_check(host, panel):
+    for n in range(3):
+        add_case(n)
+    add_case(3)[1].GetSegmentation().RemoveSegment("Segment_2")
+    panel.ui.trainSceneRadioButton.click()
+    check(host, panel)
+    assert panel.ui.trainProblemsText.plainText.startswith("drawn 3: lacks the segment spleen")
+    assert shown(panel, "trainReportText") and not panel.ui.trainStartButton.enabled
+    tick(panel, "drawn 3", False)
+    assert "Other data are chosen" in panel.ui.trainStatusLabel.text
+    check(host, panel)
+    assert panel.ui.trainStartButton.enabled and not shown(panel, "trainProblemsGroupBox")
+    tick(panel, "drawn 1", False)
+    tick(panel, "drawn 2", False)
+    check(host, panel)
+    assert "One case is chosen; at least two are needed" in panel.ui.trainProblemsText.plainText
+    assert not panel.ui.trainStartButton.enabled
+
+
+def test_what_was_drawn_after_the_check_is_noticed(host, panel, started):
+    pairs = [add_case(n) for n in range(2)]
+    panel.ui.trainSceneRadioButton.click()
+    check(host, panel)
+    panel.ui.trainNameLineEdit.text = "organs"
+    nodes.write_labels(pairs[0][1], np.roll(blob_case(0)[1], 1, axis=0), pairs[0][0], LABELS)
+    panel.ui.trainStartButton.click()
+    assert "The scene has changed since it was checked" in panel.ui.trainStatusLabel.text and started == []
+
+
+def test_closing_the_scene_or_the_window_leaves_no_written_case_behind(host, panel, window):
+    for close in (lambda: slicer.mrmlScene.Clear(0), window.cleanup):
+        for n in range(2):
+            add_case(n)
+        panel.ui.trainSceneRadioButton.click()
+        check(host, panel)
+        assert len(list((home() / "trainings").iterdir())) == 1
+        close()
+        assert list((home() / "trainings").iterdir()) == [] and panel.plan is None
+    host._windows.clear()
+
+
+# Trainings
+
+
+def fake_run(name, rows=3, alive=False, answer=None, stderr="iteration 60\n", minutes=None):
+    """A run folder as a training leaves it; its process only sleeps."""
+    run = home() / "trainings" / name
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"training": {"minutes": minutes, "iterations": 100}}))
+    (run / "fingerprint.json").write_text(json.dumps({"labels": [{"name": "liver"}, {"name": "spleen"}]}))
+    record = {"name": name, "created": f"2025-11-2{len(name)}T10:00:00", "options": ["--data", "x"], "first": []}
+    if alive:
+        pid = detached.launch([sys.executable, "-c", "import time; time.sleep(60)"], {}, run / "o", run / "e")
+        record |= {"pid": pid, "identity": detached.identity(pid), "launched": time.time()}
+    (run / "training.json").write_text(json.dumps(record))
+    (run / "stdout.txt").write_text(json.dumps(answer) + "\n" if answer else "")
+    (run / "stderr.txt").write_text(stderr)
+    for n in range(1, rows + 1):
+        log(run, iteration=20 * n, loss=1.0 / n, seconds=60.0 * n)
+    return run
+
+
+def log(run, **fields):
+    with open(run / "log.jsonl", "a") as file:
+        file.write(json.dumps({"event": "metric", "v": 1, **fields}) + "\n")
+
+
+def rows_of(panel):
+    table = panel.ui.trainingsTable
+    return [tuple(table.item(row, column).text() for column in range(2)) for row in range(table.rowCount)]
+
+
+def table_of(name):
+    found = [node for node in slicer.util.getNodesByClass("vtkMRMLTableNode") if node.GetName() == f"{name} table"]
+    assert len(found) == 1
+    return {
+        found[0].GetColumnName(n): slicer.util.arrayFromTableColumn(found[0], found[0].GetColumnName(n)).tolist()
+        for n in range(found[0].GetNumberOfColumns())
+    }
+
+
+def test_without_trainings_the_section_says_so(window):
+    panel = window.trainingsPanel
+    assert "No training has been started" in panel.ui.trainingLabel.text
+    for button in ("stop", "resume", "open"):
+        assert not getattr(panel.ui, f"{button}TrainingButton").enabled
+
+
+def test_the_list_tells_how_each_training_ended(host, window, monkeypatch):
+    import qt
+
+    panel = window.trainingsPanel
+    fake_run("a", answer={"exit_code": 4, "error": "Training was stopped; go on with --resume (x)."})
+    fake_run("bb", answer=None, stderr="first\nCUDA out of memory\n")
+    fake_run("ccc", answer={"exit_code": 2, "error": "x: holds one case only."})
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    assert rows_of(panel) == [("ccc", "failed"), ("bb", "failed"), ("a", "stopped")]
+    assert "x: holds one case only." in panel.ui.trainingLabel.text
+    panel.ui.trainingsTable.setCurrentCell(1, 0)
+    assert "ended unexpectedly. It last said: CUDA out of memory" in panel.ui.trainingLabel.text
+    panel.ui.trainingsTable.setCurrentCell(2, 0)
+    assert "press Resume to go on" in panel.ui.trainingLabel.text and panel.ui.resumeTrainingButton.enabled
+    assert panel.ui.trainingBudgetSpinBox.value == 100 and panel.ui.trainingBudgetSpinBox.suffix == " iterations"
+    assert not panel.ui.stopTrainingButton.enabled and not panel.ui.useTrainingModelButton.enabled
+    opened = []
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", staticmethod(opened.append))
+    panel.ui.openTrainingButton.click()
+    assert opened[0].toLocalFile() == str(home() / "trainings" / "a")
+
+
+def test_a_running_training_is_drawn_as_it_goes_and_the_charts_follow_the_scene(host, window):
+    panel = window.trainingsPanel
+    run = fake_run("live", alive=True)
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    assert rows_of(panel) == [("live", "60 %")] and panel.ui.trainingProgressBar.value == 60
+    assert "Iteration 60, about 2 min left." in panel.ui.trainingLabel.text
+    assert table_of("DiffSeg training loss")["loss"] == [1.0, 0.5, 1.0 / 3]
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    log(run, iteration=80, loss=0.25, seconds=240.0)
+    host.wait_for(lambda: panel.ui.trainingProgressBar.value == 80)
+    assert table_of("DiffSeg training loss")["Iteration"] == [20.0, 40.0, 60.0, 80.0]
+    assert slicer.mrmlScene.GetNumberOfNodes() == count  # updated in place
+    log(run, iteration=80, dice=0.8, dice_first_step=0.7, dice_by_class=[0.9, None], seconds=250.0)
+    host.wait_for(lambda: "Dice 0.800 (liver 0.900)" in panel.ui.trainingLabel.text)
+    scores = table_of("DiffSeg training Dice")
+    assert list(scores) == ["Iteration", "mean", "liver", "spleen"] and np.isnan(scores["spleen"][0])
+    charts = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    assert {chart.GetYAxisTitle() for chart in charts} == {"Loss", "Validation Dice"}
+    assert not any(chart.GetSaveWithScene() for chart in charts)
+    assert sorted(panel._plots) == ["dice", "loss"]
+    assert panel._plots["loss"].mrmlPlotViewNode().GetPlotChartNode().GetYAxisTitle() == "Loss"
+
+    slicer.mrmlScene.Clear(0)
+    log(run, iteration=100, loss=0.2, seconds=300.0)
+    host.wait_for(lambda: panel.ui.trainingProgressBar.value == 100)
+    assert len(table_of("DiffSeg training loss")["loss"]) == 5
+
+    fake_run("longer name", rows=1, answer={"exit_code": 4, "error": "x"})
+    panel.refresh()
+    panel.ui.trainingsTable.setCurrentCell(0, 0)
+    assert table_of("DiffSeg training loss")["loss"] == [1.0] and len(charts_now()) == 1
+    Training(run).kill()
+    host.wait_for(lambda: ("live", "failed") in rows_of(panel))
+    assert not panel._timer.isActive()
+
+
+def charts_now():
+    return slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+
+
+def test_stop_asks_first_and_ends_it_at_once_when_pressed_again(host, window):
+    panel = window.trainingsPanel
+    run = fake_run("stubborn", alive=True, minutes=10.0)
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    assert panel.ui.trainingBudgetSpinBox.suffix == " minutes" and not panel.ui.trainingBudgetSpinBox.enabled
+    assert not panel.ui.resumeTrainingButton.enabled
+    panel.ui.stopTrainingButton.click()
+    assert (run / "stop").exists() and rows_of(panel) == [("stubborn", "stopping")]
+    assert panel.ui.stopTrainingButton.text == "End at once"
+    panel.ui.stopTrainingButton.click()
+    host.wait_for(lambda: rows_of(panel) == [("stubborn", "failed")])
+    assert panel.ui.stopTrainingButton.text == "Stop" and panel.ui.resumeTrainingButton.enabled
+
+
+def test_closing_the_window_ends_no_training_and_takes_its_charts_along(host, window):
+    run = fake_run("alone", alive=True)
+    window.trainingsPanel.ui.trainingsCollapsibleButton.collapsed = False
+    assert len(charts_now()) == 1
+    host.close()
+    training = Training(run)
+    assert training.active and charts_now() == []
+    training.kill()
+
+
+def test_the_console_hears_of_a_training_through_the_event_loop(host, window):
+    run = fake_run("heard", alive=True)
+    seen, ended = [], []
+    trainings._follow(training := Training(run), seen.append, ended.append)
+    log(run, iteration=80, loss=0.25, seconds=240.0)
+    host.wait_for(lambda: seen)
+    assert seen[0]["iteration"] == 80 and not ended
+    training.kill()
+    host.wait_for(lambda: ended)
+    assert ended[0] is training and training.state == FAILED and trainings._followed == set()
+
+
+def test_from_start_over_stop_and_resume_to_a_model_that_can_be_chosen(host, window, folder):
+    """A real training, small."""
+    panel, section = window.trainPanel, window.trainingsPanel
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    check(host, panel)
+    small = config_of(panel)
+    small["data"] |= {"patch": [8, 10, 8]}
+    small["network"] |= {"channels": [4, 8], "strides": [[2, 2, 2]], "blocks": 1, "heads": 2}
+    small["training"] |= {"minutes": None, "iterations": 1_000_000, "batch": 1, "validations": 10, "precision": "fp32"}
+    panel.ui.trainOwnConfigCheckBox.checked = True
+    panel.ui.trainConfigText.plainText = json.dumps(small)
+    panel.ui.trainNameLineEdit.text = "blobs"
+    panel.ui.trainStartButton.click()
+    assert "has started" in panel.ui.trainStatusLabel.text
+    assert not section.ui.trainingsCollapsibleButton.collapsed and rows_of(section) == [("blobs", "starting")]
+    training = section.trainings[0]
+    slicer.mrmlScene.Clear(0)
+    host.wait_for(lambda: training.iteration >= 20)
+    assert training.state == RUNNING and section.ui.stopTrainingButton.enabled
+    section.ui.stopTrainingButton.click()
+    assert training.state in (STOPPING, STOPPED)
+    host.wait_for(lambda: training.state == STOPPED)
+    section.ui.trainingBudgetSpinBox.value = training.iteration + 30
+    section.ui.resumeTrainingButton.click()
+    assert training.active and not section.ui.resumeTrainingButton.enabled
+    listed = window.segmentPanel.ui.modelComboBox
+    assert listed.findData("blobs") < 0
+    host.wait_for(lambda: not training.active)
+    assert training.state == FINISHED, training.reason
+    assert listed.findData("blobs") >= 0 and window.parameterNode.model == "hippocampus"
+    assert str(find("blobs")) in section.ui.trainingLabel.text and not section.ui.resumeTrainingButton.enabled
+    section.ui.useTrainingModelButton.click()
+    assert window.parameterNode.model == "blobs"
+    section.ui.trainingBudgetSpinBox.value += 1000  # with a larger budget it could go on
+    assert section.ui.resumeTrainingButton.enabled
