@@ -85,6 +85,11 @@ class Training:
         return minutes is not None, float(minutes if minutes is not None else known.get("iterations", 0))
 
     @property
+    def spent(self) -> float:
+        """How much of the budget, in its unit: minutes or iterations."""
+        return self._seconds / 60.0 if self.budget[0] else float(self.iteration)
+
+    @property
     def iteration(self) -> int:
         """Optimiser steps so far, as far as they were told."""
         return max((int(event.get("iteration", 0)) for event in self.metrics), default=0)
@@ -99,9 +104,8 @@ class Training:
         """How much of the budget is spent, 0 to 1."""
         if self.state == FINISHED:
             return 1.0
-        byTime, amount = self.budget
-        spent = self._seconds / 60.0 if byTime else float(self.iteration)
-        return min(spent / amount, 1.0) if amount > 0 else 0.0
+        amount = self.budget[1]
+        return min(self.spent / amount, 1.0) if amount > 0 else 0.0
 
     @property
     def secondsLeft(self) -> float | None:

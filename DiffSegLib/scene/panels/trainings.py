@@ -178,7 +178,7 @@ class TrainingsPanel(Panel):
         stopping = training is not None and training.state == STOPPING
         self.ui.stopTrainingButton.text = _("End at once") if stopping else _("Stop")
         self.ui.stopTrainingButton.enabled = training is not None and training.active
-        more = training is not None and self.ui.trainingBudgetSpinBox.value > round(training.budget[1])
+        more = training is not None and self.ui.trainingBudgetSpinBox.value > round(training.spent)
         canResume = training is not None and (
             training.state in (STOPPED, FAILED) or (training.state == FINISHED and more)
         )
