@@ -51,9 +51,11 @@ def main() -> None:
             for index, button in enumerate(panel.root.findChildren(ctk.ctkCollapsibleButton)):
                 button.collapsed = panel not in sections or index > 0
         parent.show()
-        host.qt.processEvents()
-        parent.adjustSize()
-        host.qt.processEvents()
+        for _ in range(3):  # what was opened says its size only after it was laid out
+            host.qt.processEvents()
+            parent.layout().invalidate()
+            parent.setFixedHeight(parent.layout().sizeHint().height() + 20)
+            host.qt.processEvents()
         parent.grab().save(str(ROOT / "docs" / "images" / f"{picture}.png"))
     host.close()
     window.logic.client.shutdown()
