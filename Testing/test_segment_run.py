@@ -27,7 +27,7 @@ from DiffSegLib.scene import logic as logic_module
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.host import SceneHost
 from DiffSegLib.scene.logic import SegmentLogic
-from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.process import WorkerClient, worker_environment
 from DiffSegLib.scene.transport import PipeTransport
 from test_expectations import add_sequence
 from test_roi import add_bend, add_roi, add_transform, affine
@@ -485,6 +485,16 @@ def test_a_python_without_torch_points_to_the_section_environment(volume, tiny_m
 
 
 # Loading in advance
+
+
+def test_the_workers_threads_do_not_spin_unless_the_user_says_how(monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    assert worker_environment(sys.executable)["GOMP_SPINCOUNT"] == "1000"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert "GOMP_SPINCOUNT" not in worker_environment(sys.executable)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert worker_environment(sys.executable)["GOMP_SPINCOUNT"] == "7"
 
 
 def test_a_model_is_loaded_in_advance_without_making_anyone_wait(logic, volume, tiny_model):
