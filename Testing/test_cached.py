@@ -17,7 +17,7 @@ from test_networks import a_step, inputs_of, made
 HALVED = ((2, 2, 2),) * 3
 SIZES = {
     "default": {"channels": (32, 64, 128, 256), "strides": HALVED, "blocks": 2},
-    "fast": {**PRESETS["fast"]["network"], "strides": HALVED},
+    "fast": {key: PRESETS["fast"]["network"][key] for key in ("channels", "blocks")} | {"strides": HALVED},
     "thick slices": {"channels": (32, 64, 128, 256), "strides": ((1, 2, 2), *HALVED[1:]), "blocks": 2},
 }
 

@@ -30,7 +30,7 @@ def test_the_loss_stands_in_the_log_with_clock_and_time_left(tmp_path, monkeypat
     assert [event["iteration"] for event in losses] == [event["iteration"] for event in scores] == [2, 4]
     for event in losses:
         assert 0 < event["loss"] < 5 and event["gradient_norm"] > 0 and event["learning_rate"] > 0
-        assert event["seconds"] > 0 and event["seconds_left"] >= 0
+        assert event["seconds"] >= 0 and event["seconds_left"] >= 0
     assert losses[-1]["seconds_left"] == 0 and len(scores[0]["dice_by_class"]) == 2
     shown = [event for event in heard if event["event"] == "progress"]
     assert [event["fraction"] for event in shown] == [0.25, 0.5, 0.75, 1.0] and "loss" in shown[0]["text"]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Application:
 
     def __init__(self, qt_application):
         self._qt = qt_application
+        self._settings = None
 
     def processEvents(self):
         self._qt.processEvents()
@@ -49,7 +51,13 @@ class Application:
         return self
 
     def userSettings(self):
-        import qt
+        """Of this test run alone."""
+        if self._settings is None:
+            import qt
+
+            file = os.path.join(tempfile.mkdtemp(prefix="DiffSeg-settings-"), "settings.ini")
+            self._settings = qt.QSettings(file, qt.QSettings.IniFormat)
+        return self._settings
 
         return qt.QSettings()
 
