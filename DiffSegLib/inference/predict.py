@@ -1,5 +1,6 @@
 """Segment a volume with a model: the one way that window, console, batch and command line all take."""
 
+import gc
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,7 @@ from DiffSegLib.data.regions import regions_to_native
 from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.diffusion.process import mask_channels
 from DiffSegLib.errors import Cancelled, InputError
+from DiffSegLib.inference.ladder import Rung, is_out_of_memory, rungs
 from DiffSegLib.inference.windows import sample_volume
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import Model
@@ -34,8 +36,6 @@ class Predictor:
     def __init__(self, model: Model, device: str = "auto") -> None:
         self.model = model
         self.device = pick_device(device)
-        self.precision = pick_precision("auto", self.device)
-        self.network = model.network.to(self.device)
 
     def __call__(
         self,
@@ -81,41 +81,24 @@ class Predictor:
             numbers |= {"sample": sample + 1, "samples": options.samples}
             listener(events.make("progress", fraction=done, text=text, **numbers))
 
-        totals: list[torch.Tensor] = []
-        masks: list[np.ndarray] = []
-        every_step = options.keep_steps or on_step is not None
-        for sample in range(options.samples):
-            run = sample_volume(
-                self.network,
-                image,
-                card.num_classes,
-                card.data.patch,
-                _factors(card.network.strides),
-                card.diffusion,
-                steps=options.steps,
-                sampler=options.sampler,
-                seed=options.seed,
-                sample=sample,
-                device=self.device,
-                precision=self.precision,
-                every_step=every_step,
-                tick=partial(tick, sample),
-            )
-            last_sample = sample == options.samples - 1
-            for n, probability in enumerate(run):
-                if options.samples == 1:  # of one sample only the last step's is needed again
-                    totals[:] = [probability]
-                elif sample == 0:
-                    totals.append(probability)
-                else:
-                    totals[n] = totals[n] + probability
-                if last_sample or (sample == 0 and on_step is not None):
-                    mask = native(totals[-1 if options.samples == 1 else n] / (sample + 1))
-                    if on_step is not None:
-                        on_step(n + 1, options.steps, mask)
-                    if last_sample:
-                        masks.append(mask)
-        mean = totals[-1] / options.samples
+        fallbacks: list[str] = []
+        factors = _factors(card.network.strides)
+        for rung in rungs(self.device, card.data.patch, factors):
+            if fallbacks:
+                fallbacks[-1] += f"; went on with {rung.name}."
+                listener(events.make("warning", text=fallbacks[-1]))
+            try:
+                mean, masks = self._draw(rung, image, options, native, on_step, tick)
+                break
+            except Exception as problem:
+                if not is_out_of_memory(problem):
+                    raise
+            # here the exception is gone, and with it what its frames held
+            self._release()
+            fallbacks.append(f"{volume.name}: memory ran out with {rung.name}")
+        else:
+            raise InputError(f"{fallbacks[-1]}; choose a region of interest, or close other programs.")
+        warnings += fallbacks
         uncertainty = None
         if options.uncertainty:
             uncertainty = np.zeros(volume.array.shape[1:], dtype=np.float32)
@@ -134,8 +117,9 @@ class Predictor:
             "samples": options.samples,
             "roi": options.roi,
             "roi_ijk": [n for pair in reversed(options.roi) for n in pair] if options.roi else None,
-            "device": _device_name(self.device),
-            "precision": str(self.precision).removeprefix("torch."),
+            "device": _device_name(rung.device),
+            "precision": str(pick_precision("auto", rung.device)).removeprefix("torch."),
+            "windows": rung.name,
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
             "seconds": {"prepare": round(prepared - began, 3), "total": round(finished - began, 3)},
             "warnings": warnings,
@@ -143,14 +127,77 @@ class Predictor:
         steps = masks if options.keep_steps else []
         return Prediction(masks[-1], steps, uncertainty, volumes, warnings, provenance)
 
+    def _draw(
+        self,
+        rung: Rung,
+        image: torch.Tensor,
+        options: SegmentOptions,
+        native: Callable[[torch.Tensor], np.ndarray],
+        on_step: OnStep | None,
+        tick: Callable[[int, int, int, int], None],
+    ) -> tuple[torch.Tensor, list[np.ndarray]]:
+        """The mean probabilities of the last step, (C, *spatial), and the masks of the steps that were asked for."""
+        card = self.model.card
+        network = self.model.network.to(rung.device)
+        totals: list[torch.Tensor] = []
+        masks: list[np.ndarray] = []
+        for sample in range(options.samples):
+            run = sample_volume(
+                network,
+                image,
+                card.num_classes,
+                rung.patch,
+                _factors(card.network.strides),
+                card.diffusion,
+                steps=options.steps,
+                sampler=options.sampler,
+                seed=options.seed,
+                sample=sample,
+                device=rung.device,
+                precision=pick_precision("auto", rung.device),
+                every_step=options.keep_steps or on_step is not None,
+                growth=rung.growth,
+                state=rung.state,
+                tick=partial(tick, sample),
+            )
+            last_sample = sample == options.samples - 1
+            for n, probability in enumerate(run):
+                if options.samples == 1:  # of one sample only the last step's is needed again
+                    totals[:] = [probability]
+                elif sample == 0:
+                    totals.append(probability)
+                else:
+                    totals[n] = totals[n] + probability
+                if last_sample or (sample == 0 and on_step is not None):
+                    mask = native(totals[-1 if options.samples == 1 else n] / (sample + 1))
+                    if on_step is not None:
+                        on_step(n + 1, options.steps, mask)
+                    if last_sample:
+                        masks.append(mask)
+        return totals[-1] / options.samples, masks
+
+    def _release(self) -> None:
+        """Give back what a failed run has left."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def warm_up(self) -> None:
         """Run the network once on a small input, so that the first volume does not pay for its set-up."""
+        try:
+            self._warm_up()
+        except Exception as problem:
+            if not is_out_of_memory(problem):  # the volume will find a way to run
+                raise
+
+    def _warm_up(self) -> None:
         card = self.model.card
+        network = self.model.network.to(self.device)
         shape = tuple(2 * f for f in _factors(card.network.strides))
         image = torch.zeros(1, len(card.channels), *shape, device=self.device)
         mask = torch.zeros(1, mask_channels(card.diffusion, card.num_classes), *shape, device=self.device)
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            self.network(image, mask, torch.ones(1, device=self.device))
+        with torch.inference_mode(), autocast(self.device, pick_precision("auto", self.device)):
+            network(image, mask, torch.ones(1, device=self.device))
 
     def _check(self, volume: Volume, options: SegmentOptions) -> tuple[slice, ...]:
         check_geometry(volume.affine, volume.name)

@@ -43,16 +43,21 @@ class Windows:
 
 
 def plan_windows(
-    shape: tuple[int, ...], patch: tuple[int, ...], factors: tuple[int, ...], overlap: float = 0.5
+    shape: tuple[int, ...],
+    patch: tuple[int, ...],
+    factors: tuple[int, ...],
+    overlap: float = 0.5,
+    growth: float | None = None,
 ) -> Windows:
     """One window where the volume is small enough, else windows of `patch` that overlap by at least `overlap`.
 
-    factors: total stride of the network per axis; a window is a multiple of it.
+    factors: total stride of the network per axis; a window is a multiple of it. growth: how many patches' voxels are
+    small enough, WINDOW_GROWTH if None.
     """
     whole = tuple(-(-n // f) * f for n, f in zip(shape, factors, strict=True))
     if whole == tuple(factors):  # a bottom of one voxel has no variance to be normed by
         whole = (*whole[:-1], 2 * whole[-1])
-    if np.prod(whole) <= WINDOW_GROWTH * np.prod(patch):
+    if np.prod(whole) <= (WINDOW_GROWTH if growth is None else growth) * np.prod(patch):
         return Windows(whole, whole, ((0,) * len(shape),))
     size = tuple(min(-(-p // f) * f, w) for p, f, w in zip(patch, factors, whole, strict=True))
     padded = tuple(max(n, s) for n, s in zip(shape, size, strict=True))
@@ -102,13 +107,16 @@ def sample_volume(
     device: torch.device = CPU,
     precision: torch.dtype = torch.float32,
     every_step: bool = True,
+    growth: float | None = None,
+    state: int | None = None,
     tick: Tick = lambda step, window, windows: None,
 ) -> Iterator[Tensor]:
     """Yield the class probabilities (num_classes, *spatial) of each step, or of the last only.
 
     image: (C, *spatial) normalised. Each window is denoised by itself; each step's probabilities are blended.
+    growth: see plan_windows. state: bytes that windows which wait for their next step may keep, STATE_BUDGET if None.
     """
-    plan = plan_windows(tuple(image.shape[1:]), patch, factors)
+    plan = plan_windows(tuple(image.shape[1:]), patch, factors, growth=growth)
     padding = [n for have, want in zip(image.shape[:0:-1], plan.padded[::-1], strict=True) for n in (0, want - have)]
     padded = torch.nn.functional.pad(image, padding)
     process = make_process(diffusion, steps)
@@ -121,7 +129,8 @@ def sample_volume(
         return _Window(network, padded[(slice(None), *plan.slices(n))], device, precision)
 
     ready = [window(0)]
-    group = max(1, STATE_BUDGET // (4 * int(np.prod(shape)) + ready[0].kept())) if count > 1 else 1
+    budget = STATE_BUDGET if state is None else state
+    group = max(1, budget // (4 * int(np.prod(shape)) + ready[0].kept())) if count > 1 else 1
     total: dict[int, Tensor] = {}  # a step's is made when its first window comes and goes when its last one has come
     weights = torch.zeros(plan.padded)
     crop = (slice(None), *(slice(0, n) for n in image.shape[1:]))
