@@ -11,9 +11,8 @@ import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait for each other
-os.environ["DIFFSEG_HOME"] = os.path.join(
-    tempfile.gettempdir(), f"diffseg-home-{os.getpid()}"
-)  # no model of the user's
+HOME = tempfile.TemporaryDirectory(prefix="diffseg-home-")  # no model of the user's
+os.environ["DIFFSEG_HOME"] = HOME.name
 ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, Path(__file__).resolve().parent):
     if str(folder) not in sys.path:

@@ -16,7 +16,7 @@ import slicer
 import slicer.util
 
 from DiffSegLib.models.shipped import find, read_card
-from DiffSegLib.scene import expectations, nodes, own_models, settings
+from DiffSegLib.scene import expectations, nodes, own_models, sample_data, settings
 from DiffSegLib.scene.process import WorkerClient
 from host.application import Host, need_window
 from tiny_models import FLAT, write_model
@@ -480,3 +480,24 @@ def test_a_worker_that_is_killed_while_it_loads_is_no_error_of_a_later_run(host,
     os.kill(client.pid, signal.SIGKILL)
     host.wait_for(lambda: client.pid is None)
     assert press(host, panel).error is None
+
+
+def test_the_sample_is_one_click_away_where_no_volume_is_chosen(host, panel, monkeypatch):
+    button = panel.ui.sampleButton
+    assert panel.parameters.inputVolume is None and not button.isHidden()
+    button.click()
+    assert panel.parameters.inputVolume.GetName() == sample_data.NAME
+    assert button.isHidden() and panel.ui.statusLabel.text == "The sample is loaded. Press Segment."
+    assert press(host, panel).error is None
+
+    panel.parameters.inputVolume = None
+    slicer.mrmlScene.Clear(0)
+    monkeypatch.setattr(sample_data.sample_file, "__defaults__", ("gone.nrrd",))
+    panel.ui.sampleButton.click()
+    assert panel.ui.statusLabel.text.startswith("Not done: ") and "sample is missing" in panel.ui.statusLabel.text
+
+
+def test_a_warning_during_the_run_is_shown_at_once(panel):
+    panel.run = types.SimpleNamespace(masks=[], finished=True)
+    panel.onEvent({"event": "warning", "text": "scan: memory ran out with the usual windows; went on with less."})
+    assert panel.ui.statusLabel.text.startswith("scan: memory ran out")

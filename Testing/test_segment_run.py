@@ -515,3 +515,21 @@ def test_a_model_that_cannot_be_loaded_is_told(logic, tmp_path):
     while not told:
         logic.client.pump(0.1)
     assert "cut.safetensors: cannot be read" in told[0]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files where the system lists them")
+def test_many_jobs_leave_no_node_no_open_file_and_no_folder(logic, volume, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def held_now():
+        files = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), logic.client.pid)]
+        return files, slicer.mrmlScene.GetNumberOfNodes(), os.listdir(tmp_path)
+
+    logic.segment(volume, tiny_model, keepSteps=True, uncertainty=True, samples=2)
+    before = held_now()
+    for number in range(6):
+        run = logic.segment(volume, tiny_model, keepSteps=True, uncertainty=True, samples=2, wait=False)
+        if number % 2:
+            logic.cancel(run)
+        logic.client.wait(run.number)
+    assert held_now() == before

@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from DiffSegLib.jobs import EvaluateJob
 from DiffSegLib.scene import comparison
 from DiffSegLib.scene.masks import Grid, MaskWriter, grid_of_segmentation, grid_of_volume
 from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.request import temporary_folder
 
 OnEvaluated = Callable[["Evaluation"], None]
 _numbers = itertools.count(1)
@@ -73,7 +73,7 @@ class EvaluateLogic:
         grid = grid_of_segmentation(reference) if volume is None else grid_of_volume(volume)
         result = Evaluation(f"evaluate-{next(_numbers)}", prediction, reference, tolerance)
         pairs = _match(result)
-        folder = Path(tempfile.mkdtemp(prefix="DiffSeg-"))
+        folder = temporary_folder()
 
         def listen(event: events.Event) -> None:
             try:

@@ -41,7 +41,7 @@ def write_job(
     The job's world is the space of the first volume's node: transforms above it are left out, and those between it and
     its channels are taken into account.
     """
-    folder = _temporary_folder()
+    folder = temporary_folder()
     try:
         paths = [folder / f"channel-{n}.npy" for n in range(1 + len(channels))]
         for path, node in zip(paths, (volumeNode, *channels), strict=True):
@@ -80,7 +80,8 @@ def _matrix(node: Any, first: Any) -> Matrix:
     return tuple(tuple(float(x) for x in row) for row in matrix)
 
 
-def _temporary_folder() -> Path:
+def temporary_folder() -> Path:
+    """A new folder for what goes to the engine and comes back; raises InputError where none can be made."""
     application = getattr(slicer, "app", None)
     parent = getattr(application, "temporaryPath", None) or None  # Slicer's own, as the user has set it
     try:

@@ -55,7 +55,8 @@ class Application:
         if self._settings is None:
             import qt
 
-            file = os.path.join(tempfile.mkdtemp(prefix="DiffSeg-settings-"), "settings.ini")
+            self._folder = tempfile.TemporaryDirectory(prefix="DiffSeg-settings-")
+            file = os.path.join(self._folder.name, "settings.ini")
             self._settings = qt.QSettings(file, qt.QSettings.IniFormat)
         return self._settings
 

@@ -11,7 +11,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange
 from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
 from DiffSegLib.jobs import DEVICES, MAX_STEPS, SAMPLERS
-from DiffSegLib.scene import nodes, roi
+from DiffSegLib.scene import nodes, roi, sample_data
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.channel_selectors import ChannelSelectors
 from DiffSegLib.scene.panels.hints import hints
@@ -56,6 +56,7 @@ class SegmentPanel(Panel):
         self._entered = False
         self.models = ModelChoice(self.ui, self.onModelChosen)
         self.channels = ChannelSelectors(self.ui.segmentCollapsibleButton.layout(), CHANNEL_ROW, self._node)
+        self.connect(self.ui.sampleButton, "clicked(bool)", self.onSample)
         self.connect(self.ui.modelComboBox, "currentIndexChanged(int)", self.models.onIndex)
         self.connect(self.ui.cardButton, "toggled(bool)", self.onCard)
         self.connect(self.ui.browseButton, "clicked(bool)", self.onBrowse)
@@ -108,12 +109,22 @@ class SegmentPanel(Panel):
             self.say(str(problem), isError=True)
         card = self.models.card
         self.channels.show(card.channels[1:] if card is not None else ())
+        self.ui.sampleButton.visible = self.parameters.inputVolume is None
         self.ui.uncertaintyCheckBox.enabled = self.parameters.samples > 1
         isRegion = card is not None and len(card.field_of_view) == 3 and self.parameters.inputVolume is not None
         self.ui.placeRoiButton.enabled = isRegion
         self._updateHints()
         if not self._isRunning():
             self.ui.applyButton.enabled = self.parameters.inputVolume is not None
+
+    def onSample(self) -> None:
+        """Load the sample, so that somebody without an image can see at once what the module does."""
+        try:
+            self.parameters.inputVolume = sample_data.load()
+        except DiffSegError as problem:
+            self.say(str(problem), isError=True)
+        else:
+            self.say(_("The sample is loaded. Press Segment."))
 
     def onModelChosen(self, model: str) -> None:
         """A model was chosen in the list."""
@@ -218,6 +229,8 @@ class SegmentPanel(Panel):
             self.ui.progressBar.format = text.format(**event)
             if not self.run.masks:
                 self.say(_("The engine is at work…"))
+        elif event["event"] == "warning":
+            self.say(event["text"])
         elif event["event"] == "step":
             names = {str(label.value): label.name for label in self.run.labels}
             sizes = ", ".join(f"{names[value]} {ml:.2f} ml" for value, ml in event["volumes_ml"].items())
