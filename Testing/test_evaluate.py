@@ -211,10 +211,10 @@ def test_the_summary_counts_what_its_means_leave_out(folders, tmp_path):
     assert (first["name"], first["found"], first["missed"]) == ("Anterior", 3, 0)
     assert (second["name"], second["found"], second["missed"]) == ("Posterior", 2, 1)
     assert (second["metrics"]["dice"]["n"], second["metrics"]["hd95_mm"]["n"]) == (3, 2)
-    one_off = metrics.dice(mask(1), mask(), 2)
+    one_off = metrics.score(mask(1), mask(), 2, SPACING_IJK[::-1]).dice
     assert second["metrics"]["dice"]["mean"] == pytest.approx((1 + one_off + 0) / 3)
     assert second["metrics"]["dice"]["median"] == pytest.approx(one_off)
-    by_case = [1, (one_off + metrics.dice(mask(1), mask(), 1)) / 2, 0.5]
+    by_case = [1, (one_off + metrics.score(mask(1), mask(), 1, SPACING_IJK[::-1]).dice) / 2, 0.5]
     assert summary["overall"]["metrics"]["dice"]["mean"] == pytest.approx(np.mean(by_case))
     assert summary["overall"]["metrics"]["dice"]["sd"] == pytest.approx(np.std(by_case, ddof=1))
     assert (summary["cases"], summary["overall"]["missed"], summary["problems"]) == (3, 1, [])

@@ -22,6 +22,12 @@ def box(shape: tuple[int, ...], *ranges: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def worse_side(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]) -> float:
+    """The mean surface distance in its larger direction."""
+    found = surface_distances(prediction, reference, spacing)
+    return max(found.to_reference.mean(), found.to_prediction.mean())
+
+
 @pytest.fixture
 def golden_masks() -> tuple[np.ndarray, np.ndarray]:
     return tuple(box(GOLDEN["shape"], *GOLDEN[f"{which}_box"]) for which in ("prediction", "reference"))
@@ -31,15 +37,16 @@ def golden_masks() -> tuple[np.ndarray, np.ndarray]:
 def test_the_published_implementation_gives_the_same_numbers(golden_masks, label):
     prediction, reference = golden_masks
     spacing = GOLDEN["spacing_mm"]
+    scores = metrics.score(prediction, reference, label, spacing, tolerance_mm=1.0)
     found = {
-        "dice": metrics.dice(prediction, reference, label),
-        "iou": metrics.iou(prediction, reference, label),
-        "hausdorff95": metrics.hd95(prediction, reference, label, spacing),
-        "nsd_1mm": metrics.nsd(prediction, reference, label, spacing, tolerance_mm=1.0),
-        "mean_surface_distance_sym_max": metrics.asd(prediction, reference, label, spacing, worse_side=True),
+        "dice": scores.dice,
+        "iou": scores.iou,
+        "hausdorff95": scores.hd95_mm,
+        "nsd_1mm": scores.nsd,
+        "mean_surface_distance_sym_max": worse_side(prediction == label, reference == label, spacing),
     }
     assert found == pytest.approx({key: GOLDEN[key][label] for key in found}, rel=1e-5)
-    assert metrics.volume_ml(prediction, label, spacing) == pytest.approx(GOLDEN["volume_ml"][label], rel=1e-5)
+    assert scores.volume_ml == pytest.approx(GOLDEN["volume_ml"][label], rel=1e-5)
 
 
 @pytest.mark.parametrize(("axis", "millimetres"), [(0, 3.0), (1, 1.5), (2, 0.5)])
@@ -48,20 +55,20 @@ def test_a_plane_moved_by_two_voxels_is_two_spacings_away(axis, millimetres):
     plane = np.zeros(shape, dtype=np.uint8)
     plane[tuple(4 if a == axis else slice(None) for a in range(3))] = 1
     moved = np.roll(plane, 2, axis)
-    assert metrics.hd95(plane, moved, 1, SPACING) == pytest.approx(2 * millimetres)
-    assert metrics.asd(plane, moved, 1, SPACING) == pytest.approx(2 * millimetres)
-    assert metrics.nsd(plane, moved, 1, SPACING, tolerance_mm=2 * millimetres - 0.01) == 0.0
-    assert metrics.nsd(plane, moved, 1, SPACING, tolerance_mm=2 * millimetres) == 1.0
-    assert metrics.dice(plane, moved, 1) == 0.0
+    assert metrics.score(plane, moved, 1, SPACING).hd95_mm == pytest.approx(2 * millimetres)
+    assert metrics.score(plane, moved, 1, SPACING).asd_mm == pytest.approx(2 * millimetres)
+    assert metrics.score(plane, moved, 1, SPACING, tolerance_mm=2 * millimetres - 0.01).nsd == 0.0
+    assert metrics.score(plane, moved, 1, SPACING, tolerance_mm=2 * millimetres).nsd == 1.0
+    assert metrics.score(plane, moved, 1, SPACING).dice == 0.0
 
 
 def test_the_average_distance_weighs_both_surfaces_by_their_size():
     # One voxel against a row of five: to the row 0 mm; from the row 0, 2, 4, 6, 8 mm.
     one, row = box((1, 1, 5), (0, 1), (0, 1), (0, 1)), box((1, 1, 5), (0, 1), (0, 1), (0, 5))
-    assert metrics.asd(one, row, 1, (1, 1, 2)) == pytest.approx(20 / 6)
-    assert metrics.asd(one, row, 1, (1, 1, 2), worse_side=True) == pytest.approx(4)
-    assert metrics.hd95(one, row, 1, (1, 1, 2)) == pytest.approx(7.6)  # 95 % of the way from 6 to 8 mm
-    assert metrics.hd95(row, one, 1, (1, 1, 2)) == pytest.approx(7.6)
+    assert metrics.score(one, row, 1, (1, 1, 2)).asd_mm == pytest.approx(20 / 6)
+    assert worse_side(one == 1, row == 1, (1, 1, 2)) == pytest.approx(4)
+    assert metrics.score(one, row, 1, (1, 1, 2)).hd95_mm == pytest.approx(7.6)  # 95 % of the way from 6 to 8 mm
+    assert metrics.score(row, one, 1, (1, 1, 2)).hd95_mm == pytest.approx(7.6)
 
 
 def test_the_border_of_the_image_counts_as_surface_and_the_inside_does_not():
@@ -89,9 +96,9 @@ def test_monai_gives_the_same_numbers(seed):
         for x, y in ((a, b), (b, a))
     ]
     p, r = first.astype(np.uint8), second.astype(np.uint8)
-    assert metrics.hd95(p, r, 1, SPACING) == pytest.approx(hd.item(), rel=1e-5)
-    assert metrics.nsd(p, r, 1, SPACING) == pytest.approx(nsd.item(), rel=1e-5)
-    assert metrics.asd(p, r, 1, SPACING, worse_side=True) == pytest.approx(max(one_way), rel=1e-5)
+    assert metrics.score(p, r, 1, SPACING).hd95_mm == pytest.approx(hd.item(), rel=1e-5)
+    assert metrics.score(p, r, 1, SPACING).nsd == pytest.approx(nsd.item(), rel=1e-5)
+    assert worse_side(first, second, SPACING) == pytest.approx(max(one_way), rel=1e-5)
 
 
 EMPTY, SPECK = np.zeros((4, 5, 6), dtype=np.uint8), box((4, 5, 6), (1, 3), (1, 3), (1, 3))
@@ -112,20 +119,6 @@ def test_a_structure_in_neither_mask_has_no_score():
     assert repr(scores) == repr(metrics.ABSENT)
 
 
-def test_one_pass_gives_the_same_scores_as_the_single_functions():
-    rng = np.random.default_rng(3)
-    prediction, reference = (rng.integers(0, 3, (6, 7, 8)) for _ in range(2))
-    for label in (1, 2):
-        scores = metrics.score(prediction, reference, label, SPACING, tolerance_mm=0.6)
-        assert scores.dice == metrics.dice(prediction, reference, label)
-        assert scores.iou == metrics.iou(prediction, reference, label)
-        assert scores.hd95_mm == metrics.hd95(prediction, reference, label, SPACING)
-        assert scores.nsd == metrics.nsd(prediction, reference, label, SPACING, 0.6)
-        assert scores.asd_mm == metrics.asd(prediction, reference, label, SPACING)
-        assert scores.volume_ml == metrics.volume_ml(prediction, label, SPACING)
-        assert scores.reference_volume_ml == metrics.volume_ml(reference, label, SPACING)
-
-
 masks = st.integers(0, 2**27 - 1).map(lambda bits: np.array([bits >> n & 1 for n in range(27)]).reshape(3, 3, 3))
 
 
@@ -140,7 +133,7 @@ def test_what_must_hold_for_any_two_masks(first, second, factor):
     larger = metrics.score(first, second, 1, [factor * s for s in SPACING], tolerance_mm=factor * 1.25)
     assert larger.hd95_mm == pytest.approx(factor * there.hd95_mm)
     assert larger.asd_mm == pytest.approx(factor * there.asd_mm)
-    assert larger.nsd == pytest.approx(metrics.nsd(first, second, 1, SPACING, 1.25))
+    assert larger.nsd == pytest.approx(metrics.score(first, second, 1, SPACING, 1.25).nsd)
     padded = [np.pad(mask, ((4, 1), (0, 3), (2, 2))) for mask in (first, second)]
     assert metrics.score(*padded, 1, SPACING) == there  # only the masks count, not how much air is around them
     same = metrics.score(first, first, 1, SPACING)
@@ -149,9 +142,9 @@ def test_what_must_hold_for_any_two_masks(first, second, factor):
 
 def test_shapes_and_spacings_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="different shapes"):
-        metrics.dice(EMPTY, EMPTY[:2], 1)
+        metrics.score(EMPTY, EMPTY[:2], 1, SPACING)
     with pytest.raises(ValueError, match="different shapes"):
         surface_distances(EMPTY > 0, EMPTY[:2] > 0, SPACING)
     for spacing in ((1, 1), (1, 1, 0), (1, 1, float("nan"))):
         with pytest.raises(ValueError, match="spacing"):
-            metrics.hd95(SPECK, SPECK, 1, spacing)
+            metrics.score(SPECK, SPECK, 1, spacing)

@@ -13,9 +13,10 @@ HEAD = "# Written by Testing/tools/update_cmake_lists.py; run it after adding or
 def wanted() -> str:
     """What DiffSegLib/CMakeLists.txt should hold."""
     scripts = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))
-    models = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.safetensors"))
+    data = [path for kind in ("*.safetensors", "*.html") for path in LIBRARY.rglob(kind)]
+    resources = sorted(path.relative_to(LIBRARY).as_posix() for path in data)
     text = HEAD + "set(DIFFSEGLIB_SCRIPTS\n" + "".join(f"  {name}\n" for name in scripts) + "  )\n\n"
-    text += "set(DIFFSEGLIB_RESOURCES\n" + "".join(f"  {name}\n" for name in models) + "  )\n\n"
+    text += "set(DIFFSEGLIB_RESOURCES\n" + "".join(f"  {name}\n" for name in resources) + "  )\n\n"
     text += "slicerMacroBuildScriptedModule(\n  NAME DiffSegLib\n  SCRIPTS ${DIFFSEGLIB_SCRIPTS}\n"
     return text + "  RESOURCES ${DIFFSEGLIB_RESOURCES}\n  WITH_SUBDIR\n  )\n"
 
