@@ -1,6 +1,9 @@
 """Everything that the study measures of one model on the validation cases."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import torch
 from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata
 
+import study
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.data.preprocess import classes_to_native, to_model_space
@@ -18,6 +22,7 @@ from DiffSegLib.inference.windows import sample_volume
 from DiffSegLib.models import store
 
 STEPS = 5
+VALUES = (1, 2)  # anterior, posterior
 CURVE = (1, 2, 3, 4, 5, 6, 8, 10)  # numbers of steps
 MARGIN = 5  # voxels around the structures within which calibration is measured: far background is always right
 BINS = 15
@@ -26,58 +31,87 @@ BINS = 15
 def measure(model_file: Path, data: Path, run: Path, curve_too: bool = False) -> dict[str, Any]:
     """Scores per case and structure, calibration, and cost; the probabilities go to `run` for ensembles.
 
-    dice, hd95_mm, nsd: (cases, labels) after five DDIM steps, native grid, seed 0. dice_by_step: mean after each of
-    them. dice_by_steps: mean after the last of 1 to 10 steps
-    (`curve_too`). ece, auroc: see `calibration`.
+    See `score_all` for the scores, which are of five DDIM steps with seed 0. dice_by_step: mean after each of them.
+    dice_by_steps: mean after the last of 1 to 10 steps (`curve_too`).
     """
     model = store.load(model_file)
     model.network.eval()
-    _, validation = split(load_dataset(data))
-    values = [label.value for label in model.card.labels]
-    out: dict[str, Any] = {"cases": [case.name for case in validation], "labels": values}
-    by_step, ddpm, curve, calibrated, kept = [], [], {k: [] for k in CURVE}, [], {}
-    tables: dict[str, list[list[float]]] = {"dice": [], "hd95_mm": [], "nsd": []}
+    by_step, ddpm, curve, kept = [], [], {k: [] for k in CURVE}, {}
     cpu = 0.0
-    for case in validation:
-        volume, (truth, _) = read(case.images[0]), read_label(case.label)
-        image, grid = to_model_space(volume, model.card.data)
-
-        def dice_of(probability: torch.Tensor, grid: Any = grid, truth: np.ndarray = truth) -> list[float]:
-            mask = np.array([0, *values], dtype=np.uint8)[classes_to_native(probability, grid)]
-            return [
-                2.0 * float(((mask == v) & (truth == v)).sum()) / float((mask == v).sum() + (truth == v).sum())
-                for v in values
-            ]
-
+    for case in validation_cases(data):
         began = time.process_time()
-        probabilities = list(sample(model, image, STEPS, "ddim"))
+        probabilities = list(sample(model, case.image, STEPS, "ddim"))
         cpu += time.process_time() - began
-        by_step.append([dice_of(p) for p in probabilities])
-        last = probabilities[-1]
-        kept[case.name] = last.numpy().astype(np.float16)
-        mask = np.array([0, *values], dtype=np.uint8)[classes_to_native(last, grid)]
-        found = [score(mask, truth, v, volume.spacing) for v in values]
-        for name in tables:
-            tables[name].append([round(float(getattr(entry, name)), 5) for entry in found])
-        ddpm.append(dice_of(list(sample(model, image, STEPS, "ddpm"))[-1]))
+        by_step.append([case.dice(p) for p in probabilities])
+        kept[case.name] = probabilities[-1].numpy().astype(np.float16)
+        ddpm.append(case.dice(list(sample(model, case.image, STEPS, "ddpm"))[-1]))
         for k in CURVE if curve_too else ():
-            curve[k].append(dice_of(list(sample(model, image, k, "ddim"))[-1]))
-        calibrated.append(calibration(last.numpy(), grid_truth(truth, grid, values)))
+            curve[k].append(case.dice(list(sample(model, case.image, k, "ddim"))[-1]))
     np.savez_compressed(run / "probabilities.npz", **kept)
-    return (
-        out
-        | tables
-        | {
-            "dice_mean": round(float(np.mean(tables["dice"])), 5),
-            "dice_by_step": [round(float(x), 5) for x in np.mean(by_step, axis=(0, 2))],
-            "dice_ddpm": round(float(np.mean(ddpm)), 5),
-            "dice_by_steps": {str(k): round(float(np.mean(v)), 5) for k, v in curve.items() if v},
-            "ece": [round(a, 5) for a, _ in calibrated],
-            "auroc": [round(b, 5) for _, b in calibrated],
-            "cpu_seconds_per_case": round(cpu / len(validation), 4),
-            "parameters": sum(p.numel() for p in model.network.parameters()),
-        }
-    )
+    return score_all(kept, data) | {
+        "dice_by_step": [round(float(x), 5) for x in np.mean(by_step, axis=(0, 2))],
+        "dice_ddpm": round(float(np.mean(ddpm)), 5),
+        "dice_by_steps": {str(k): round(float(np.mean(v)), 5) for k, v in curve.items() if v},
+        "cpu_seconds_per_case": round(cpu / len(kept), 4),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+    }
+
+
+def score_all(probabilities: Mapping[str, np.ndarray], data: Path) -> dict[str, Any]:
+    """Scores of probabilities (classes, *spatial) by case name, on the network's grid.
+
+    dice, hd95_mm, nsd: (cases, labels) on the native grid. ece, auroc: one for each case, see `calibration`.
+    """
+    tables: dict[str, list[Any]] = {"cases": [], "dice": [], "hd95_mm": [], "nsd": [], "ece": [], "auroc": []}
+    for case in validation_cases(data):
+        probability = probabilities[case.name].astype(np.float32)
+        mask = case.mask(torch.from_numpy(probability))
+        found = [score(mask, case.truth, v, case.spacing) for v in VALUES]
+        tables["cases"].append(case.name)
+        for name in ("dice", "hd95_mm", "nsd"):
+            tables[name].append([round(float(getattr(entry, name)), 5) for entry in found])
+        for name, value in zip(("ece", "auroc"), calibration(probability, case.truth_on_grid()), strict=True):
+            tables[name].append(round(value, 5))
+    return {**tables, "labels": list(VALUES), "dice_mean": round(float(np.mean(tables["dice"])), 5)}
+
+
+@dataclass(frozen=True)
+class ValidationCase:
+    """A case of the validation split: its image (1, *spatial) on the network's grid, the truth on its own."""
+
+    name: str
+    image: torch.Tensor
+    grid: Any
+    truth: np.ndarray
+    spacing: tuple[float, ...]
+
+    def mask(self, probability: torch.Tensor) -> np.ndarray:
+        """The label map on the case's own grid."""
+        return np.array([0, *VALUES], dtype=np.uint8)[classes_to_native(probability, self.grid)]
+
+    def dice(self, probability: torch.Tensor) -> list[float]:
+        """Dice of each structure."""
+        mask, truth = self.mask(probability), self.truth
+        overlap = [float(((mask == v) & (truth == v)).sum()) for v in VALUES]
+        return [2.0 * n / float((mask == v).sum() + (truth == v).sum()) for n, v in zip(overlap, VALUES, strict=True)]
+
+    def truth_on_grid(self) -> np.ndarray:
+        """The truth on the network's grid as class indices; the set's spacing is 1 mm, so nothing is resampled."""
+        turned = np.ascontiguousarray(self.grid.orientation.apply(self.truth[None]))[0]
+        assert turned.shape == self.grid.shape
+        return np.searchsorted([0, *VALUES], turned)
+
+
+@lru_cache(maxsize=1)
+def validation_cases(data: Path) -> list[ValidationCase]:
+    """The validation split, in memory."""
+    found = []
+    preparation = study.settings("supervised", 0).data
+    for case in split(load_dataset(data))[1]:
+        volume, (truth, _) = read(case.images[0]), read_label(case.label)
+        image, grid = to_model_space(volume, preparation)
+        found.append(ValidationCase(case.name, image, grid, truth, volume.spacing))
+    return found
 
 
 def sample(model: store.Model, image: torch.Tensor, steps: int, sampler: str, seed: int = 0) -> Any:
@@ -98,15 +132,6 @@ def sample(model: store.Model, image: torch.Tensor, steps: int, sampler: str, se
         seed=seed,
         precision=pick_precision("auto", torch.device("cpu")),
     )
-
-
-def grid_truth(truth: np.ndarray, grid: Any, values: list[int]) -> np.ndarray:
-    """The label map on the network's grid as class indices; the set's spacing is 1 mm, so nothing is resampled."""
-    turned = np.ascontiguousarray(grid.orientation.apply(truth[None]))[0]
-    assert turned.shape == grid.shape
-    table = np.zeros(256, dtype=np.int64)
-    table[values] = np.arange(1, len(values) + 1)
-    return table[turned]
 
 
 def calibration(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
