@@ -32,6 +32,10 @@ def finish(program: str, call: Callable[[], tuple[int, dict[str, Any]]], as_json
     as_json = as_json and speaks()
     try:
         code, answer = call()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return _fail(program, Cancelled("Cancelled."), as_json)
     except DiffSegError as problem:

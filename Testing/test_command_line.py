@@ -65,6 +65,16 @@ def test_shards_part_the_cases_without_changing_a_mask(dataset, tmp_path, tiny_m
         np.testing.assert_array_equal(*(read_label(tmp_path / folder / name)[0] for folder in ("all", "parts")))
 
 
+def test_info_is_text_to_read_and_may_be_cut_short(tiny_model, capsys):
+    assert run(["info", str(tiny_model)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "name: tiny" in lines and "    channels: 8, 16" in lines and "  - value: 1" in lines
+    assert not any(line.endswith(": ") for line in lines)
+    command = f"'{sys.executable}' -u -m DiffSegLib info '{tiny_model}' | head -1"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.stdout.count("\n") == 1 and ended.stderr == ""
+
+
 def test_info_and_models_answer_as_json(tiny_model, capsys):
     assert run(["info", str(tiny_model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["card"]["name"] == "tiny"

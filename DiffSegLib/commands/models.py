@@ -1,8 +1,8 @@
 """`diffseg models` and `diffseg info MODEL`: what is there, and the card of one."""
 
 import argparse
-import json
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from DiffSegLib.errors import InputError
@@ -41,5 +41,20 @@ def call_info(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     path = find(options.model)
     card = read_card(path).to_json()
     if not options.json:
-        print(json.dumps(card, indent=2))
+        print("\n".join(_text(card)))
     return 0, {"path": str(path), "card": card}
+
+
+def _text(data: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """A line for each plain value, and the parts of a table or a list of tables below its name."""
+    for key, value in data.items():
+        several = isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
+        if several or (isinstance(value, dict) and value):
+            yield f"{indent}{key}:"
+            for entry in value if several else [value]:
+                first, *others = _text(entry, indent + "    ")
+                yield f"{indent}  - {first.strip()}" if several else first
+                yield from others
+        elif value not in (None, "", [], {}, ()):
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            yield f"{indent}{key}: {shown}"
