@@ -62,7 +62,8 @@ class PlanJob:
 class SegmentOptions:
     """How to segment; the same options for the window, the console, the batch and the command line.
 
-    `seed` fixes the noise, `samples` > 1 draws several segmentations and averages them.
+    `seed` fixes the noise, `samples` > 1 draws several segmentations and averages them; of a model that
+    was trained on mirrored images, every second one and so on is drawn from the mirrored image.
     `roi` is ((k0, k1), (j0, j1), (i0, i1)): half-open voxel ranges of the input array; None is the whole volume.
     """
 

@@ -75,3 +75,12 @@ def test_the_tool_that_ships_the_model_writes_the_keys_that_it_has():
     text = (ROOT / "Testing" / "tools" / "ship_hippocampus.py").read_text(encoding="utf-8")
     for key, value in read_card(find("hippocampus")).expects.items():
         assert f'"{key}": {json.dumps(value)}' in text
+
+
+def test_a_card_keeps_the_axes_it_was_trained_on_mirrored_and_an_older_card_has_none(tiny_model):
+    card = read_card(tiny_model).to_json()
+    assert parse_card(json.dumps({**card, "flip": [True, False, True]}), "here").flip == (True, False, True)
+    del card["flip"]
+    assert parse_card(json.dumps(card), "here").flip == ()
+    with pytest.raises(InputError, match="here: augment.flip"):
+        parse_card(json.dumps({**card, "flip": [True]}), "here")

@@ -13,13 +13,15 @@ from DiffSegLib.commands import run
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.data.batch import find_cases, run_cases
 from DiffSegLib.data.files import read, read_label
+from DiffSegLib.data.preprocess import classes_to_native, to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference import windows
 from DiffSegLib.inference.batch import segment_with
-from DiffSegLib.inference.predict import Predictor, entropy
+from DiffSegLib.inference.predict import Predictor, entropy, mirrored_views
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
+from DiffSegLib.network.precision import pick_precision
 
 
 @pytest.fixture
@@ -137,6 +139,31 @@ def test_volumes_that_cannot_be_segmented_are_refused(predictor, scan, options, 
         return
     with pytest.raises(InputError, match=words):
         predictor(scan, options)
+
+
+def test_samples_are_told_apart_by_the_mirrorings_that_training_has_seen(tiny_model):
+    assert mirrored_views(()) == mirrored_views((False, False, False)) == [()]
+    assert mirrored_views((True, False, True)) == [(), (1,), (3,), (1, 3)]
+    model = load(tiny_model)
+    turned = replace(model, card=replace(model.card, flip=(False, False, True)))
+    scan, options = volume(), SegmentOptions(samples=2, keep_steps=True, uncertainty=True)
+    found, plain = (Predictor(each, "cpu")(scan, options) for each in (turned, model))
+    assert (found.mask != plain.mask).any()
+    image, grid = to_model_space(scan, model.card.data)
+    network, diffusion = model.network, model.card.diffusion
+    precision = pick_precision("auto", torch.device("cpu"))
+    runs = [
+        list(
+            windows.sample_volume(
+                network, image.flip(axes), 3, (16,) * 3, (2,) * 3, diffusion, sample=n, precision=precision
+            )
+        )
+        for n, axes in enumerate([(), (3,)])
+    ]
+    for mask, one, other in zip(found.steps, *runs, strict=True):
+        np.testing.assert_array_equal(mask, classes_to_native((one + other.flip(3)) / 2, grid))
+    one_sample = [Predictor(each, "cpu")(scan, SegmentOptions()).mask for each in (turned, model)]
+    np.testing.assert_array_equal(*one_sample)
 
 
 def test_a_far_larger_volume_than_the_model_knows_is_warned_of(tiny_model):

@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -141,10 +142,12 @@ class Predictor:
         network = self.model.network.to(rung.device)
         totals: list[torch.Tensor] = []
         masks: list[np.ndarray] = []
+        views = mirrored_views(card.flip)
         for sample in range(options.samples):
+            mirrored = views[sample % len(views)]
             run = sample_volume(
                 network,
-                image,
+                image.flip(mirrored),
                 card.num_classes,
                 rung.patch,
                 _factors(card.network.strides),
@@ -161,7 +164,8 @@ class Predictor:
                 tick=partial(tick, sample),
             )
             last_sample = sample == options.samples - 1
-            for n, probability in enumerate(run):
+            for n, found in enumerate(run):
+                probability = found.flip(mirrored)
                 if options.samples == 1:  # of one sample only the last step's is needed again
                     totals[:] = [probability]
                 elif sample == 0:
@@ -238,6 +242,15 @@ class Predictor:
             f"{volume.name}: {size} mm is far larger than the {wanted} mm that model {self.model.card.name} was "
             "trained on; choose a region of interest around the structure."
         ]
+
+
+def mirrored_views(flip: tuple[bool, ...]) -> list[tuple[int, ...]]:
+    """The axes of a (C, *spatial) image to mirror, for one sample after the other: none, then what training has seen.
+
+    Test-time mirroring as in nnU-Net, but as what tells the samples apart: noise alone hardly does.
+    """
+    axes = [axis for axis, is_flipped in enumerate(flip, start=1) if is_flipped]
+    return [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
 
 
 def entropy(probability: torch.Tensor) -> torch.Tensor:

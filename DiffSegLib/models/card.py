@@ -21,7 +21,8 @@ EXPECTS = {"modality": str, "contrast": str, "anatomy": str, "channels": list, "
 class Card:
     """name, labels and channels say what goes in and out; network, diffusion, data how; the rest is for judging.
 
-    regions: empty, or the overlapping classes that the network predicts; the labels then name what they write.
+    regions: empty, or the overlapping classes that the network predicts; the labels then name what they write. flip:
+    the axes along which it was trained on mirrored images, too.
     expects: see EXPECTS. training: data set, licence, reference, cases, iterations. scores: measured figures with the
     command that measured them.
     """
@@ -33,6 +34,7 @@ class Card:
     diffusion: DiffusionConfig
     data: DataConfig
     regions: tuple[Region, ...] = ()
+    flip: tuple[bool, ...] = ()
     description: str = ""
     licence: str = ""
     not_for: str = ""
@@ -91,6 +93,7 @@ def parse_card(text: str, where: str) -> Card:
         "labels": list,
         "channels": list,
         "regions": list,
+        "flip": list,
         "description": str,
         "licence": str,
         "not_for": str,
@@ -110,10 +113,11 @@ def parse_card(text: str, where: str) -> Card:
     if unnamed or (regions and config.diffusion.classes != "overlapping"):
         problem = f"no label {min(unnamed)} for a region" if unnamed else "regions, but classes that do not overlap"
         raise InputError(f"{where}: its model card has {problem}.")
-    rest = {key: data[key] for key in kinds if key in data and key not in ("labels", "channels", "regions")}
+    rest = {key: data[key] for key in kinds if key in data and key not in ("labels", "channels", "regions", "flip")}
     return Card(
         labels=labels,
         regions=regions,
+        flip=config.augment.flip if data.get("flip") else (),
         channels=tuple(str(channel) for channel in data["channels"]),
         network=config.network,
         diffusion=config.diffusion,
@@ -124,7 +128,8 @@ def parse_card(text: str, where: str) -> Card:
 
 def card_of(config: Config, **rest: Any) -> Card:
     """A card for a training's configuration."""
-    return Card(network=config.network, diffusion=config.diffusion, data=config.data, **rest)
+    sections = {"network": config.network, "diffusion": config.diffusion, "data": config.data}
+    return Card(**{**sections, "flip": config.augment.flip, **rest})
 
 
 def _unknown(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +141,10 @@ def _unknown(data: Mapping[str, Any]) -> dict[str, Any]:
     patch = section.get("patch", (0, 0, 0)) if isinstance(section, Mapping) else (0, 0, 0)
     flips = [False] * (len(patch) if isinstance(patch, (list, tuple)) and patch else 3)
     variance = diffusion.get("variance") if isinstance(diffusion, Mapping) else None
-    return {"augment": {"flip": flips}, "loss": {"vlb": 1.0 if variance in ("learned", "learned_range") else 0.0}}
+    return {
+        "augment": {"flip": data.get("flip") or flips},
+        "loss": {"vlb": 1.0 if variance in ("learned", "learned_range") else 0.0},
+    }
 
 
 def _check_expects(expects: Mapping[str, Any], where: str) -> None:
