@@ -7,6 +7,7 @@ results into nodes.
 import sys
 from pathlib import Path
 
+import qt
 import slicer
 import slicer.util
 import vtk
@@ -93,6 +94,7 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.parameterNode = None
         self.panels = []
+        self._volumesAwaited = False
 
     def setup(self):
         """Build the window; cheap, and without torch."""
@@ -109,6 +111,7 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for panel in self.panels:
             self.layout.addWidget(panel.root)
         self.layout.addStretch(1)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()
@@ -144,6 +147,17 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.tell("onSceneClosed")
         if self.parent.isEntered:
             self.initializeParameterNode()
+
+    def onNodeAdded(self, caller, event):
+        """Look for volumes once what is being loaded is there whole."""
+        if self.parameterNode is not None and not self._volumesAwaited:
+            self._volumesAwaited = True
+            qt.QTimer.singleShot(0, self.onVolumesChanged)
+
+    def onVolumesChanged(self):
+        """See Panel."""
+        self._volumesAwaited = False
+        self.tell("onVolumesChanged")
 
     def initializeParameterNode(self):
         """Make sure that a parameter node exists and is observed."""

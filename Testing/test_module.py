@@ -74,6 +74,29 @@ def test_the_first_volume_is_chosen_for_the_user(host, client, tiny_model):
     host.close()
 
 
+def test_a_volume_that_was_loaded_while_the_module_was_left_can_be_segmented_at_once(host, window):
+    panel = window.segmentPanel
+    assert panel.ui.statusLabel.text.startswith("Load an image")
+    window.exit()
+    volume = add_volume()
+    window.enter()
+    assert panel.ui.inputSelector.currentNode() is volume and panel.ui.applyButton.enabled
+    assert panel.ui.placeRoiButton.enabled == bool(panel.models.card.field_of_view)
+    assert panel.ui.statusLabel.text == "Ready. Press Segment."
+
+
+def test_the_first_volume_that_is_loaded_while_the_module_is_open_is_chosen(host, window):
+    panel = window.segmentPanel
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "without voxels")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    volume = add_volume()
+    host.wait_for(lambda: panel.ui.applyButton.enabled)
+    assert panel.parameters.inputVolume is volume
+    add_volume("second")
+    host.qt.processEvents()
+    assert panel.parameters.inputVolume is volume
+
+
 def test_three_clicks_from_volume_to_segmentation(host, window):
     volume = add_volume()
     window.segmentPanel.ui.inputSelector.setCurrentNode(volume)
@@ -275,4 +298,4 @@ def test_the_module_opens_without_torch(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False, cwd=tmp_path
     )
-    assert ended.returncode == 0 and "press Segment" in ended.stdout, ended.stderr[-2000:]
+    assert ended.returncode == 0 and "Load an image" in ended.stdout, ended.stderr[-2000:]

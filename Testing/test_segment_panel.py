@@ -143,6 +143,11 @@ def test_what_the_bar_and_the_line_say(panel):
     assert (panel.ui.progressBar.value, panel.ui.progressBar.format) == (42, "Step 2 of 5, window 3 of 8")
     panel.onEvent({**event, "sample": 2, "samples": 3})
     assert panel.ui.progressBar.format == "Sample 2 of 3, step 2 of 5, window 3 of 8"
+    panel.line._began -= 100.0
+    panel.onEvent({**event, "sample": 1, "samples": 1})
+    assert panel.ui.progressBar.format == "Step 2 of 5, window 3 of 8, about 2 min left"
+    panel.onEvent({**event, "fraction": 0.8, "sample": 1, "samples": 1})
+    assert panel.ui.progressBar.format.endswith(", about 25 s left")
     sizes = {"1": 1.5, "2": 0.25}
     panel.window.panels = [panel]
     panel.onEvent({"event": "step", "step": 2, "steps": 5, "volumes_ml": sizes})
@@ -494,7 +499,7 @@ def test_the_sample_is_one_click_away_where_no_volume_is_chosen(host, panel, mon
     slicer.mrmlScene.Clear(0)
     monkeypatch.setattr(sample_data.sample_file, "__defaults__", ("gone.nrrd",))
     panel.ui.sampleButton.click()
-    assert panel.ui.statusLabel.text.startswith("Not done: ") and "sample is missing" in panel.ui.statusLabel.text
+    assert panel.ui.statusLabel.text.startswith("⚠ Not done: ") and "sample is missing" in panel.ui.statusLabel.text
 
 
 def test_a_warning_during_the_run_is_shown_at_once(panel):

@@ -27,11 +27,12 @@ def _tooLarge(card: Card, volumeNode: Any) -> str:
     have = " × ".join(f"{mm:.0f}" for mm in reversed(roi.extent_mm(volumeNode, None)))
     size = " × ".join(f"{mm:.0f}" for mm in reversed(card.field_of_view))
     known = {"have": have, "model": card.name, "size": size, "anatomy": card.expects.get("anatomy", "")}
-    text = _("This volume is {have} mm large; the model {model} was trained on {size} mm.")
+    text = _("This volume measures {have} mm; {model} was trained on {size} mm.")
     if known["anatomy"]:
-        text = _("This volume is {have} mm large; the model {model} was trained on {size} mm ({anatomy}).")
+        text = _("This volume measures {have} mm; {model} was trained on {size} mm ({anatomy}).")
+    text += " " + _("On the whole of it the model takes long and marks wrong places.")
     if card.dims == 3:
-        text += " " + _("Press Place region and drag the region onto the structure.")
+        text += " " + _("Press Place region, drag the region onto the structure, then press Segment.")
     return text.format(**known)
 
 

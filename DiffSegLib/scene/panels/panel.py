@@ -84,6 +84,9 @@ class Panel:
     def onSceneClosed(self) -> None:
         """There is a new, empty scene."""
 
+    def onVolumesChanged(self) -> None:
+        """A volume came into the scene while the module is open."""
+
     def onRunStarted(self, run: Segmentation) -> None:
         """A segmentation was started in this window."""
 

@@ -17,6 +17,7 @@ from DiffSegLib.scene.panels.channel_selectors import ChannelSelectors
 from DiffSegLib.scene.panels.hints import hints
 from DiffSegLib.scene.panels.model_choice import ModelChoice
 from DiffSegLib.scene.panels.panel import Panel
+from DiffSegLib.scene.panels.run_line import WARNING, RunLine
 
 CHECK_INTERVAL = 50  # ms; how often a cancel's grace is looked at while a job runs
 PREPARE_DELAY = 300  # ms; so that neither a glance at the module nor a walk through the models starts anything
@@ -54,6 +55,7 @@ class SegmentPanel(Panel):
         self._prepareTimer.setSingleShot(True)
         self.connect(self._prepareTimer, "timeout()", self.onPrepare)
         self._entered = False
+        self.line = RunLine(self.ui)
         self.models = ModelChoice(self.ui, self.onModelChosen)
         self.channels = ChannelSelectors(self.ui.segmentCollapsibleButton.layout(), CHANNEL_ROW, self._node)
         self.connect(self.ui.sampleButton, "clicked(bool)", self.onSample)
@@ -62,7 +64,7 @@ class SegmentPanel(Panel):
         self.connect(self.ui.browseButton, "clicked(bool)", self.onBrowse)
         self.connect(self.ui.placeRoiButton, "clicked(bool)", self.onPlaceRoi)
         self.connect(self.ui.applyButton, "clicked(bool)", self.onApply)
-        self._showIdle(_("Choose a volume and press Segment."))
+        self._showInvitation()
 
     def cleanup(self) -> None:
         """See Panel; a run that is under way has no window left."""
@@ -88,25 +90,28 @@ class SegmentPanel(Panel):
 
     def onSceneClosed(self) -> None:
         """See Panel."""
-        self._showIdle(_("Choose a volume and press Segment."))
+        self._showInvitation()
 
     def connectParameters(self, node: Any) -> None:
         """See Panel; the first volume is chosen for the user."""
+        _chooseVolume(node)  # before the form follows the node
         super().connectParameters(node)
-        if not node.inputVolume:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None and first.GetClassName() == "vtkMRMLScalarVolumeNode":
-                node.inputVolume = first
+
+    def onVolumesChanged(self) -> None:
+        """See Panel; the first volume that is loaded while the module is open is chosen, too."""
+        if self.parameters is not None:
+            _chooseVolume(self.parameters)
 
     def updateFromParameters(self) -> None:
         """See Panel; also says whether Segment can be pressed, and what is unusual about the volume."""
         if self.parameters is None:
             return
+        wrong = ""
         try:
             self.models.follow(self.parameters.model)
         except DiffSegError as problem:  # a scene from another computer
             self.parameters.model = self.models.model
-            self.say(str(problem), isError=True)
+            wrong = str(problem)
         card = self.models.card
         self.channels.show(card.channels[1:] if card is not None else ())
         self.ui.sampleButton.visible = self.parameters.inputVolume is None
@@ -114,8 +119,10 @@ class SegmentPanel(Panel):
         isRegion = card is not None and len(card.field_of_view) == 3 and self.parameters.inputVolume is not None
         self.ui.placeRoiButton.enabled = isRegion
         self._updateHints()
-        if not self._isRunning():
-            self.ui.applyButton.enabled = self.parameters.inputVolume is not None
+        if not self._isRunning() and self.ui.applyButton.enabled != (self.parameters.inputVolume is not None):
+            self._showInvitation()
+        if wrong:
+            self.say(wrong, isError=True)
 
     def onSample(self) -> None:
         """Load the sample, so that somebody without an image can see at once what the module does."""
@@ -194,7 +201,8 @@ class SegmentPanel(Panel):
             self.logic.cancel(self.run)
             return
         node = self.parameters
-        self._showRunning()
+        self.line.showRunning(isWarm=self.logic.client.pid is not None)
+        self._timer.start()
         try:
             self.run = self.logic.segment(
                 node.inputVolume,
@@ -222,11 +230,7 @@ class SegmentPanel(Panel):
         if not self.open or self.run is None:
             return
         if event["event"] == "progress":
-            text = _("Step {step} of {steps}, window {window} of {windows}")
-            if event["samples"] > 1:
-                text = _("Sample {sample} of {samples}, step {step} of {steps}, window {window} of {windows}")
-            self.ui.progressBar.value = int(100 * event["fraction"])
-            self.ui.progressBar.format = text.format(**event)
+            self.line.showProgress(event)
             if not self.run.masks:
                 self.say(_("The engine is at work…"))
         elif event["event"] == "warning":
@@ -261,7 +265,7 @@ class SegmentPanel(Panel):
 
     def say(self, text: str, isError: bool = False) -> None:
         """Write the status line."""
-        self.ui.statusLabel.text = _("Not done: {reason}").format(reason=text) if isError else text
+        self.line.say(text, isError)
 
     def _isRunning(self) -> bool:
         return self.run is not None and not self.run.finished
@@ -288,21 +292,26 @@ class SegmentPanel(Panel):
                 text = hints(card, volume, hasRegion=self.parameters.roi is not None)
             except DiffSegError as problem:
                 text = str(problem)
-        self.ui.hintLabel.text = text
+        self.ui.hintLabel.text = WARNING + text if text else ""
         self.ui.hintLabel.visible = bool(text)
-
-    def _showRunning(self) -> None:
-        self.ui.applyButton.text = _("Cancel")
-        self.ui.progressBar.value = 0
-        self.ui.progressBar.format = ""
-        self.ui.progressBar.visible = True
-        isWarm = self.logic.client.pid is not None
-        self.say(_("The engine reads the volume…") if isWarm else _("The engine is starting…"))
-        self._timer.start()
 
     def _showIdle(self, text: str, isError: bool = False) -> None:
         self._timer.stop()
-        self.ui.applyButton.text = _("Segment")
-        self.ui.applyButton.enabled = self.parameters is not None and self.parameters.inputVolume is not None
-        self.ui.progressBar.visible = False
-        self.say(text, isError)
+        isReady = self.parameters is not None and self.parameters.inputVolume is not None
+        self.line.showIdle(text, isError, isReady)
+
+    def _showInvitation(self) -> None:
+        """What to do next, where nothing has been done yet."""
+        if self.parameters is None or self.parameters.inputVolume is None:
+            self._showIdle(_("Load an image and choose it above, or press Load sample to try the module."))
+        else:
+            self._showIdle(_("Ready. Press Segment."))
+
+
+def _chooseVolume(parameters: Any) -> None:
+    """Take the scene's first scalar volume where none is chosen."""
+    if not parameters.inputVolume:
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        plain = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData()]
+        if plain:
+            parameters.inputVolume = plain[0]
