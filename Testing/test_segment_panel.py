@@ -220,7 +220,7 @@ def test_no_region_is_offered_by_a_model_that_does_not_know_its_size(panel, tmp_
     assert not panel.ui.placeRoiButton.enabled  # the tiny model
     sized = write_model(tmp_path / "sized.safetensors", expects={"field_of_view_mm": [5.0, 5.0, 5.0]})
     panel.useModelFile(str(sized))
-    assert panel.ui.placeRoiButton.enabled and "trained on 5 × 5 × 5 mm. Press" in panel.ui.hintLabel.text
+    assert panel.ui.placeRoiButton.enabled and "trained on 5 × 5 × 5 mm. On" in panel.ui.hintLabel.text
     panel.ui.inputSelector.setCurrentNode(None)
     assert not panel.ui.placeRoiButton.enabled and panel.ui.hintLabel.text == ""
 

@@ -12,7 +12,9 @@ FIRST_GUESS = 3.0  # seconds after which it can be said how long a run will take
 
 
 class RunLine:
-    """The widgets applyButton, progressBar and statusLabel of a form."""
+    """The widgets applyButton, progressBar and statusLabel of the form."""
+
+    form = "Segment"
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
