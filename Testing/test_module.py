@@ -130,7 +130,7 @@ def test_the_slider_shows_the_mask_of_each_step(host, window):
     for step in (1, 3, 5):
         window.stepsPanel.ui.stepSlider.value = step
         np.testing.assert_array_equal(nodes.read_labels(run.node, volume, run.labels), run.masks[step - 1])
-        assert window.stepsPanel.ui.stepLabel.text.startswith(f"Step {step} of 5")
+        assert window.stepsPanel.ui.stepLabel.text.startswith(f"scan DiffSeg: step {step} of 5")
     np.testing.assert_array_equal(run.masks[4], run.mask)
 
 
@@ -138,7 +138,7 @@ def test_every_setting_reaches_the_run(host, window):
     window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
     window.segmentPanel.ui.stepsSpinBox.value = 3
     window.segmentPanel.ui.seedSpinBox.value = 77
-    window.segmentPanel.ui.samplerComboBox.setCurrentText("ddpm")
+    window.segmentPanel.ui.samplerComboBox.setCurrentIndex(1)
     run = segment(host, window)
     record = run.provenance
     assert (record["steps"], record["seed"], record["sampler"], record["model"]) == (3, 77, "ddpm", "tiny")
@@ -148,8 +148,9 @@ def test_every_setting_reaches_the_run(host, window):
 
 def test_settings_come_back_with_the_parameter_node(window):
     window.parameterNode.steps = 9
-    window.parameterNode.uncertainty = True
-    assert window.segmentPanel.ui.stepsSpinBox.value == 9 and window.segmentPanel.ui.uncertaintyCheckBox.checked
+    window.parameterNode.sampler = "ddpm"
+    assert window.segmentPanel.ui.stepsSpinBox.value == 9
+    assert window.segmentPanel.ui.samplerComboBox.currentText.startswith("DDPM")
 
 
 def test_settings_outside_their_range_are_refused(window):

@@ -87,14 +87,11 @@ def choose(panel, volume):
 
 def test_every_setting_reaches_the_run(host, panel):
     choose(panel, add_volume())
-    assert not panel.ui.uncertaintyCheckBox.enabled
     panel.ui.stepsSpinBox.value = 3
-    panel.ui.samplerComboBox.setCurrentText("ddpm")
+    panel.ui.samplerComboBox.setCurrentIndex(1)
     panel.ui.samplesSpinBox.value = 2
     panel.ui.seedSpinBox.value = 77
-    panel.ui.deviceComboBox.setCurrentText("cpu")
-    assert panel.ui.uncertaintyCheckBox.enabled
-    panel.ui.uncertaintyCheckBox.checked = True
+    panel.ui.deviceComboBox.setCurrentIndex(1)
     run = press(host, panel)
     record = run.provenance
     facts = (record["steps"], record["sampler"], record["samples"], record["seed"], record["device"])
@@ -102,9 +99,8 @@ def test_every_setting_reaches_the_run(host, panel):
     assert run.uncertainty.shape == run.mask.shape and run.uncertainty.max() > 0
 
 
-def test_one_sample_has_no_uncertainty_whatever_was_checked_before(host, panel):
+def test_one_sample_has_no_uncertainty(host, panel):
     choose(panel, add_volume())
-    panel.parameters.uncertainty = True
     assert press(host, panel).uncertainty is None
 
 
@@ -114,10 +110,10 @@ def test_a_device_that_is_not_there_is_told(host, panel):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     choose(panel, add_volume())
-    panel.ui.deviceComboBox.setCurrentText("cuda")
+    panel.ui.deviceComboBox.setCurrentIndex(2)
     assert press(host, panel).error is not None and "Not done: " in panel.ui.statusLabel.text
     assert "CUDA" in panel.ui.statusLabel.text and "section Environment" in panel.ui.statusLabel.text
-    panel.ui.deviceComboBox.setCurrentText("auto")
+    panel.ui.deviceComboBox.setCurrentIndex(0)
     assert press(host, panel).error is None
 
 
@@ -396,7 +392,7 @@ def test_browse_takes_a_file_of_ones_own(panel, tmp_path, monkeypatch):
 def test_a_scene_with_a_model_that_is_not_here_says_so_and_goes_on(host, panel):
     before = panel.parameters.model
     panel.parameters.model = "/no/such/model.safetensors"
-    assert "/no/such/model.safetensors: is neither a model file" in panel.ui.statusLabel.text
+    assert "/no/such/model.safetensors: there is no such model file" in panel.ui.statusLabel.text
     assert panel.parameters.model == before
     choose(panel, add_volume())
     assert press(host, panel).error is None
@@ -473,7 +469,7 @@ def test_an_engine_that_is_not_ready_says_so_before_the_press(host, panel, tmp_p
     assert "cut.safetensors: cannot be read" in panel.ui.statusLabel.text
     path.unlink()
     panel.onPrepare()
-    assert "neither a model file" in panel.ui.statusLabel.text
+    assert "there is no such model file" in panel.ui.statusLabel.text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
@@ -506,3 +502,51 @@ def test_a_warning_during_the_run_is_shown_at_once(panel):
     panel.run = types.SimpleNamespace(masks=[], finished=True)
     panel.onEvent({"event": "warning", "text": "scan: memory ran out with the usual windows; went on with less."})
     assert panel.ui.statusLabel.text.startswith("scan: memory ran out")
+
+
+def test_another_volume_model_or_region_takes_back_what_was_said_of_the_former_one(host, panel):
+    choose(panel, add_volume())
+    press(host, panel)
+    assert panel.ui.statusLabel.text.startswith("Done: scan: first ")
+    choose(panel, add_volume(name="second"))
+    assert panel.ui.statusLabel.text == "Ready. Press Segment."
+    press(host, panel)
+    panel.parameters.model = "hippocampus"
+    assert panel.ui.statusLabel.text == "Ready. Press Segment."
+
+
+def test_a_scene_that_is_closed_in_the_middle_leaves_no_word_behind(host, window, panel):
+    choose(panel, add_volume())
+    panel.parameters.steps = 500
+    panel.ui.applyButton.click()
+    run = panel.run
+    host.wait_for(lambda: run.masks)
+    slicer.mrmlScene.Clear(0)
+    host.wait_for(lambda: run.finished)
+    assert panel.ui.statusLabel.text.startswith("Load an image")
+    choose(panel, add_volume())
+    assert press(host, panel).error is None and panel.ui.statusLabel.text.startswith("Done: ")
+
+
+def test_where_nothing_is_found_the_line_says_so(panel):
+    run = types.SimpleNamespace(
+        error=None, volumesMl={"first": 0.0, "second": 0.0}, volume=add_volume(), warnings=[], finished=True, masks=[]
+    )
+    panel.window.panels = [panel]
+    panel.onFinished(run)
+    assert panel.ui.statusLabel.text == "Done: nothing was found in scan."
+
+
+def test_the_same_volume_for_two_channels_is_told(panel, two_channels):
+    panel.useModelFile(str(two_channels))
+    volume = add_volume()
+    choose(panel, volume)
+    assert "same volume" not in panel.ui.hintLabel.text
+    panel.channels.rows[0][1].setCurrentNode(volume)
+    panel.updateFromParameters()
+    assert "The same volume is chosen for T1, FLAIR." in panel.ui.hintLabel.text
+
+
+def test_a_single_slice_is_told_of_before_the_press(panel):
+    choose(panel, add_volume(blob_case(0)[0][:1], "slice"))
+    assert "slice is a single slice" in panel.ui.hintLabel.text

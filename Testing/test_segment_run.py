@@ -526,10 +526,36 @@ def test_many_jobs_leave_no_node_no_open_file_and_no_folder(logic, volume, tiny_
         return files, slicer.mrmlScene.GetNumberOfNodes(), os.listdir(tmp_path)
 
     logic.segment(volume, tiny_model, keepSteps=True, uncertainty=True, samples=2)
-    before = held_now()
+    files, *before = held_now()
     for number in range(6):
         run = logic.segment(volume, tiny_model, keepSteps=True, uncertainty=True, samples=2, wait=False)
         if number % 2:
             logic.cancel(run)
         logic.client.wait(run.number)
-    assert held_now() == before
+    files_after, *after = held_now()
+    assert after == before and all(now <= then for now, then in zip(files_after, files, strict=True))
+
+
+def test_another_place_or_model_gets_a_result_of_its_own_and_the_former_one_stays(logic, volume, tiny_model, tmp_path):
+    left, right = ((0, 18), (0, 22), (0, 9)), ((0, 18), (0, 22), (11, 20))
+    first = logic.segment(volume, tiny_model, roi=left)
+    voxels = held(first.node, volume)
+    second = logic.segment(volume, tiny_model, roi=right)
+    assert second.node is not first.node and second.node.GetName() == "scan DiffSeg 2"
+    assert held(first.node, volume) == voxels
+    volume.SetName("renamed")
+    moved = logic.segment(volume, tiny_model, roi=((0, 18), (0, 22), (1, 10)))
+    assert moved.node is first.node, "a region that is moved a little is the same place, whatever the volume is called"
+    other = logic.segment(volume, write_model(tmp_path / "other.safetensors"), roi=left)
+    assert other.node.GetName() == "renamed DiffSeg 3"
+    whole = logic.segment(volume, tiny_model)
+    assert whole.node.GetName() == "renamed DiffSeg 4" and logic.segment(volume, tiny_model).node is whole.node
+
+
+def test_a_run_ends_when_its_volume_is_removed(logic, volume, tiny_model):
+    run = logic.segment(volume, tiny_model, steps=1000, wait=False)
+    while not run.masks:
+        logic.client.pump(0.05)
+    slicer.mrmlScene.RemoveNode(volume)
+    logic.client.wait(run.number)
+    assert "The volume was removed" in str(run.error) and len(run.masks) < 1000

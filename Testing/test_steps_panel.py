@@ -111,7 +111,7 @@ def test_the_range_grows_with_each_step_and_follows_the_newest(window, panel):
         assert panel.ui.stepSlider.maximum == panel.ui.stepSlider.value == number
         assert panel.ui.stepSlider.enabled == (number > 1)
         np.testing.assert_array_equal(held(run), MASKS[number - 1])
-        assert panel.ui.stepLabel.text.startswith(f"Step {number} of 5")
+        assert panel.ui.stepLabel.text.startswith(f"scan DiffSeg: step {number} of 5")
 
 
 def test_a_step_that_the_user_chose_stays_while_others_arrive_and_when_the_run_ends(window, panel):
@@ -131,18 +131,30 @@ def test_a_step_that_the_user_chose_stays_while_others_arrive_and_when_the_run_e
     np.testing.assert_array_equal(held(run), MASKS[0])
 
 
-def test_the_words_say_noise_change_and_sizes(panel, run):
+def test_the_words_say_whose_result_it_is_what_changed_and_sizes(panel, run):
     panel.ui.stepSlider.value = 2
     first, change, sizes = panel.ui.stepLabel.text.split("\n")
-    assert first == "Step 2 of 5, noise level 75 %"
+    assert first == f"{run.node.GetName()}: step 2 of 5"
     a, b = MASKS[0], MASKS[1]
-    dice = np.mean([2 * ((a == v) & (b == v)).sum() / ((a == v).sum() + (b == v).sum()) for v in (1, 2)])
-    assert change == f"Dice to step 1: {dice:.3f}"
+    count = int((a != b).sum())
+    assert (
+        count
+        and change == f"{count} voxels ({100 * count / (b > 0).sum():.1f} % of the structures) changed since step 1."
+    )
     assert sizes == ", ".join(f"{label.name} {(b == label.value).sum() / 1000:.2f} ml" for label in LABELS)
+    dice = np.mean([2 * ((a == v) & (b == v)).sum() / ((a == v).sum() + (b == v).sum()) for v in (1, 2)])
+    assert f"75 % noise. Dice to step 1: {dice:.3f}." in panel.ui.stepLabel.toolTip
     panel.ui.stepSlider.value = 1
-    assert "noise level 100 %\nMade from noise alone" in panel.ui.stepLabel.text
+    assert "The first answer, from the image and pure noise." in panel.ui.stepLabel.text
+    assert panel.ui.stepLabel.toolTip.endswith("At this step 100 % noise.")
     panel.ui.stepSlider.value = 5
-    assert panel.ui.stepLabel.text.startswith("Step 5 of 5, the answer, noise level 0 %")
+    assert panel.ui.stepLabel.text.startswith(f"{run.node.GetName()}: step 5 of 5, the answer")
+
+
+def test_a_step_that_changed_nothing_says_so(window, panel):
+    run = Segmentation("n", add_volume("same"), labels=tuple(LABELS), masks=[MASK, MASK], finished=True)
+    window.tell("onRunFinished", run)
+    assert "same: step 2 of 2, the answer\nNothing changed since step 1" in panel.ui.stepLabel.text
 
 
 def test_of_many_structures_some_are_named(window, panel):
@@ -371,7 +383,7 @@ def test_a_real_run_reaches_the_section(host, window, tiny_model):
         host.wait_for(lambda: run.finished)
     finally:
         client.shutdown()
-    assert window.stepsPanel.run is run and "Step 5 of 5, the answer" in window.stepsPanel.ui.stepLabel.text
+    assert window.stepsPanel.run is run and ": step 5 of 5, the answer" in window.stepsPanel.ui.stepLabel.text
     window.stepsPanel.ui.stepSlider.value = 1
     np.testing.assert_array_equal(held(run), run.masks[0])
 

@@ -57,6 +57,10 @@ def find(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if path.name != name or path.suffix == ".safetensors":
+        raise InputError(
+            f"{name}: there is no such model file (any more); the models are: {', '.join(known) or 'none'}."
+        )
     raise InputError(f"{name}: is neither a model file nor the name of a model ({', '.join(known) or 'none'}).")
 
 

@@ -18,13 +18,15 @@ SURFACE_VOXELS = 1_000_000  # up to here a closed surface follows every step; fr
 class Answer:
     """Shows the masks of one run, each as soon as it is there.
 
-    The node is that of an earlier run on the same volume with the same name, or `target`, or else a new one that is
-    made with the first mask. One that the user edited since is left to the user; `left` says so in sentences.
+    The node is that of an earlier run on the same volume with the same key (`name` unless given), or `target`, or else
+    a new one that is made with the first mask and called `name`. One that the user edited since is left to the user;
+    `left` says so in sentences.
     """
 
-    def __init__(self, volumeNode: Any, name: str, labels: Sequence[Label], target: Any = None) -> None:
+    def __init__(self, volumeNode: Any, name: str, labels: Sequence[Label], target: Any = None, key: str = "") -> None:
         self.node: Any = None
         self._volume, self._name, self._labels, self._target = volumeNode, name, labels, target
+        self._key = key or name
         self._before: Before | None = None
         self._take_back: Callable[[], None] = lambda: None
         self._surface = False
@@ -34,7 +36,7 @@ class Answer:
         """Write a (K, J, I) mask of label values; raises InputError where the volume or the node is gone."""
         if self.node is None:
             self._begin(mask.shape)
-        self._check()
+        self.check()
         follows = self._surface and mask.size <= SURFACE_VOXELS
         nodes.write_labels(self.node, mask, self._volume, self._labels, surface=follows)
 
@@ -42,7 +44,7 @@ class Answer:
         """Write the answer itself, with a closed surface if wanted or there was one, and what made it."""
         if self.node is None:
             self._begin(mask.shape)
-        self._check()
+        self.check()
         with _quiet_views():
             nodes.write_labels(self.node, mask, self._volume, self._labels, surface=surface or self._surface)
         nodes.set_provenance(self.node, provenance)
@@ -65,8 +67,8 @@ class Answer:
             self._before.restore()
 
     def _begin(self, shape: tuple[int, ...]) -> None:
-        self._check()
-        node = self._target or nodes.find_segmentation(self._volume, self._name)
+        self.check()
+        node = self._target or nodes.find_segmentation(self._volume, self._key)
         if node is not None and node is not self._target and edits.holds_work(node, self._volume, self._labels):
             self._leave(node)
             node = None
@@ -74,7 +76,7 @@ class Answer:
             self._before = Before(node, shape, self._volume, self._labels)
             self._surface = node.GetSegmentation().ContainsRepresentation(nodes.SURFACE)
         if self._target is None:
-            self.node = nodes.make_segmentation(self._volume, self._name, self._name, self._labels)
+            self.node = nodes.make_segmentation(self._volume, self._name, self._key, self._labels)
             if self.left and slicer.mrmlScene.GetFirstNodeByName(self._name) is None:
                 self.node.SetName(self._name)  # free again; the scene would number it
         else:
@@ -85,7 +87,8 @@ class Answer:
         self._take_back = edits.release(node, hide=True)
         self.left.append(f"The segmentation that you edited is kept as {node.GetName()}, hidden.")
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise InputError where the volume or the answer's node is no longer in the scene."""
         if self._volume.GetScene() is None:
             raise InputError("The volume was removed from the scene meanwhile.")
         for node in (self.node, self._target):

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 class Change:
     """One step. `dice` to the step before by label value, without structures that neither has, empty at step 1.
 
-    counts: voxels by label value.
+    counts: voxels by label value. changed: voxels whose label is another one than at the step before.
     """
 
     counts: np.ndarray
     dice: dict[int, float]
+    changed: int = 0
 
     @property
     def meanDice(self) -> float | None:
@@ -38,7 +39,8 @@ def compare(mask: np.ndarray, before: np.ndarray | None) -> Change:
     counts[0] = earlier[0] = 0  # of the background only what the other mask covers was looked at
     present = np.flatnonzero(counts + earlier)
     dice = 2.0 * both[present] / (counts + earlier)[present]
-    return Change(counts, {int(value): float(found) for value, found in zip(present, dice, strict=True)})
+    found = {int(value): float(x) for value, x in zip(present, dice, strict=True)}
+    return Change(counts, found, int(np.count_nonzero(now != then)))
 
 
 def changes(run: "Segmentation") -> list[Change]:

@@ -23,6 +23,7 @@ from DiffSegLib.scene.changes import Change
 from DiffSegLib.scene.nodes import Box
 from DiffSegLib.scene.process import WorkerClient, shared_client
 from DiffSegLib.scene.request import check_inputs, write_job
+from DiffSegLib.scene.result_key import result_key
 from DiffSegLib.scene.uncertainty import show as show_uncertainty
 
 OnFinished = Callable[["Segmentation"], None]
@@ -103,7 +104,8 @@ class SegmentLogic:
         average; with `uncertainty` the result says how much they disagree. With `keepSteps` every step gets a
         segmentation node of its own, with `surface` the answer its closed surface.
 
-        The answer's node is named `name` (by default "<volume> DiffSeg"); run again, the same node is updated.
+        The answer's node is named `name` (by default "<volume> DiffSeg"); run again, the same node is updated. Without
+        a `name` another model, or a region elsewhere, gets a node of its own ("<volume> DiffSeg 2").
         `segmentation` takes the answer instead. It shows each step as soon as it is done; a run that fails or is
         cancelled leaves the scene as it was.
 
@@ -119,7 +121,8 @@ class SegmentLogic:
         options = SegmentOptions(steps, sampler, samples, seed, device, box, True, uncertainty)
         job, folder = write_job(f"segment-{next(_numbers)}", path, volumeNode, channels, options)
         run = Segmentation(job.id, volumeNode, labels=card.labels, stepCount=steps, warnings=_warnings(volumeNode))
-        answer = Answer(volumeNode, name or f"{volumeNode.GetName()} DiffSeg", card.labels, segmentation)
+        key = name or result_key(volumeNode, card.name, box)
+        answer = Answer(volumeNode, name or f"{volumeNode.GetName()} {key}", card.labels, segmentation, key)
 
         def listen(event: events.Event) -> None:
             kind = event["event"]
@@ -180,6 +183,8 @@ class SegmentLogic:
 
     def _take(self, event: events.Event, run: Segmentation, answer: Answer, keepSteps: bool, surface: bool) -> None:
         """Bring one event of a run into the scene."""
+        if event["event"] == "progress" and run.error is None:
+            answer.check()  # no need to compute to the end what cannot be shown
         if event["event"] in ("step", "result", "error") and step_nodes.is_edited(run):
             answer.leave()
         if event["event"] == "step" and run.error is None:

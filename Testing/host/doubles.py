@@ -165,7 +165,7 @@ CONNECTORS = {
     "QDoubleSpinBox": ("valueChanged(double)", lambda w: w.value, lambda w, value: setattr(w, "value", value)),
     "QSpinBox": ("valueChanged(int)", lambda w: w.value, lambda w, value: setattr(w, "value", value)),
     "QSlider": ("valueChanged(int)", lambda w: w.value, lambda w, value: setattr(w, "value", value)),
-    "QComboBox": ("currentIndexChanged(int)", lambda w: w.currentText, lambda w, value: w.setCurrentText(value)),
+    "QComboBox": ("currentIndexChanged(int)", lambda w: w.currentIndex, lambda w, value: w.setCurrentIndex(value)),
     "QCheckBox": ("toggled(bool)", lambda w: w.checked, lambda w, value: setattr(w, "checked", value)),
     "QLineEdit": ("textChanged(QString)", lambda w: w.text, lambda w, value: setattr(w, "text", value)),
 }
@@ -186,10 +186,12 @@ class _Connection:
             if isinstance(rule, WithinRange):
                 for name, value in (("minimum", rule.low), ("maximum", rule.high)):
                     setattr(widget, name, value)
-            elif shape == "QComboBox":
+            elif shape == "QComboBox":  # goes by the place in the list, whatever the text there
                 widget.clear()
                 for text in rule.choices:
                     widget.addItem(text)
+                self.read = lambda w, choices=rule.choices: choices[w.currentIndex]
+                self.write = lambda w, value, choices=rule.choices: w.setCurrentIndex(choices.index(value))
         self.to_widget()
         if shape == "qMRMLNodeComboBox":  # a Python object is no QObject*
             widget.currentNodeChanged.connect(self.to_parameter)

@@ -31,11 +31,10 @@ def main() -> int:
     options = parser.parse_args()
     folders = {name: options.out / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     os.environ.update({name: str(folder.resolve()) for name, folder in folders.items()})
-    os.environ |= {"nnUNet_n_proc_DA": "0", "OMP_NUM_THREADS": "1", "nnUNet_compile": "f"}
+    os.environ |= {"nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": "1", "nnUNet_compile": "f"}
     validation = _raw(options.data, folders["nnUNet_raw"] / "Dataset004_Hippocampus")
     import torch
 
-    torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
@@ -48,6 +47,8 @@ def main() -> int:
         plan_experiments([4])
         preprocess([4], configurations=("3d_fullres",), num_processes=(1,))
         _split(folders["nnUNet_preprocessed"] / "Dataset004_Hippocampus", validation)
+    torch.set_num_threads(1)
+    os.environ |= {"nnUNet_n_proc_DA": "0"}  # augment in this thread, whose time is counted
     trainer = _trainer(torch.device("cpu"))
     trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch, trainer.save_every = PROBE, 1, 10**6
     trainer.on_train_start()

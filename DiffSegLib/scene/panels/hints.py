@@ -1,16 +1,26 @@
 """What the section that segments says of a volume that is unlike the images that a model was trained on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from slicer.i18n import tr as _
 
 from DiffSegLib.models.card import Card
-from DiffSegLib.scene import expectations, roi
+from DiffSegLib.scene import expectations, nodes, roi
 
 
-def hints(card: Card, volumeNode: Any, hasRegion: bool) -> str:
-    """Sentences, or an empty text. hasRegion: the model will see a region of the volume only."""
+def hints(card: Card, volumeNode: Any, hasRegion: bool, channels: Sequence[Any] = ()) -> str:
+    """Sentences, or an empty text. hasRegion: the model will see a region of the volume only.
+
+    channels: the volumes of the model's further channels. Raises InputError for a volume that it cannot take.
+    """
     found = []
+    if not hasRegion:
+        nodes.check_extent(volumeNode, card.dims)
+    names = dict(zip(card.channels, (volumeNode, *channels), strict=False))
+    twice = [name for name, node in names.items() if node is not None and list(names.values()).count(node) > 1]
+    if twice:
+        found.append(_("The same volume is chosen for {channels}.").format(channels=", ".join(twice)))
     if not hasRegion and expectations.farLarger(card, volumeNode):
         found.append(_tooLarge(card, volumeNode))
     other = expectations.otherModality(card, volumeNode)

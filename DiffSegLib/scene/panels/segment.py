@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 import qt
-import slicer
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange
@@ -14,6 +13,7 @@ from DiffSegLib.jobs import DEVICES, MAX_STEPS, SAMPLERS
 from DiffSegLib.scene import nodes, roi, sample_data
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.channel_selectors import ChannelSelectors
+from DiffSegLib.scene.panels.choices import chooseVolume, nameChoices
 from DiffSegLib.scene.panels.hints import hints
 from DiffSegLib.scene.panels.model_choice import ModelChoice
 from DiffSegLib.scene.panels.panel import Panel
@@ -33,7 +33,6 @@ class SegmentParameters:
     steps: Annotated[int, WithinRange(1, MAX_STEPS)] = 5
     sampler: Annotated[str, Choice(list(SAMPLERS))] = "ddim"
     samples: Annotated[int, WithinRange(1, 100)] = 1
-    uncertainty: bool = False
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     device: Annotated[str, Choice(list(DEVICES))] = "auto"
 
@@ -47,6 +46,8 @@ class SegmentPanel(Panel):
         """See Panel."""
         self.run: Segmentation | None = None
         self._hinted: tuple[Any, ...] = ()
+        self._chosen: tuple[Any, ...] = ()
+        self._ended: Segmentation | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(CHECK_INTERVAL)
         self.connect(self._timer, "timeout()", self.onTimer)
@@ -86,7 +87,7 @@ class SegmentPanel(Panel):
     def onSceneClosing(self) -> None:
         """See Panel; the nodes of a run end with their scene."""
         self._cancelRun()
-        self.run = None
+        self._ended, self.run = self.run, None
 
     def onSceneClosed(self) -> None:
         """See Panel."""
@@ -94,13 +95,14 @@ class SegmentPanel(Panel):
 
     def connectParameters(self, node: Any) -> None:
         """See Panel; the first volume is chosen for the user."""
-        _chooseVolume(node)  # before the form follows the node
+        chooseVolume(node)  # before the form follows the node
         super().connectParameters(node)
+        nameChoices(self.ui)
 
     def onVolumesChanged(self) -> None:
         """See Panel; the first volume that is loaded while the module is open is chosen, too."""
         if self.parameters is not None:
-            _chooseVolume(self.parameters)
+            chooseVolume(self.parameters)
 
     def updateFromParameters(self) -> None:
         """See Panel; also says whether Segment can be pressed, and what is unusual about the volume."""
@@ -110,17 +112,21 @@ class SegmentPanel(Panel):
         try:
             self.models.follow(self.parameters.model)
         except DiffSegError as problem:  # a scene from another computer
-            self.parameters.model = self.models.model
-            wrong = str(problem)
+            wanted, self.parameters.model = self.parameters.model, self.models.model
+            text = _("{reason} {model} is chosen instead.")
+            wrong = (
+                text.format(reason=problem, model=self.models.model) if wanted != self.models.model else str(problem)
+            )
         card = self.models.card
         self.channels.show(card.channels[1:] if card is not None else ())
         self.ui.sampleButton.visible = self.parameters.inputVolume is None
-        self.ui.uncertaintyCheckBox.enabled = self.parameters.samples > 1
         isRegion = card is not None and len(card.field_of_view) == 3 and self.parameters.inputVolume is not None
         self.ui.placeRoiButton.enabled = isRegion
         self._updateHints()
-        if not self._isRunning() and self.ui.applyButton.enabled != (self.parameters.inputVolume is not None):
+        chosen = (self.parameters.inputVolume, self.parameters.model, self.parameters.roi)
+        if not self._isRunning() and chosen != self._chosen:  # what the line says is of something else
             self._showInvitation()
+        self._chosen = chosen
         if wrong:
             self.say(wrong, isError=True)
 
@@ -214,7 +220,7 @@ class SegmentPanel(Panel):
                 samples=node.samples,
                 seed=node.seed,
                 device=node.device,
-                uncertainty=node.uncertainty and node.samples > 1,
+                uncertainty=node.samples > 1,
                 onEvent=self.onEvent,
                 onFinished=self.onFinished,
                 wait=False,
@@ -243,7 +249,7 @@ class SegmentPanel(Panel):
 
     def onFinished(self, run: Segmentation) -> None:
         """The run ended: show its result, or say why there is none."""
-        if not self.open:
+        if not self.open or run is self._ended:  # its scene was closed meanwhile
             return
         if run.error is not None:
             text = str(run.error)
@@ -252,11 +258,13 @@ class SegmentPanel(Panel):
             self._showIdle(text, isError=not isinstance(run.error, Cancelled))
             if self._entered and self.logic.client.pid is None:  # it did not stop in time, and was ended
                 self._prepareTimer.start()
-        elif self.run is None:  # the scene was closed meanwhile
-            return
         else:
             sizes = ", ".join(f"{name} {ml:.2f} ml" for name, ml in run.volumesMl.items())
-            self._showIdle(" ".join([_("Done: {sizes}.").format(sizes=sizes), *run.warnings]))
+            text = (
+                _("Done: {name}: {sizes}.") if any(run.volumesMl.values()) else _("Done: nothing was found in {name}.")
+            )
+            done = text.format(name=run.volume.GetName(), sizes=sizes)
+            self._showIdle(" ".join([done, *run.warnings]))
         self.window.tell("onRunFinished", run)
 
     def onTimer(self) -> None:
@@ -282,14 +290,15 @@ class SegmentPanel(Panel):
         """Worked out once for each volume, model and choice of a region."""
         volume, card = self.parameters.inputVolume, self.models.card
         image = volume.GetImageData() if volume is not None else None
-        chosen = (volume, image.GetMTime() if image is not None else 0, card, self.parameters.roi is None)
+        channels = tuple(self.channels.nodes())
+        chosen = (volume, image.GetMTime() if image is not None else 0, card, self.parameters.roi is None, channels)
         if chosen == self._hinted:
             return
         self._hinted, text = chosen, ""
         if volume is not None and card is not None:
             try:
                 nodes.check_volume(volume)
-                text = hints(card, volume, hasRegion=self.parameters.roi is not None)
+                text = hints(card, volume, hasRegion=self.parameters.roi is not None, channels=channels)
             except DiffSegError as problem:
                 text = str(problem)
         self.ui.hintLabel.text = WARNING + text if text else ""
@@ -306,12 +315,3 @@ class SegmentPanel(Panel):
             self._showIdle(_("Load an image and choose it above, or press Load sample to try the module."))
         else:
             self._showIdle(_("Ready. Press Segment."))
-
-
-def _chooseVolume(parameters: Any) -> None:
-    """Take the scene's first scalar volume where none is chosen."""
-    if not parameters.inputVolume:
-        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        plain = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData()]
-        if plain:
-            parameters.inputVolume = plain[0]

@@ -203,6 +203,7 @@ class StepsPanel(Panel):
         # the first steps of a run may have no segmentation yet
         if self.run.node is None or self._try(lambda run: self.logic.showStep(run, step, live) or True):
             self.ui.stepLabel.text = self._words(self.run, step)
+            self.ui.stepLabel.toolTip = self._details(self.run, step)
             self.ui.keepEditButton.visible = False
             self.say("")
 
@@ -225,18 +226,19 @@ class StepsPanel(Panel):
         return None
 
     def _words(self, run: Segmentation, step: int) -> str:
-        """What is seen at a step: its noise, what changed, how large the structures are."""
-        count = run.stepCount or len(run.masks)
-        head = _("Step {step} of {steps}, the answer") if step == count else _("Step {step} of {steps}")
-        lines = [head.format(step=step, steps=count)]
-        if step <= len(run.noise):
-            lines[0] += ", " + _("noise level {percent:.0f} %").format(percent=100 * run.noise[step - 1])
-        change = changes(run)[step - 1]
+        """What is seen at a step: whose result it is, what changed, how large the structures are."""
+        count, change = run.stepCount or len(run.masks), changes(run)[step - 1]
+        head = _("{name}: step {step} of {steps}, the answer") if step == count else _("{name}: step {step} of {steps}")
+        name = run.node.GetName() if run.node is not None else run.volume.GetName()
+        lines = [head.format(name=name, step=step, steps=count)]
         if step == 1:
-            lines.append(_("Made from noise alone"))
-        elif change.meanDice is not None:
-            text = _("Dice to step {before}: {dice:.3f}")
-            lines.append(text.format(before=step - 1, dice=change.meanDice))
+            lines.append(_("The first answer, from the image and pure noise."))
+        elif change.changed:
+            text = _("{changed} voxels ({share:.1f} % of the structures) changed since step {before}.")
+            share = 100.0 * change.changed / max(1, int(change.counts.sum()))
+            lines.append(text.format(changed=change.changed, share=share, before=step - 1))
+        else:
+            lines.append(_("Nothing changed since step {before}: the model is sure.").format(before=step - 1))
         if run.labels:
             sizes = volumes_ml(run, change)
             shown = run.labels[:NAMED_STRUCTURES]
@@ -245,6 +247,16 @@ class StepsPanel(Panel):
                 texts.append(_("and {count} more").format(count=len(run.labels) - len(shown)))
             lines.append(", ".join(texts))
         return "\n".join(lines)
+
+    def _details(self, run: Segmentation, step: int) -> str:
+        """For who wants to know more of a step: the noise in the mask that the model was shown, and Dice."""
+        text = _("Each step shows the model its last answer, mixed with less and less noise, and asks again.")
+        if step <= len(run.noise):
+            text += " " + _("At this step {percent:.0f} % noise.").format(percent=100 * run.noise[step - 1])
+        dice = changes(run)[step - 1].meanDice
+        if dice is not None:
+            text += " " + _("Dice to step {before}: {dice:.3f}.").format(before=step - 1, dice=dice)
+        return text
 
     def _uncertaintyNode(self) -> Any:
         return uncertainty.find(self.run) if self.run is not None and self.run.uncertainty is not None else None

@@ -1,0 +1,27 @@
+"""What the section that segments chooses for its user, and what it calls the choices that it leaves."""
+
+from typing import Any
+
+import slicer
+import slicer.util
+from slicer.i18n import tr as _
+
+from DiffSegLib.jobs import DEVICES, SAMPLERS
+
+
+def chooseVolume(parameters: Any) -> None:
+    """Take the scene's first scalar volume where none is chosen."""
+    if not parameters.inputVolume:
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        plain = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData()]
+        if plain:
+            parameters.inputVolume = plain[0]
+
+
+def nameChoices(ui: Any) -> None:
+    """Words for the samplers and devices; the parameter node goes by their place in the list."""
+    samplers = {"ddim": _("DDIM (the usual one)"), "ddpm": _("DDPM (new noise at each step)")}
+    devices = {"auto": _("automatic"), "cpu": _("processor"), "cuda": _("graphics card (CUDA)")}
+    for box, texts, order in ((ui.samplerComboBox, samplers, SAMPLERS), (ui.deviceComboBox, devices, DEVICES)):
+        for number, name in enumerate(order):
+            box.setItemText(number, texts[name])
