@@ -402,7 +402,7 @@ def test_the_list_tells_how_each_training_ended(host, window, monkeypatch):
     panel.ui.trainingsTable.setCurrentCell(1, 0)
     assert "ended unexpectedly. It last said: CUDA out of memory" in panel.ui.trainingLabel.text
     panel.ui.trainingsTable.setCurrentCell(2, 0)
-    assert "press Resume to go on" in panel.ui.trainingLabel.text and panel.ui.resumeTrainingButton.enabled
+    assert "Press Resume to go on" in panel.ui.trainingLabel.text and panel.ui.resumeTrainingButton.enabled
     assert panel.ui.trainingBudgetSpinBox.value == 100 and panel.ui.trainingBudgetSpinBox.suffix == " iterations"
     assert not panel.ui.stopTrainingButton.enabled and not panel.ui.useTrainingModelButton.enabled
     opened = []
@@ -416,7 +416,7 @@ def test_a_running_training_is_drawn_as_it_goes_and_the_charts_follow_the_scene(
     run = fake_run("live", alive=True)
     panel.ui.trainingsCollapsibleButton.collapsed = False
     assert rows_of(panel) == [("live", "60 %")] and panel.ui.trainingProgressBar.value == 60
-    assert "Iteration 60, about 2 min left." in panel.ui.trainingLabel.text
+    assert "Iteration 60 of the training, about 2 min left." in panel.ui.trainingLabel.text
     assert table_of("DiffSeg training loss")["loss"] == [1.0, 0.5, 1.0 / 3]
     count = slicer.mrmlScene.GetNumberOfNodes()
     log(run, iteration=80, loss=0.25, seconds=240.0)
@@ -456,7 +456,7 @@ def test_stop_asks_first_and_ends_it_at_once_when_pressed_again(host, window):
     panel = window.trainingsPanel
     run = fake_run("stubborn", alive=True, minutes=10.0)
     panel.ui.trainingsCollapsibleButton.collapsed = False
-    assert panel.ui.trainingBudgetSpinBox.suffix == " minutes" and not panel.ui.trainingBudgetSpinBox.enabled
+    assert panel.ui.trainingBudgetSpinBox.suffix == " min" and not panel.ui.trainingBudgetSpinBox.enabled
     assert not panel.ui.resumeTrainingButton.enabled
     panel.ui.stopTrainingButton.click()
     assert (run / "stop").exists() and rows_of(panel) == [("stubborn", "stopping")]
@@ -510,6 +510,8 @@ def test_from_start_over_stop_and_resume_to_a_model_that_can_be_chosen(host, win
     section.ui.stopTrainingButton.click()
     assert training.state in (STOPPING, STOPPED)
     host.wait_for(lambda: training.state == STOPPED)
+    assert section.ui.trainingBudgetSpinBox.value == 1_000_000, "what was asked for, though the list is as it was made"
+    assert "Finish now" in section.ui.trainingLabel.text and not section.ui.useTrainingModelButton.enabled
     section.ui.trainingBudgetSpinBox.value = training.iteration + 30
     section.ui.resumeTrainingButton.click()
     assert training.active and not section.ui.resumeTrainingButton.enabled
@@ -521,5 +523,24 @@ def test_from_start_over_stop_and_resume_to_a_model_that_can_be_chosen(host, win
     assert str(find("blobs")) in section.ui.trainingLabel.text and not section.ui.resumeTrainingButton.enabled
     section.ui.useTrainingModelButton.click()
     assert window.parameterNode.model == "blobs"
-    section.ui.trainingBudgetSpinBox.value += 1000  # with a larger budget it could go on
-    assert section.ui.resumeTrainingButton.enabled
+    assert not section.ui.finishTrainingButton.enabled
+    section.ui.trainingBudgetSpinBox.value += 1_000_000  # with a larger budget it goes on
+    section.ui.resumeTrainingButton.click()
+    reached = training.iteration
+    host.wait_for(lambda: training.iteration >= reached + 20)
+    section.ui.stopTrainingButton.click()
+    host.wait_for(lambda: training.state == STOPPED)
+    section.ui.finishTrainingButton.click()
+    host.wait_for(lambda: not training.active)
+    assert training.state == FINISHED and training.model is not None
+
+
+def test_a_training_that_was_just_started_keeps_the_budget_that_it_was_given(window, tmp_path):
+    panel = window.trainingsPanel
+    run = fake_run("half an hour", alive=True)
+    (run / "config.json").unlink()
+    record = json.loads((run / "training.json").read_text())
+    (run / "training.json").write_text(json.dumps({**record, "command": ["python", "train", "--minutes", "30"]}))
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    assert panel.ui.trainingBudgetSpinBox.value == 30 and panel.ui.trainingBudgetSpinBox.suffix == " min"
+    Training(run).kill()

@@ -81,6 +81,9 @@ class Training:
     def budget(self) -> tuple[bool, float]:
         """Whether it is of time, and how many minutes or iterations it has in all; 0 before that is known."""
         known = _json(self.folder / "config.json").get("training", {})
+        asked = list(self._record.get("command", []))  # of a resumed training it may be another one
+        told = {o[2:]: float(asked[asked.index(o) + 1]) for o in ("--minutes", "--iterations") if o in asked}
+        known = told or known
         minutes = known.get("minutes")
         return minutes is not None, float(minutes if minutes is not None else known.get("iterations", 0))
 
@@ -166,6 +169,19 @@ class Training:
         else:
             options += [*self._record["first"], *_budget(minutes, iterations)]
         self._launch(options)
+
+    def finish(self) -> None:
+        """Make the model of what a training that was stopped has learnt so far; it can go on from there later.
+
+        Raises InputError where there is nothing yet.
+        """
+        self.update()
+        if not self.iteration:
+            raise InputError(f"{self.name} was stopped before its first iterations; there is no model to make.")
+        if self.budget[0]:
+            self.resume(minutes=max(self.spent, 0.01))
+        else:
+            self.resume(iterations=self.iteration)
 
     def wait(self, seconds: float | None = None, onEvent: events.Listener = events.silent) -> str:
         """Block until it has ended, or for so many seconds, and return the state; needs no event loop."""

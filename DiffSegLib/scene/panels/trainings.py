@@ -1,5 +1,6 @@
 """The section that follows trainings: which there are, how they go, stop and go on, and their models."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class TrainingsPanel(Panel):
         """See Panel."""
         self.trainings: list[Training] = []
         self._shown: Training | None = None
+        self._budget: tuple[bool, float] | None = None
         self._plots: dict[str, Any] = {}
         self._drawn: tuple[Path, int] | None = None
         self._chart = TrainingChart(
@@ -38,6 +40,7 @@ class TrainingsPanel(Panel):
         self.connect(self.ui.trainingsTable, "itemSelectionChanged()", self.onSelected)
         self.connect(self.ui.stopTrainingButton, "clicked(bool)", self.onStop)
         self.connect(self.ui.resumeTrainingButton, "clicked(bool)", self.onResume)
+        self.connect(self.ui.finishTrainingButton, "clicked(bool)", self.onFinish)
         self.connect(self.ui.trainingBudgetSpinBox, "valueChanged(int)", self.onBudget)
         self.connect(self.ui.useTrainingModelButton, "clicked(bool)", self.onUseModel)
         self.connect(self.ui.openTrainingButton, "clicked(bool)", self.onOpenFolder)
@@ -103,28 +106,27 @@ class TrainingsPanel(Panel):
 
     def onStop(self) -> None:
         """Ask the training to end; asked before, end it at once."""
-        training = self._shown
-        if training is None:
-            return
-        try:
-            if training.state == STOPPING:
-                training.kill()
-            else:
-                training.stop()
-        except DiffSegError as problem:
-            self.ui.trainingLabel.text = str(problem)
-            return
-        self._show()
+        self._do(lambda training: training.kill() if training.state == STOPPING else training.stop())
 
     def onResume(self) -> None:
         """Go on, with the budget that stands in the form."""
-        training = self._shown
-        if training is None:
-            return
         amount = int(self.ui.trainingBudgetSpinBox.value)
-        byTime, _old = training.budget
+        self._do(
+            lambda training: (
+                training.resume(minutes=float(amount)) if training.budget[0] else training.resume(iterations=amount)
+            )
+        )
+
+    def onFinish(self) -> None:
+        """Make a model of what the stopped training has learnt so far."""
+        self._do(lambda training: training.finish())
+
+    def _do(self, action: Callable[[Training], None]) -> None:
+        """Something with the training that is shown; why it could not be done is told."""
+        if self._shown is None:
+            return
         try:
-            training.resume(minutes=float(amount)) if byTime else training.resume(iterations=amount)
+            action(self._shown)
         except DiffSegError as problem:
             self.ui.trainingLabel.text = str(problem)
             return
@@ -148,11 +150,15 @@ class TrainingsPanel(Panel):
 
     def _select(self, row: int) -> None:
         self._shown = self.trainings[row] if 0 <= row < len(self.trainings) else None
-        if self._shown is not None:
-            byTime, amount = self._shown.budget
-            self.ui.trainingBudgetSpinBox.suffix = _(" minutes") if byTime else _(" iterations")
-            self.ui.trainingBudgetSpinBox.value = max(1, round(amount))
+        self._budget = None
         self._show()
+
+    def _showBudget(self) -> None:
+        """The budget of the training that is shown, as long as nobody has begun to give it another."""
+        if self._shown is not None and self._shown.budget != self._budget:
+            self._budget = byTime, amount = self._shown.budget
+            self.ui.trainingBudgetSpinBox.suffix = _(" min") if byTime else _(" iterations")
+            self.ui.trainingBudgetSpinBox.value = max(1, round(amount))
 
     def _show(self) -> None:
         """Write what is known of the trainings, and run the timer while one is at work."""
@@ -166,6 +172,7 @@ class TrainingsPanel(Panel):
         training = self._shown
         self.ui.trainingProgressBar.value = int(100 * training.fraction) if training is not None else 0
         self.ui.trainingLabel.text = self._text(training)
+        self._showBudget()
         self._updateButtons()
         if any(each.active for each in self.trainings):
             self._timer.start()
@@ -183,6 +190,8 @@ class TrainingsPanel(Panel):
             training.state in (STOPPED, FAILED) or (training.state == FINISHED and more)
         )
         self.ui.resumeTrainingButton.enabled = canResume
+        canFinish = training is not None and training.state in (STOPPED, FAILED) and training.iteration > 0
+        self.ui.finishTrainingButton.enabled = canFinish
         self.ui.trainingBudgetSpinBox.enabled = training is not None and not training.active
         self.ui.useTrainingModelButton.enabled = training is not None and training.model is not None
         self.ui.openTrainingButton.enabled = training is not None
@@ -209,15 +218,19 @@ class TrainingsPanel(Panel):
             parts.append(_("Starting: {what}").format(what=training.said or _("the engine is loaded")))
         elif training.active and training.secondsLeft is not None:
             left = max(1, round(training.secondsLeft / 60))
-            parts.append(_("Iteration {n}, about {left} min left.").format(n=training.iteration, left=left))
+            parts.append(
+                _("Iteration {n} of the training, about {left} min left.").format(n=training.iteration, left=left)
+            )
         elif training.active:
-            parts.append(_("At work: {what}").format(what=training.said))
+            parts.append(_("At work: {what}.").format(what=" ".join(training.said.split())))
         if training.state == STOPPING:
-            parts.append(_("It ends with the iteration that is under way."))
+            parts = [_("Stopping; this takes a few seconds.")]
         if training.state == STOPPED:
-            parts.append(_("Stopped; press Resume to go on."))
+            parts.append(_("Stopped. Press Resume to go on, or Finish now to make a model of what is learnt so far."))
         elif training.reason:
-            parts.append(training.reason)
+            parts.append(training.reason.rstrip(".") + ".")
+        if training.state == FAILED and training.iteration:
+            parts.append(_("Press Resume to go on from the last checkpoint."))
         score = training.validation
         if score is not None:
             scores = zip(training.classes, score["dice_by_class"], strict=True)
