@@ -43,7 +43,7 @@ def finish(program: str, call: Callable[[], tuple[int, dict[str, Any]]], as_json
     except ModuleNotFoundError as problem:
         if (problem.name or "").startswith("DiffSegLib"):
             raise
-        text = f"The Python package {problem.name!r} is missing; install DiffSeg's requirements (pip install diffseg)."
+        text = f"The Python package {problem.name!r} is missing; install what DiffSeg needs (see its README)."
         return _fail(program, EnvironmentProblem(text), as_json)
     if as_json:
         print(json.dumps({"ok": code == 0, "exit_code": code, **answer}), flush=True)

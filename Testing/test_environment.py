@@ -1,5 +1,6 @@
 """The section Environment: what the engine has, another Python, installing, and the text of a bug report."""
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 
 from DiffSegLib.errors import EnvironmentProblem
+from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import environment, settings
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, worker_environment
 from host.application import Host, need_window
@@ -67,7 +69,22 @@ def test_a_python_without_torch_is_said_with_what_to_do(host, panel, tmp_path, m
     panel.ui.checkButton.click()
     answered(host, panel)
     assert "cannot run the engine (no torch here)" in panel.ui.environmentStatusLabel.text
-    assert "Environment" in panel.ui.environmentStatusLabel.text
+    assert panel.ui.environmentStatusLabel.text.endswith("Press Install or repair.")
+
+
+def test_a_python_of_ones_own_without_packages_gets_the_command_that_installs_them(host, panel, tmp_path, monkeypatch):
+    bare = tmp_path / "bare-python"
+    bare.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S \"$@\"\n")  # without site-packages
+    bare.chmod(0o755)
+    panel.logic._client = WorkerClient()
+    panel.ui.pythonPathLineEdit.currentPath = str(bare)
+    answered(host, panel)
+    said = panel.ui.environmentStatusLabel.text
+    assert f"run: {bare} -m pip install" in said and '"safetensors>=0.4.5"' in said and "Empty “Other Python”" in said
+    panel.ui.installButton.click()
+    assert f"{bare} -m pip install" in panel.ui.environmentStatusLabel.text
+    panel.ui.pythonPathLineEdit.currentPath = ""
+    panel.logic._client.shutdown()
 
 
 def test_the_report_for_a_bug_holds_versions_and_the_problem(host, panel):
@@ -95,8 +112,9 @@ def test_another_python_runs_the_engine_from_then_on(host, panel, tmp_path):
 
 def test_a_path_that_is_no_program_is_refused(panel, tmp_path):
     (tmp_path / "note.txt").write_text("no program")
-    panel.ui.pythonPathLineEdit.currentPath = str(tmp_path / "note.txt")
-    assert "is no program" in panel.ui.environmentStatusLabel.text and chosen_python() == ""
+    for path in (str(tmp_path / "note.txt"), shutil.which("ls")):
+        panel.ui.pythonPathLineEdit.currentPath = path
+        assert f"{path}: is no Python" in panel.ui.environmentStatusLabel.text and chosen_python() == ""
 
 
 class Packaging(types.ModuleType):
@@ -187,7 +205,7 @@ def test_the_folder_of_the_models_is_opened(panel, monkeypatch):
     opened = []
     monkeypatch.setattr(qt.QDesktopServices, "openUrl", staticmethod(opened.append))
     panel.ui.modelsFolderButton.click()
-    assert opened[0].toLocalFile().endswith("models")
+    assert opened[0].toLocalFile() == str(home() / "models") and (home() / "models").is_dir()
 
 
 def test_the_modules_requirements_are_those_of_the_project():

@@ -41,9 +41,7 @@ def _scene(out: Path, demo: "Demo", show: "Show") -> list[Path]:
     from DiffSegLib import events
 
     if importlib.util.find_spec("slicer") is None:
-        show(
-            events.make("warning", text="No scene and no 3D picture: install slicer-core (pip install diffseg[scene]).")
-        )
+        show(events.make("warning", text="No scene and no 3D picture: install slicer-core (pip install slicer-core)."))
         return []
     from DiffSegLib.scene.bundle import segment_to_bundle
     from DiffSegLib.scene.surface_view import surface_picture

@@ -40,7 +40,7 @@ def steps_picture(
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
     except ModuleNotFoundError:
-        raise EnvironmentProblem("Pictures need the package matplotlib: pip install diffseg[demo]") from None
+        raise EnvironmentProblem("Pictures need the package matplotlib: pip install matplotlib") from None
     columns = ["image", *(f"step {n + 1}" for n in range(len(masks)))]
     figure, axes = plt.subplots(
         len(PLANES), len(columns), figsize=(2.35 * len(columns), 2.35 * len(PLANES) + 0.8), facecolor=BACKGROUND

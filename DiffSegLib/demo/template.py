@@ -24,9 +24,7 @@ def load_template(path: Path) -> Volume:
     try:
         from nilearn.datasets import load_mni152_template
     except ModuleNotFoundError:
-        raise EnvironmentProblem(
-            "The demo needs the package nilearn; install it with: pip install diffseg[demo]"
-        ) from None
+        raise EnvironmentProblem("The demo needs the package nilearn; install it with: pip install nilearn") from None
     image = load_mni152_template(resolution=1)
     to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
     array = np.asarray(image.get_fdata(dtype=np.float32)).transpose(2, 1, 0)

@@ -99,7 +99,7 @@ def _contestants(
         "cached, training step with recycling": (cached, recycling_step(cached)),
     }
     if importlib.util.find_spec("einops") is None:
-        text = "MONAI's DiffusionModelUNet is left out: it needs the package einops (pip install diffseg[bench])."
+        text = "MONAI's DiffusionModelUNet is left out: it needs the package einops (pip install einops)."
         listener(events.make("warning", text=text))
         return found
     from monai.networks.nets import DiffusionModelUNet

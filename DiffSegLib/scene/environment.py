@@ -6,8 +6,9 @@ slicer.packaging, after the user has agreed; a Python of the user's own is left 
 
 import itertools
 import json
+import os
 import platform
-import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import slicer
 
 from DiffSegLib import __version__, events
 from DiffSegLib.errors import EnvironmentProblem
+from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import settings
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter
 
@@ -57,17 +59,36 @@ class Report:
 def choose_python(path: str) -> None:
     """Run the engine with another Python from the next start on; an empty path means Slicer's own.
 
-    Raises EnvironmentProblem for a path that is no program.
+    Raises EnvironmentProblem for a path that is no Python; the one that was chosen before stays then.
     """
-    if path and not (Path(path).is_file() and shutil.which(path)):
-        raise EnvironmentProblem(f"{path}: is no program that can be started; choose the python of an environment.")
+    if path and not _is_python(path):
+        raise EnvironmentProblem(f"{path}: is no Python that can be started; choose the python of an environment.")
     settings.put(PYTHON_KEY, path)
 
 
-def describe(client: WorkerClient, finished: Callable[[Report], None]) -> None:
-    """Ask the engine's process, which is started if need be, and call `finished` with the report."""
+def _is_python(path: str) -> bool:
+    """Whether a program answers as Python 3 does; looked at without the variables that are meant for Slicer's own."""
+    own = ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH")
+    clean = {key: value for key, value in os.environ.items() if key not in own}
+    command = [path, "-c", "import sys; print('python', sys.version_info[0])"]
+    hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # no black window on Windows
+    try:
+        answer = subprocess.run(
+            command, env=clean, capture_output=True, text=True, timeout=20, check=False, creationflags=hidden
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return False
+    return answer.stdout.strip() == "python 3"
+
+
+def describe(client: WorkerClient, requirements: Path, finished: Callable[[Report], None]) -> None:
+    """Ask the engine's process, which is started if need be, and call `finished` with the report.
+
+    requirements: the file of what the engine needs, for the advice where something is missing.
+    """
     report = Report({"DiffSeg": __version__, **_application()})
     report.facts["Engine runs with"] = interpreter()
+    report.facts["Own models"] = str(home() / "models")
 
     def listen(event: events.Event) -> None:
         if event["event"] == "result":
@@ -77,11 +98,20 @@ def describe(client: WorkerClient, finished: Callable[[Report], None]) -> None:
                 report.problem = f"Not installed for the engine's Python: {', '.join(missing)}."
         elif event["event"] == "error":
             report.problem, report.detail = str(event["message"]), str(event.get("detail", ""))
+            if event.get("exit_code") == 3:
+                report.problem = f"{report.problem.partition('; install')[0].rstrip('.')}. {_advice(requirements)}"
         else:
             return
         finished(report)
 
     client.submit(DescribeJob(), listen)
+
+
+def _advice(requirements: Path) -> str:
+    if not chosen_python():
+        return "Press Install or repair."
+    names = " ".join(f'"{line}"' for line in (f"torch{TORCH}", *requirement_lines(requirements)))
+    return f"Empty “Other Python” to use Slicer's own, or run: {interpreter()} -m pip install {names}"
 
 
 def _application() -> dict[str, str]:
@@ -110,8 +140,7 @@ def install(requirements: Path, client: WorkerClient) -> None:
     card. The engine's process is ended first, so that no file is in use. Raises EnvironmentProblem with one sentence.
     """
     if chosen_python():
-        command = f"{interpreter()} -m pip install diffseg"
-        raise EnvironmentProblem(f"The engine runs with a Python of your own; install its packages there: {command}")
+        raise EnvironmentProblem(f"The engine runs with a Python of your own. {_advice(requirements)}")
     try:
         import slicer.packaging as packaging
     except ImportError:

@@ -41,7 +41,7 @@ class SceneHost:
             import slicer
             import slicer.util
         except ImportError as problem:
-            text = f"A scene needs the package slicer-core ({problem}); install it with: pip install diffseg[scene]"
+            text = f"A scene needs the package slicer-core ({problem}); install it with: pip install slicer-core"
             raise EnvironmentProblem(text) from None
         if inside_slicer():
             self.scene = slicer.mrmlScene

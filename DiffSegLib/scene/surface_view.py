@@ -54,7 +54,7 @@ def surface_picture(
         import matplotlib.pyplot as plt
         from mpl_toolkits.mplot3d.art3d import Poly3DCollection
     except ModuleNotFoundError:
-        raise EnvironmentProblem("Pictures need the package matplotlib: pip install diffseg[demo]") from None
+        raise EnvironmentProblem("Pictures need the package matplotlib: pip install matplotlib") from None
     figure = plt.figure(figsize=(10, 6.4), facecolor="#101214")
     axes = figure.add_subplot(projection="3d", facecolor="#101214", computed_zorder=False)
     triangles, colors, everything = [], [], []

@@ -6,7 +6,7 @@ import qt
 from slicer.i18n import tr as _
 
 from DiffSegLib.errors import DiffSegError
-from DiffSegLib.models.shipped import FOLDER
+from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import environment, settings
 from DiffSegLib.scene.panels.panel import Panel
 
@@ -42,7 +42,7 @@ class EnvironmentPanel(Panel):
         """Ask the engine; the answer comes later."""
         self.ui.checkButton.enabled = False
         self.ui.environmentStatusLabel.text = _("Asking the engine…")
-        environment.describe(self.logic.client, self.onReport)
+        environment.describe(self.logic.client, self.requirements, self.onReport)
 
     def onReport(self, report: environment.Report) -> None:
         """The engine answered, or could not."""
@@ -89,5 +89,12 @@ class EnvironmentPanel(Panel):
         self.ui.environmentStatusLabel.text = _("Copied. Paste it into your report; it names no image and no patient.")
 
     def onModelsFolder(self) -> None:
-        """Open the folder of the models in the system's file manager."""
-        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(FOLDER)))
+        """Open the folder of one's own models in the system's file manager."""
+        folder = home() / "models"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            text = _("{folder}: cannot be made ({reason}).")
+            self.ui.environmentStatusLabel.text = text.format(folder=folder, reason=problem.strerror or problem)
+            return
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
