@@ -476,18 +476,20 @@ def test_a_mistake_is_said_in_the_status_line(window, pair):
     choose(window, (pair[0], pair[0]))
     window.evaluatePanel.ui.evaluateButton.click()
     ui = window.evaluatePanel.ui
-    assert ui.evaluateStatusLabel.text.startswith("Not done: automatic is both") and ui.evaluateButton.enabled
+    assert ui.evaluateStatusLabel.text.startswith("⚠ Not done: automatic is both") and ui.evaluateButton.enabled
 
 
-def test_after_a_mistake_the_earlier_result_is_still_shown_and_can_be_charted(host, window, pair):
+def test_after_a_mistake_nothing_looks_like_its_result(host, window, pair):
     choose(window, pair)
     table = evaluate(host, window).table
-    choose(window, (pair[0], pair[0]))
     ui = window.evaluatePanel.ui
+    assert not ui.evaluateTableView.isHidden() and ui.evaluateChartButton.enabled
+    choose(window, (pair[0], pair[0]))
     ui.evaluateButton.click()
-    assert ui.evaluateTableView.mrmlTableNode() is table and ui.evaluateChartButton.enabled
-    ui.evaluateChartButton.click()
-    assert len(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")) == 1
+    assert ui.evaluateTableView.isHidden() and not ui.evaluateChartButton.enabled
+    choose(window, pair)
+    assert evaluate(host, window).table is table
+    assert not ui.evaluateTableView.isHidden() and ui.evaluateChartButton.enabled
 
 
 def test_the_same_button_cancels(host, window, client, pair, volume, tiny_model):

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from conftest import blob_case, make_dataset
+from conftest import blob_case, make_dataset, write_image
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
@@ -18,8 +18,10 @@ import slicer.util
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import find, home
+from DiffSegLib.presets import PRESETS
 from DiffSegLib.scene import detached, nodes, settings, trainings
 from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.proposal_text import report
 from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STOPPED, STOPPING, Training
 from host.application import Host, need_window
 
@@ -129,10 +131,27 @@ def test_a_check_shows_what_was_found_and_a_proposal_with_reasons(host, panel, f
     assert config_of(panel)["training"]["minutes"] == 60 and panel.ui.trainStartButton.enabled
 
 
+def test_a_folder_without_names_is_told_how_to_give_them(host, panel, tmp_path):
+    folder = tmp_path / "plain"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for n in range(3):
+        image, label = blob_case(n)
+        write_image(folder / "images" / f"case{n}.nii.gz", image)
+        write_image(folder / "labels" / f"case{n}.nii.gz", label)
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    check(host, panel)
+    assert report(panel.plan).startswith("The structures have no names: ")
+    (folder / "labels.csv").write_text("1,head\n2,tail\n")
+    panel.ui.trainCheckButton.click()
+    host.wait_for(lambda: panel.plan is not None and "Structures: head" in report(panel.plan))
+    assert "no names" not in report(panel.plan)
+
+
 def test_every_field_reaches_the_configuration_once_the_user_pauses(host, panel, folder):
     panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
     check(host, panel)
-    panel.ui.trainPresetComboBox.setCurrentText("fast")
+    panel.ui.trainPresetComboBox.setCurrentIndex(list(PRESETS).index("fast"))
     panel.ui.trainBudgetComboBox.setCurrentText("iterations")
     panel.ui.trainAmountSpinBox.value = 123
     panel.ui.trainSpacingLineEdit.text = "1; 1 2"
@@ -228,7 +247,7 @@ def test_a_check_is_cancelled_by_the_same_button(host, panel, folder, client):
     assert panel.ui.trainCheckButton.text == "Cancel"
     panel.ui.trainCheckButton.click()
     host.wait_for(lambda: panel.ui.trainCheckButton.enabled)
-    assert "cancelled" in panel.ui.trainStatusLabel.text and panel.ui.trainCheckButton.text == "Check and propose"
+    assert panel.ui.trainStatusLabel.text == "Cancelled." and panel.ui.trainCheckButton.text == "Check and propose"
 
 
 def test_the_trainings_may_be_put_elsewhere(panel, tmp_path, window, host):

@@ -15,18 +15,15 @@ if TYPE_CHECKING:
 # column -> key of the measures, what it says
 COLUMNS = {
     "Segment": ("name", "Name of the segment"),
-    "Outcome": (
-        "outcome",
-        "found in both, missed or spurious (empty in one of them), absent in both",
-    ),
     "Dice": ("dice", "Dice coefficient: 2 |P and R| / (|P| + |R|), 1 is best"),
-    "IoU": ("iou", "Intersection over union (Jaccard index), 1 is best"),
     "HD95 [mm]": ("hd95_mm", "95 % Hausdorff distance, 0 is best"),
     "NSD": ("nsd", "Normalised surface Dice: share of both surfaces within the tolerance, 1 is best"),
-    "ASD [mm]": ("asd_mm", "Average symmetric surface distance, 0 is best"),
     "Volume [ml]": ("volume_ml", "Volume in the prediction"),
     "Reference volume [ml]": ("reference_volume_ml", "Volume in the reference"),
     "Volume difference [ml]": ("volume_difference_ml", "Volume in the prediction less that in the reference"),
+    "IoU": ("iou", "Intersection over union (Jaccard index), 1 is best"),
+    "ASD [mm]": ("asd_mm", "Average symmetric surface distance, 0 is best"),
+    "Outcome": ("outcome", "found in both, missed or spurious (empty in one of them), absent in both"),
 }
 TEXTS = ("name", "outcome")
 BARS = {"Dice": "dice", "IoU": "iou", "NSD": "nsd"}  # bounded measures only: they share an axis

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 from DiffSegLib.errors import InputError
 from DiffSegLib.scene.trainings import TrainingPlan
 
+MADE_UP = re.compile(r"label \d+")  # what a folder without names calls its structures
 SEPARATORS = re.compile(r"[\s,;×]+|(?<=\d)x(?=\d)")
 
 
@@ -52,10 +53,17 @@ def report(plan: TrainingPlan) -> str:
     prints = plan.fingerprint
     cases = _("{training} cases to train with, {validation} to validate.")
     lines = [cases.format(training=plan.trainingCases, validation=plan.validationCases)]
+    if any(MADE_UP.fullmatch(label["name"]) for label in prints["labels"]):
+        text = _(
+            "The structures have no names: to give them some, put a text file labels.csv with lines such as “1,kidney” "
+            "into the folder and check again."
+        )
+        lines.insert(0, text)
     structures = ", ".join(_("{name} (in {cases} cases)").format(**label) for label in prints["labels"])
     lines.append(_("Structures: {structures}.").format(structures=structures))
     size, spacing = (prints[key]["median"] for key in ("shape_voxels", "spacing_mm"))
     text = _("Images: {size} voxels of {spacing} mm (median, in the order {axes}).")
+    size = [round(n) for n in size]
     lines.append(text.format(size=_by(size), spacing=_by(spacing), axes=", ".join(prints["axes"].split())))
     lines += plan.warnings
     titles = {

@@ -7,6 +7,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from DiffSegLib.jobs import DEVICES, SAMPLERS
+from DiffSegLib.presets import PRESETS
 
 
 def chooseVolume(parameters: Any) -> None:
@@ -25,3 +26,10 @@ def nameChoices(ui: Any) -> None:
     for box, texts, order in ((ui.samplerComboBox, samplers, SAMPLERS), (ui.deviceComboBox, devices, DEVICES)):
         for number, name in enumerate(order):
             box.setItemText(number, texts[name])
+
+
+def namePresets(box: Any) -> None:
+    """Words for the presets of a training, in the order of PRESETS."""
+    known = {"default": _("Standard"), "fast": _("Fast (a smaller network)")}
+    for number, name in enumerate(PRESETS):
+        box.setItemText(number, known.get(name) or _("As in the ImgX papers ({name})").format(name=name))

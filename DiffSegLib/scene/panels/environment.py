@@ -41,7 +41,9 @@ class EnvironmentPanel(Panel):
     def onCheck(self) -> None:
         """Ask the engine; the answer comes later."""
         self.ui.checkButton.enabled = False
-        self.ui.environmentStatusLabel.text = _("Asking the engine…")
+        isBusy = self.logic.client.busy
+        text = _("Waiting for what the engine is doing…") if isBusy else _("Asking the engine…")
+        self.ui.environmentStatusLabel.text = text
         environment.describe(self.logic.client, self.requirements, self.onReport)
 
     def onReport(self, report: environment.Report) -> None:

@@ -13,6 +13,7 @@ from DiffSegLib.errors import Cancelled, DiffSegError
 from DiffSegLib.scene.evaluation import Evaluation
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.panel import Panel
+from DiffSegLib.scene.panels.run_line import WARNING
 
 CHECK_INTERVAL = 200  # ms; how often a cancel's grace is looked at
 FEW = 4  # so many segments are named one by one in the status line
@@ -165,8 +166,11 @@ class EvaluatePanel(Panel):
         self.ui.evaluateButton.text = _("Cancel")
         self.ui.evaluateProgressBar.value = 0
         self.ui.evaluateProgressBar.visible = True
+        self.shown = None  # what was shown is of an earlier comparison
+        self.ui.evaluateTableView.visible = False
         self.ui.evaluateChartButton.enabled = False
-        self.say(_("The engine is starting…"))
+        isBusy = self.logic.client.busy
+        self.say(_("Waiting for what the engine is doing…") if isBusy else _("The engine is starting…"))
         self._timer.start()
 
     def _showIdle(self, text: str, isError: bool = False) -> None:
@@ -175,4 +179,4 @@ class EvaluatePanel(Panel):
         self.ui.evaluateButton.enabled = self._chosen()
         self.ui.evaluateChartButton.enabled = self.shown is not None
         self.ui.evaluateProgressBar.visible = False
-        self.say(_("Not done: {reason}").format(reason=text) if isError else text)
+        self.say(WARNING + _("Not done: {reason}").format(reason=text) if isError else text)

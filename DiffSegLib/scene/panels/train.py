@@ -10,11 +10,13 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange
 
 from DiffSegLib import config, events
-from DiffSegLib.errors import DiffSegError, InputError
+from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.models.library import check_name
 from DiffSegLib.presets import PRESETS
 from DiffSegLib.scene import dataset
+from DiffSegLib.scene.panels.choices import namePresets
 from DiffSegLib.scene.panels.panel import Panel
+from DiffSegLib.scene.panels.run_line import WARNING
 from DiffSegLib.scene.panels.train_cases import CasesTable
 from DiffSegLib.scene.preparation import Preparation
 from DiffSegLib.scene.proposal_text import assignments_of, report, shown
@@ -99,6 +101,7 @@ class TrainPanel(Panel):
     def connectParameters(self, node: Any) -> None:
         """See Panel; the user may have drawn in another module meanwhile."""
         super().connectParameters(node)
+        namePresets(self.ui.trainPresetComboBox)
         self._cases.refresh()
 
     def updateFromParameters(self) -> None:
@@ -185,7 +188,8 @@ class TrainPanel(Panel):
         self._current = plan.error is None
         if plan.error is not None:
             known = self.plan if isinstance(plan.error, InputError) and self.plan is not None else None
-            self._showPlan(known, _("Not done: {reason}").format(reason=plan.error), fresh=False)
+            text = WARNING + _("Not done: {reason}").format(reason=plan.error)
+            self._showPlan(known, _("Cancelled.") if isinstance(plan.error, Cancelled) else text, fresh=False)
         elif plan.config is None:
             self._showPlan(plan, _("A training is not possible with these data; see what is wrong with them."))
         elif plan.problems:
@@ -261,7 +265,8 @@ class TrainPanel(Panel):
             source = self._cases.ticked() if node.trainFromScene else Path(node.trainFolder)
             self.ui.trainCheckButton.text = _("Cancel")
             self.ui.trainStartButton.enabled = False
-            self.say(_("Checking the data…"))
+            isBusy = self.logic.client.busy
+            self.say(_("Waiting for what the engine is doing…") if isBusy else _("Checking the data…"))
             self._timer.start()
             self._preparation.propose(source, node.trainPreset, wishes, node.trainMemory)
         except DiffSegError as problem:

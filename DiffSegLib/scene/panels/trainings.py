@@ -169,6 +169,7 @@ class TrainingsPanel(Panel):
             text = self._state(each)
             if item is not None and item.text() != text:
                 item.setText(text)
+                self.ui.trainingsTable.resizeColumnToContents(1)
         training = self._shown
         self.ui.trainingProgressBar.value = int(100 * training.fraction) if training is not None else 0
         self.ui.trainingLabel.text = self._text(training)
