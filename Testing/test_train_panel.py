@@ -21,7 +21,6 @@ from DiffSegLib.models.shipped import find, home
 from DiffSegLib.presets import PRESETS
 from DiffSegLib.scene import detached, nodes, settings, trainings
 from DiffSegLib.scene.process import WorkerClient
-from DiffSegLib.scene.proposal_text import report
 from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STOPPED, STOPPING, Training
 from host.application import Host, need_window
 
@@ -132,6 +131,8 @@ def test_a_check_shows_what_was_found_and_a_proposal_with_reasons(host, panel, f
 
 
 def test_a_folder_without_names_is_told_how_to_give_them(host, panel, tmp_path):
+    from DiffSegLib.scene.proposal_text import report
+
     folder = tmp_path / "plain"
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)
