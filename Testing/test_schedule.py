@@ -54,3 +54,12 @@ def test_impossible_step_counts_are_refused_with_the_range(steps):
 def test_an_unknown_schedule_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="quadratic"):
         make_betas("quadradic", 10)
+
+
+def test_the_true_cosine_ends_at_the_paper_s_largest_beta():
+    betas = make_betas("cosine", 1000)
+    assert betas[-1] == 0.999 and betas[-2] < 0.999  # Nichol & Dhariwal 2021, below eq. 17
+
+
+def test_a_level_halfway_between_two_is_rounded_up():
+    assert respace(make_schedule("linear", 12), 5).indices.tolist() == [0, 3, 6, 8, 11]
