@@ -84,6 +84,7 @@ def main() -> None:
         network=trained.card.network,
         diffusion=replace(trained.card.diffusion, fusion=fusion),
         data=trained.card.data,
+        flip=trained.card.flip,
         description="Anterior and posterior hippocampus in a T1 MR crop around one hippocampus, left or right.",
         licence="CC BY-SA 4.0",
         not_for=NOT_FOR,

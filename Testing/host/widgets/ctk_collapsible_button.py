@@ -26,13 +26,16 @@ class ctkCollapsibleButton(QtWidgets.QFrame):
         painter.drawText(8, HEADER - 8, f"{sign}  {self._title}")
 
     def _collapse(self, closed):
-        self._closed = closed
+        changed, self._closed = closed != self._closed, closed
         if closed:
             children = self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly)
-            self._put_away = [child for child in children if not child.isHidden()]
+            self._put_away += [child for child in children if not child.isHidden()]  # those that came since, too
         for child in self._put_away:
             child.setVisible(not closed)
-        self.contentsCollapsed.emit(closed)
+        if not closed:
+            self._put_away = []
+        if changed:
+            self.contentsCollapsed.emit(closed)
 
     text = Property(str, lambda self: self._title, lambda self, value: setattr(self, "_title", value))
     collapsed = Property(bool, lambda self: self._closed, _collapse)
