@@ -53,7 +53,7 @@ def main() -> int:
 
 def _take(run: Path) -> bool:
     """Claim a run for this process; a claim that went stale is taken over."""
-    claim = run.with_suffix(".claim")
+    claim = run.with_name(f"{run.name}.claim")
     claim.parent.mkdir(parents=True, exist_ok=True)
     if claim.exists() and time.time() - claim.stat().st_mtime > STALE:
         claim.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def _run(arm: str, seed: int, budget: float, data: Path, run: Path) -> dict[str,
 
 def _train(settings: config.Config, iterations: int, data: Path, run: Path) -> float:
     """Train in a process of one thread; the processor seconds that it took."""
-    file = run.with_suffix(".config.json")
+    file = run.with_name(f"{run.name}.config.json")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(config.to_text(settings.to_json()), encoding="utf-8")
     command = [sys.executable, "-m", "DiffSegLib", "train", "--data", str(data), "--out", str(run)]
