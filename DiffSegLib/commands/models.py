@@ -12,6 +12,8 @@ def add(verbs: Any) -> None:
     """Options of both verbs."""
     text = "list the models: those that come with DiffSeg, and one's own"
     verb = verbs.add_parser("models", help=text, allow_abbrev=False)
+    verb.add_argument("--join", nargs="+", metavar="MODEL", help="make an ensemble of these models, names or files")
+    verb.add_argument("--name", help="what --join calls the new one among your own")
     verb.set_defaults(call=call_models)
     verb = verbs.add_parser("info", help="show the card of a model", allow_abbrev=False)
     verb.add_argument("model", help="a model's name, or a .safetensors file")
@@ -20,6 +22,8 @@ def add(verbs: Any) -> None:
 
 def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """A line per model; one that cannot be read is told on stderr and left out."""
+    if options.join or options.name:
+        return _join(options)
     from DiffSegLib.models.shipped import available, read_card
 
     cards = {}
@@ -32,6 +36,20 @@ def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         for name, card in cards.items():
             print(f"{name:20s} {card.description}")
     return 0, {"models": {name: card.to_json() for name, card in cards.items()}}
+
+
+def _join(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Several models become one among one's own."""
+    if not (options.join and options.name):
+        raise InputError("--join and --name go together: the models, and what their ensemble is called.")
+    from DiffSegLib.models import join, library
+    from DiffSegLib.models.shipped import find, home
+
+    library.check_name(options.name)
+    path = home() / "models" / f"{options.name}.safetensors"
+    card = join.join([find(model) for model in options.join], options.name, path)
+    print(f"{path} joins {len(card.members)} networks.", file=sys.stderr)
+    return 0, {"path": str(path), "members": len(card.members)}
 
 
 def call_info(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:

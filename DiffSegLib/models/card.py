@@ -18,11 +18,20 @@ EXPECTS = {"modality": str, "contrast": str, "anatomy": str, "channels": list, "
 
 
 @dataclass(frozen=True)
+class Member:
+    """A network of an ensemble, and the strategy that it was trained by."""
+
+    network: NetworkConfig
+    strategy: Any  # one of those of DiffusionConfig
+
+
+@dataclass(frozen=True)
 class Card:
     """name, labels and channels say what goes in and out; network, diffusion, data how; the rest is for judging.
 
     regions: empty, or the overlapping classes that the network predicts; the labels then name what they write. flip:
-    the axes along which it was trained on mirrored images, too.
+    the axes along which it was trained on mirrored images, too. members: empty, or all networks of an ensemble, the
+    first of which is `network`.
     expects: see EXPECTS. training: data set, licence, reference, cases, iterations. scores: measured figures with the
     command that measured them.
     """
@@ -35,6 +44,7 @@ class Card:
     data: DataConfig
     regions: tuple[Region, ...] = ()
     flip: tuple[bool, ...] = ()
+    members: tuple[Member, ...] = ()
     description: str = ""
     licence: str = ""
     not_for: str = ""
@@ -94,6 +104,7 @@ def parse_card(text: str, where: str) -> Card:
         "channels": list,
         "regions": list,
         "flip": list,
+        "members": list,
         "description": str,
         "licence": str,
         "not_for": str,
@@ -113,11 +124,16 @@ def parse_card(text: str, where: str) -> Card:
     if unnamed or (regions and config.diffusion.classes != "overlapping"):
         problem = f"no label {min(unnamed)} for a region" if unnamed else "regions, but classes that do not overlap"
         raise InputError(f"{where}: its model card has {problem}.")
-    rest = {key: data[key] for key in kinds if key in data and key not in ("labels", "channels", "regions", "flip")}
+    rest = {
+        key: data[key]
+        for key in kinds
+        if key in data and key not in ("labels", "channels", "regions", "flip", "members")
+    }
     return Card(
         labels=labels,
         regions=regions,
         flip=config.augment.flip if data.get("flip") else (),
+        members=tuple(_member(item, data, where) for item in data.get("members", [])),
         channels=tuple(str(channel) for channel in data["channels"]),
         network=config.network,
         diffusion=config.diffusion,
@@ -130,6 +146,15 @@ def card_of(config: Config, **rest: Any) -> Card:
     """A card for a training's configuration."""
     sections = {"network": config.network, "diffusion": config.diffusion, "data": config.data}
     return Card(**{**sections, "flip": config.augment.flip, **rest})
+
+
+def _member(item: Any, data: Mapping[str, Any], where: str) -> Member:
+    if not isinstance(item, Mapping) or set(item) != {"network", "strategy"}:
+        raise InputError(f"{where}: a member in its model card must hold network and strategy.")
+    sections = {"data": data["data"], "network": item["network"]}
+    sections["diffusion"] = {**data["diffusion"], "strategy": item["strategy"]}
+    config = from_json({"version": SCHEMA_VERSION, **sections, **_unknown(data)}, where)
+    return Member(config.network, config.diffusion.strategy)
 
 
 def _unknown(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from DiffSegLib.errors import InputError
-from DiffSegLib.models.card import MAX_PARAMETERS, Card
+from DiffSegLib.models.card import MAX_PARAMETERS, Card, Member
 from DiffSegLib.models.shipped import read_card
 from DiffSegLib.network.build import build
+from DiffSegLib.network.ensemble import Ensemble
 from DiffSegLib.network.weights import write_safetensors
 
 
@@ -35,7 +36,7 @@ def load(path: Path) -> Model:
     """Read a model; shapes are compared before anything of the network's size is allocated."""
     card = read_card(path)
     with torch.device("meta"):
-        plan = build(card.network, len(card.channels), card.num_classes, card.diffusion).state_dict()
+        plan = _network(card).state_dict()
     count = sum(value.numel() for value in plan.values())
     if count > MAX_PARAMETERS:
         raise InputError(f"{path}: its card describes {count} parameters; at most {MAX_PARAMETERS} are read.")
@@ -52,9 +53,21 @@ def load(path: Path) -> Model:
     broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
         raise InputError(f"{path}: weight {broken[0]!r} holds values that are not numbers.")
-    network = build(card.network, len(card.channels), card.num_classes, card.diffusion)
+    network = _network(card)
     network.load_state_dict(weights)
     return Model(network.eval(), card, path)
+
+
+def _network(card: Card) -> nn.Module:
+    """What a card describes, with random weights."""
+    members = card.members or (Member(card.network, card.diffusion.strategy),)
+    built = [
+        build(member.network, len(card.channels), card.num_classes, replace(card.diffusion, strategy=member.strategy))
+        for member in members
+    ]
+    if not card.members:
+        return built[0]
+    return Ensemble(built, [m.strategy == "supervised" for m in members], card.diffusion.classes == "exclusive")
 
 
 def save(path: Path, weights: dict[str, Tensor], card: Card, dtype: torch.dtype = torch.float16) -> None:

@@ -1,0 +1,58 @@
+"""One model of several: an ensemble, in one file like any other."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from DiffSegLib.errors import InputError
+from DiffSegLib.models import store
+from DiffSegLib.models.card import Card, Member
+from DiffSegLib.network.ensemble import Ensemble
+
+ALIKE = ("channels", "regions", "data")  # of the cards; labels by value
+
+
+def join(paths: Sequence[Path], name: str, path: Path) -> Card:
+    """Write the ensemble of `paths` to `path` and return its card, that of the first model with its members.
+
+    The first model leads: its diffusion's schedule and steps are those of the ensemble, so it must not be a supervised
+    network. Raises InputError, naming the file, for models that do not take the same images and give the same classes.
+    """
+    if len(paths) < 2:
+        raise InputError("an ensemble needs at least two models.")
+    models = [store.load(each) for each in paths]
+    first = models[0].card
+    if first.diffusion.strategy == "supervised":
+        raise InputError(f"{paths[0]}: is a supervised network; name a diffusion model first.")
+    for each, model in zip(paths, models, strict=True):
+        card = model.card
+        if card.members:
+            raise InputError(f"{each}: is an ensemble already; name its members instead.")
+        different = [key for key in ALIKE if getattr(card, key) != getattr(first, key)]
+        different += ["labels"] * ([x.value for x in card.labels] != [x.value for x in first.labels])
+        different += ["diffusion.classes"] * (card.diffusion.classes != first.diffusion.classes)
+        different += ["network.strides"] * (_reach(card) != _reach(first))
+        if different:
+            raise InputError(f"{each}: differs from {paths[0].name} in {', '.join(different)}.")
+        fits = card.diffusion.parametrisation == "x_start" and card.diffusion.variance.startswith("fixed")
+        if not fits or card.diffusion.strategy.startswith("self_conditioning"):
+            raise InputError(
+                f"{each}: only models that predict x_start, with a fixed variance and without self-conditioning, can "
+                "be joined."
+            )
+    members = tuple(Member(model.card.network, model.card.diffusion.strategy) for model in models)
+    training = {**first.training, "members": [model.card.training for model in models]}
+    card = replace(first, name=name, members=members, training=training, scores={})
+    plain = [member.strategy == "supervised" for member in members]
+    ensemble = Ensemble([model.network for model in models], plain, first.diffusion.classes == "exclusive")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.save(path, ensemble.state_dict(), card)
+    return card
+
+
+def _reach(card: Card) -> list[int]:
+    """Total stride of the network per axis."""
+    total: list[int] = np.prod(np.array(card.network.strides), axis=0).tolist()
+    return total
