@@ -74,7 +74,7 @@ class NetworkConfig:
     """The network and its size (docs/networks.md); `strides[i]` leads from level i to level i + 1.
 
     attention: a transformer layer at the bottom. time: `before_norm` is the reference's place, where instance norm
-    removes it again. checkpointing: less memory in training for a quarter more time. For MONAI's `dynunet` and
+    removes it again. checkpointing: less memory in training for a fifth to a third more time. For MONAI's `dynunet` and
     `segresnet` channels, strides and dropout act, for `segresnet` blocks too; the rest is their own.
     """
 
@@ -157,7 +157,7 @@ class TrainingConfig:
     batch: int = 4
     accumulate: int = 1
     learning_rate: float = 1e-3
-    learning_rate_start: float = 0.0
+    learning_rate_start: float = 1e-5
     learning_rate_end: float = 1e-5
     warmup: float = 0.02
     decay: float = 1.0

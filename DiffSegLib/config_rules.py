@@ -1,6 +1,7 @@
 """The rules between the values of a configuration, each with the sentence that says what is allowed."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from DiffSegLib.errors import InputError
@@ -25,6 +26,10 @@ def check(config: "Config", where: str) -> None:
         (all(0 < n <= 4096 for n in network.channels), "network.channels must be from 1 to 4096 (above is too large)"),
         (len(network.channels) <= 10 and 0 < network.blocks <= 16, "network has at most 10 levels of 1 to 16 blocks"),
         (all(0 < n <= 16 for s in network.strides for n in s), "network.strides must be from 1 to 16"),
+        (
+            _bottom(data.patch, network.strides) > 1,
+            "data.patch must leave more than one voxel at the bottom of the network; enlarge it, or take fewer strides",
+        ),
         (network.heads > 0 and 0 <= network.dropout < 1, "network.heads must be above 0, dropout from 0 to below 1"),
         (max(data.patch) <= 4096 and diffusion.timesteps <= 100_000, "data.patch or diffusion.timesteps is too large"),
         (network.channels[-1] % network.heads == 0, "the last of network.channels must be a multiple of network.heads"),
@@ -37,8 +42,8 @@ def check(config: "Config", where: str) -> None:
         ),
         (
             diffusion.strategy != "supervised"
-            or (diffusion.parametrisation, diffusion.variance) == ("x_start", "fixed_small"),
-            "diffusion.strategy supervised needs parametrisation x_start and variance fixed_small",
+            or (diffusion.parametrisation == "x_start" and diffusion.variance.startswith("fixed")),
+            "diffusion.strategy supervised needs parametrisation x_start and a fixed variance",
         ),
         (0 < diffusion.beta_start <= diffusion.beta_end < 1, "diffusion.beta_start, beta_end must rise within 0 to 1"),
         *_training(training),
@@ -49,6 +54,14 @@ def check(config: "Config", where: str) -> None:
     ]
     _require(rules, where)
     check_network(network, diffusion, where)
+
+
+def _bottom(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
+    """Voxels of a patch at the bottom of the network."""
+    size = list(patch)
+    for stride in strides:
+        size = [-(-n // s) for n, s in zip(size, stride, strict=True)]
+    return math.prod(size)
 
 
 def check_network(network: "NetworkConfig", diffusion: "DiffusionConfig", where: str = "configuration") -> None:
@@ -106,5 +119,7 @@ def _loss(loss: "LossConfig", diffusion: "DiffusionConfig") -> Rules:
     yield max(weights) > 0, "one weight of loss must be above 0"
     alone = diffusion.strategy != "supervised" or not (loss.mse or loss.vlb)
     yield alone, "loss.mse and loss.vlb must be 0 with diffusion.strategy supervised: there is no noise"
+    levels = diffusion.parametrisation != "epsilon" or loss.mse > 0
+    yield levels, "diffusion.parametrisation epsilon needs loss.mse above 0: other terms do not reach the noisy levels"
     taught = diffusion.variance not in ("learned", "learned_range") or loss.vlb > 0
     yield taught, f"diffusion.variance {diffusion.variance} is taught by loss.vlb alone; set it above 0"

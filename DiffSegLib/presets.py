@@ -31,7 +31,8 @@ _IMGX: dict[str, Any] = {
     "loss": {"dice": 1.0, "cross_entropy": 0.0, "focal": 20.0},
     "training": {
         "iterations": 12500,
-        "batch": 8,
+        "batch": 1,
+        "accumulate": 8,
         "learning_rate": 8e-4,
         "learning_rate_start": 1e-5,
         "learning_rate_end": 5e-5,
@@ -59,8 +60,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "imgx-v0.1": _changed(
         _IMGX,
         network={"attention": False},
-        diffusion={"strategy": "recycling_next", "variance": "fixed_large"},
-        loss={"cross_entropy": 1.0, "focal": 0.0, "mse": 0.1},
+        diffusion={
+            "strategy": "recycling_next",
+            "variance": "fixed_large",
+            "time_sampling": "uniform",
+            "recycling_last": True,
+        },
+        loss={"cross_entropy": 1.0, "focal": 0.0},
         training={"learning_rate": 1e-4, "learning_rate_end": 1e-6},
     ),
     "imgx-v0.2": _IMGX,
@@ -76,5 +82,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         network={"dropout": 0.1},
         diffusion={"train_steps": 1001},
         loss={"focal": 1.0},
+        training={"patience": 10},
     ),
 }

@@ -120,6 +120,8 @@ def test_wrong_ranges_are_refused_by_name():
         ("augment.blur=-1", "augment.blur must be from 0 to 100"),
         ("training.accumulate=0", "accumulate, iterations and validations must be above 0"),
         ("training.patience=0", "training.patience must be above 0, or null"),
+        ("data.patch=[8,8,8]", "more than one voxel at the bottom"),
+        ("diffusion.parametrisation=epsilon", "epsilon needs loss.mse above 0"),
     ):
         with pytest.raises(InputError, match=sentence):
             config.override(config.Config(), [written])
@@ -132,7 +134,8 @@ def test_batches_cut_ahead_are_the_same_and_end_with_the_training(threads):
     from DiffSegLib.data.patches import batch_of
 
     cases = [prepare(str(n), *(torch.from_numpy(x) for x in part), (1.0,) * 3) for n, part in enumerate(pairs(3))]
-    settings = config.from_json({"data": {"patch": [8, 8, 8]}, "training": {"batch": 2}})
+    small = {"channels": [8, 16], "strides": [[2, 2, 2]]}
+    settings = config.from_json({"data": {"patch": [8, 8, 8]}, "training": {"batch": 2}, "network": small})
     before = threading.active_count()
     stream = batches(cases, settings, 3, 4, threads)
     for m in range(4):

@@ -30,7 +30,7 @@ def model(path, seed=0, classes="exclusive", **changes):
     network = {**TINY["network"], "name": name, **changes.pop("network", {})}
     made = config.from_json(
         {**TINY, "network": network, "diffusion": {"classes": classes, **changes}}
-        | ({"loss": {"vlb": 1.0}} if "variance" in changes else {})
+        | {"loss": {"vlb": float("variance" in changes), "mse": float("parametrisation" in changes)}}
     )
     torch.manual_seed(seed)
     built = build(made.network, 1, 3, made.diffusion)

@@ -10,10 +10,11 @@ from conftest import blob_case
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference import predict, windows
-from DiffSegLib.inference.ladder import is_out_of_memory, rungs
+from DiffSegLib.inference.ladder import rungs
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentJob, SegmentOptions
 from DiffSegLib.models.store import load
+from DiffSegLib.network.memory import is_out_of_memory
 from DiffSegLib.scene.process import WorkerClient, worker_environment
 from DiffSegLib.scene.transport import PipeTransport
 

@@ -105,3 +105,13 @@ def test_validation_judges_the_averaged_weights_and_gives_the_network_back(tmp_p
     assert network.training
     for key, value in network.state_dict().items():
         assert torch.equal(value, own[key]), key
+
+
+def test_every_validation_that_was_asked_for_takes_place(tmp_path, monkeypatch):
+    seen = []
+    plain = loop.validate
+    monkeypatch.setattr(
+        loop, "validate", lambda state, *a, **k: (seen.append(state.progress.iteration), plain(state, *a, **k))[1]
+    )
+    trained(tmp_path, "training.iterations=29", "training.validations=29", "training.batch=1")
+    assert seen == list(range(1, 30))

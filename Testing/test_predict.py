@@ -328,3 +328,14 @@ def test_steps_of_a_longer_run_before_do_not_stay(tmp_path, tiny_model):
         "a.step-1.seg.nrrd",
         "a.step-2.seg.nrrd",
     ]
+
+
+@pytest.mark.parametrize("parametrisation", ["epsilon", "v"])
+def test_probabilities_of_an_unbounded_answer_sum_to_one_and_uncertainty_stays_below_it(tiny_model, parametrisation):
+    model = load(tiny_model)
+    card = replace(model.card, diffusion=replace(model.card.diffusion, parametrisation=parametrisation))
+    found = Predictor(replace(model, card=card), "cpu")(volume(), SegmentOptions(uncertainty=True))
+    assert found.uncertainty.min() >= 0.0 and found.uncertainty.max() <= 1.0 + 1e-6
+    image, _ = to_model_space(volume(), card.data)
+    for step in windows.sample_volume(model.network, image, 3, (16,) * 3, (2,) * 3, card.diffusion):
+        torch.testing.assert_close(step.sum(0), torch.ones(step.shape[1:]), atol=1e-4, rtol=0)

@@ -19,7 +19,7 @@ from DiffSegLib.diffusion.sampler import ddim_step, ddpm_step, sample_steps
 from DiffSegLib.diffusion.schedule import make_schedule, respace
 
 SCHEDULES = ("linear", "quadratic", "cosine", "cosine_imgx", "warmup10", "warmup50")
-STEPS = (1, 2, 3, 4, 5, 7, 10, 13, 20)
+STEPS = range(1, 21)
 
 
 def run_oracle(process, sampler, noises):

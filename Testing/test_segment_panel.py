@@ -340,7 +340,7 @@ def test_the_models_card_is_shown_in_the_module(panel):
         "about 35 × 50 × 36 mm",
         "Medical Segmentation Decathlon",
         "181 cases",
-        "Dice 0.8803",
+        f"Dice {read_card(find('hippocampus')).scores['dice']}",
         "Licence: CC BY-SA 4.0",
         "Antonelli",
     ):

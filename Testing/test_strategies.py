@@ -107,9 +107,10 @@ def test_self_conditioning_on_the_step_before_starts_empty_as_the_sampler_does()
     assert (calls[1][0][1, 2:] == 0).all()
 
 
-def test_unrolled_training_walks_the_samplers_own_way():
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_unrolled_training_walks_the_samplers_own_way(eta):
     """The input at t must be what the DDIM sampler reaches from the same noise, row by row, without gradient."""
-    process = make_process(DiffusionConfig(), 5)
+    process = make_process(DiffusionConfig(eta=eta), 5)
     noise = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
     bias = torch.tensor([0.3, -1.0, 2.0])
     calls = []
@@ -129,7 +130,7 @@ def test_unrolled_training_walks_the_samplers_own_way():
             seen.append(mask)
             return predict(mask, index[:1], torch.tensor([row]))
 
-        list(sample_steps(denoise, process, noise[row : row + 1], lambda *_: noise))
+        list(sample_steps(denoise, process, noise[row : row + 1], lambda *_, row=row: noise[row : row + 1]))
         torch.testing.assert_close(calls[4][0][row : row + 1], seen[4 - k])
 
 

@@ -71,3 +71,11 @@ def test_a_loss_that_is_not_finite_is_not_remembered():
     before = times.state
     times.update(torch.tensor([1, 2]), torch.tensor([float("nan"), float("inf")]))
     assert times.state == before
+
+
+def test_a_supervised_network_has_no_levels_to_weigh():
+    settings = DiffusionConfig(strategy="supervised", time_sampling="loss_aware", importance_weight="reference")
+    times = TimeSampler(settings, 5)
+    for _ in range(20):
+        times.update(torch.arange(5), torch.arange(5.0))
+    assert times.draw(torch.rand(100))[1].unique().tolist() == [1.0] and times.state == {}

@@ -76,6 +76,17 @@ def test_foreground_patches_hold_foreground():
     assert all((cut(case, data, STILL, generator(1, n))[1] == 1).any() for n in range(50))
 
 
+def test_a_small_class_is_drawn_as_often_as_a_large_one_beside_it():
+    label = torch.zeros(40, 40, 40, dtype=torch.uint8)
+    label[:20] = 1
+    label[38, 38, 38] = 2
+    case = prepare("x", torch.zeros(1, 40, 40, 40), label, (1.0, 1.0, 1.0), keep=100)
+    assert [len(places) for places in case.foreground] == [100, 1]
+    data = DataConfig(patch=(4, 4, 4), foreground=1.0)
+    hits = sum(bool((cut(case, data, STILL, generator(1, n))[1] == 2).any()) for n in range(60))
+    assert 18 < hits < 42
+
+
 def test_flips_happen_on_the_chosen_axis_only():
     case = prepared((8, 8, 8))
     augment = replace(STILL, flip=(False, False, True))
@@ -101,7 +112,9 @@ def test_batches_are_the_same_whenever_they_are_asked_for_and_cover_every_case()
 
 
 def test_learning_rate_warms_up_and_ends_low():
-    settings = config.from_json({"training": {"warmup": 0.1, "learning_rate": 1.0, "learning_rate_end": 0.1}})
+    settings = config.from_json(
+        {"training": {"warmup": 0.1, "learning_rate": 1.0, "learning_rate_start": 0.0, "learning_rate_end": 0.1}}
+    )
     rates = [learning_rate(f, settings) for f in (0.05, 0.1, 0.55, 1.0)]
     assert rates == pytest.approx([0.5, 1.0, 0.55, 0.1])
 
@@ -198,10 +211,15 @@ def test_the_reference_s_versions_are_named_presets():
     assert (first.diffusion.strategy, second.diffusion.strategy) == ("recycling_next", "recycling")
     assert not first.network.attention and second.network.attention and head.network.dropout == 0.1
     assert (first.diffusion.train_steps, second.diffusion.train_steps, head.diffusion.train_steps) == (5, 5, 1001)
-    assert (first.loss.mse, second.loss.focal, head.loss.focal) == (0.1, 20.0, 1.0)
+    assert (first.loss.mse, second.loss.focal, head.loss.focal) == (0.0, 20.0, 1.0)
     assert (first.diffusion.variance, head.diffusion.variance) == ("fixed_large", "fixed_small")
     for one in (first, second, head):
         assert one.diffusion.time == "index" and one.network.time == "before_norm"
-        assert one.diffusion.importance_weight == "reference" and not one.diffusion.recycling_last
+        assert one.diffusion.importance_weight == "reference" and (one.training.batch, one.training.accumulate) == (
+            1,
+            8,
+        )
+    assert (first.diffusion.time_sampling, second.diffusion.time_sampling) == ("uniform", "loss_aware")
+    assert first.diffusion.recycling_last and not second.diffusion.recycling_last and head.training.patience == 10
     with pytest.raises(InputError, match="imgx-head"):
         config.preset("imgx")

@@ -22,21 +22,21 @@ from DiffSegLib.data.volume import coarse_axis
 class Prepared:
     """A case ready to cut from: image (C, *spatial) float32 normalised, label (*spatial) uint8 class index.
 
-    foreground: (n, dims) int32 voxel positions of at most a few thousand labelled voxels.
+    foreground: for each class that the label holds (n, dims) int32 voxel positions, at most a few thousand.
     """
 
     name: str
     image: Tensor
     label: Tensor
     spacing: tuple[float, ...]
-    foreground: Tensor
+    foreground: tuple[Tensor, ...]
 
 
 def prepare(name: str, image: Tensor, label: Tensor, spacing: tuple[float, ...], keep: int = 4096) -> Prepared:
-    """Collect the foreground positions, at most `keep`, evenly thinned."""
-    found = label.nonzero()
-    step = max(1, -(-len(found) // keep))
-    return Prepared(name, image, label, spacing, found[::step].int())
+    """Collect the positions of each class, at most `keep`, evenly thinned."""
+    found = [(label == value).nonzero() for value in label.unique().tolist() if value != 0]
+    thinned = tuple(each[:: max(1, -(-len(each) // keep))].int() for each in found)
+    return Prepared(name, image, label, spacing, thinned)
 
 
 def generator(seed: int, *counters: int) -> np.random.Generator:
@@ -101,7 +101,8 @@ def _start(
     """First voxel of the patch: every start position incl. the last is drawn; a small volume lies anywhere inside."""
     low, high = np.minimum(size - patch, 0), np.maximum(size - patch, 0)
     if foreground and len(case.foreground):
-        voxel = case.foreground[int(rng.integers(len(case.foreground)))].numpy()
+        places = case.foreground[int(rng.integers(len(case.foreground)))]  # each class as often, however small
+        voxel = places[int(rng.integers(len(places)))].numpy()
         low, high = np.maximum(low, voxel - patch + 1), np.minimum(high, voxel)
     return rng.integers(low, high, endpoint=True)
 

@@ -8,14 +8,15 @@ import numpy as np
 from DiffSegLib.data.cases import Case, Dataset, read_json
 from DiffSegLib.errors import InputError
 
+SEED = 0
 
-def split(
-    dataset: Dataset, file: Path | None = None, seed: int = 0, skip: Collection[str] = ()
-) -> tuple[list[Case], list[Case]]:
+
+def split(dataset: Dataset, file: Path | None = None, skip: Collection[str] = ()) -> tuple[list[Case], list[Case]]:
     """(training, validation) cases.
 
     `file`, or `splits.json` in the data set's folder, names them: {"train": [names], "val": [names]}. Without one, a
-    fifth (at least one) of the cases is drawn with `seed`; with several cases of one person write a file instead.
+    fifth (at least one) of the cases is drawn, the same for every training's seed; with several cases of one person
+    write a file instead.
     Cases named in `skip` are left out. Raises InputError for a file with mistakes, and where a part would be empty.
     """
     path = file or dataset.folder / "splits.json"
@@ -26,7 +27,7 @@ def split(
         if len(cases) < 2:
             found = "one case only" if cases else "no usable case"
             raise InputError(f"{dataset.folder}: holds {found}; at least two are needed, one to validate on.")
-        order = np.random.default_rng(seed).permutation(len(cases))
+        order = np.random.default_rng(SEED).permutation(len(cases))
         held = set(order[: max(1, len(order) // 5)].tolist())
         return [c for n, c in enumerate(cases) if n not in held], [c for n, c in enumerate(cases) if n in held]
     data = read_json(path)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 
 CPU = torch.device("cpu")
-# what torch says on a processor whose memory is spent, where it raises no class of its own
-SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,3 @@ def rungs(device: torch.device, patch: tuple[int, ...], factors: tuple[int, ...]
         yield Rung(f"windows of the model's patch{on}, one after the other", place, patch, 1.0, 0)
         if half != patch:
             yield Rung(f"windows of half the model's patch{on}", place, half, 1.0, 0)
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or in the machine."""
-    return isinstance(problem, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in SIGNS)
-    )

@@ -16,10 +16,11 @@ from DiffSegLib.data.regions import regions_to_native
 from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.diffusion.process import mask_channels
 from DiffSegLib.errors import Cancelled, InputError
-from DiffSegLib.inference.ladder import Rung, is_out_of_memory, rungs
+from DiffSegLib.inference.ladder import Rung, rungs
 from DiffSegLib.inference.windows import sample_volume
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import Model
+from DiffSegLib.network.memory import is_out_of_memory
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision
 
 # called with (step, steps, mask); the mask is (K, J, I) uint8 label values on the volume's grid. With several samples
@@ -103,7 +104,7 @@ class Predictor:
         uncertainty = None
         if options.uncertainty:
             uncertainty = np.zeros(volume.array.shape[1:], dtype=np.float32)
-            spread = binary_entropy(mean[1:]) if card.regions else entropy(mean)
+            spread = binary_entropy(mean[1:]) if card.diffusion.classes == "overlapping" else entropy(mean)
             uncertainty[box] = scalar_to_native(spread, grid)
         volumes = volumes_ml(masks[-1], volume, [label.value for label in card.labels])
         finished = time.perf_counter()

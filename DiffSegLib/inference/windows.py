@@ -120,6 +120,7 @@ def sample_volume(
     padding = [n for have, want in zip(image.shape[:0:-1], plan.padded[::-1], strict=True) for n in (0, want - have)]
     padded = torch.nn.functional.pad(image, padding)
     process = make_process(diffusion, steps)
+    unbounded = diffusion.parametrisation != "x_start" and process.exclusive
     weight = gaussian_weight(plan.size)
     kept = range(steps) if every_step else range(steps - 1, steps)
     shape = (num_classes, *plan.size)
@@ -153,6 +154,9 @@ def sample_volume(
             for n, run in zip(members, runs, strict=True):
                 tick(k + 1, n + 1, count)
                 probability = ((next(run)[0] + 1.0) / 2.0).float().cpu()
+                if unbounded:  # x_0 from a predicted noise or v: no probabilities yet
+                    probability = probability.clamp_min(1e-6)
+                    probability = probability / probability.sum(0)
                 if diffusion.fusion == "mean":
                     sums[n] = sums[n] + probability if n in sums else probability
                     probability = sums[n] / (k + 1)

@@ -160,16 +160,17 @@ def _member(item: Any, data: Mapping[str, Any], where: str) -> Member:
 def _unknown(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a card does not hold of a configuration, so that it passes the rules between values.
 
-    Flips for as many axes as there are, and the term of the loss that a learned variance was taught by.
+    Flips for as many axes as there are, and the terms of the loss that noise and a learned variance were taught by.
     """
     section, diffusion = data["data"], data["diffusion"]
     patch = section.get("patch", (0, 0, 0)) if isinstance(section, Mapping) else (0, 0, 0)
     flips = [False] * (len(patch) if isinstance(patch, (list, tuple)) and patch else 3)
-    variance = diffusion.get("variance") if isinstance(diffusion, Mapping) else None
-    return {
-        "augment": {"flip": data.get("flip") or flips},
-        "loss": {"vlb": 1.0 if variance in ("learned", "learned_range") else 0.0},
+    known = diffusion if isinstance(diffusion, Mapping) else {}
+    loss = {
+        "vlb": float(known.get("variance") in ("learned", "learned_range")),
+        "mse": float(known.get("parametrisation") == "epsilon"),
     }
+    return {"augment": {"flip": data.get("flip") or flips}, "loss": loss}
 
 
 def _check_expects(expects: Mapping[str, Any], where: str) -> None:

@@ -62,7 +62,7 @@ class State:
     scaler: torch.amp.GradScaler
     times: TimeSampler
     progress: Progress = field(default_factory=Progress)
-    ema: dict[str, Tensor] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         self.ema = {key: value.detach().clone() for key, value in self.network.state_dict().items()}
@@ -114,11 +114,13 @@ def resume(folder: Path, state: State) -> str:
 def load_best(folder: Path, state: State) -> str:
     """Put the best weights into `state.ema`; where they are damaged it stays, and a sentence says so."""
     try:
-        tensors, _ = read(folder / BEST)
+        tensors, more = read(folder / BEST)
     except Damaged as problem:
         return f"{problem} The model has the last weights instead."
     for key, value in _part(tensors, "ema.").items():
         state.ema[key].copy_(value)
+    for key in ("best_dice", "best_iteration"):  # that belong to these weights
+        setattr(state.progress, key, more["progress"][key])
     return ""
 
 

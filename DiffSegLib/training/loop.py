@@ -19,6 +19,7 @@ from DiffSegLib.data.regions import as_regions
 from DiffSegLib.data.stream import batches
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.errors import Cancelled, DiffSegError
+from DiffSegLib.network.memory import is_out_of_memory
 from DiffSegLib.network.precision import pick_device, pick_precision
 from DiffSegLib.training import checkpoint
 from DiffSegLib.training.distributed import ALONE, Group
@@ -86,6 +87,12 @@ def train(
     def fraction(iteration: int, seconds: float) -> float:
         return iteration / settings.iterations if settings.minutes is None else seconds / (60.0 * settings.minutes)
 
+    def due(iteration: int, seconds: float) -> int:
+        """How many validations belong to the budget that is spent."""
+        if settings.minutes is None:  # in whole numbers: 29 / 100 * 100 is less than 29
+            return min(iteration, settings.iterations) * settings.validations // settings.iterations
+        return math.floor(min(fraction(iteration, seconds), 1.0) * settings.validations)
+
     def check() -> None:
         if group.any(cancelled()):
             raise Cancelled(f"Training was stopped; go on with --resume ({run}).")
@@ -109,8 +116,7 @@ def train(
             while True:
                 seconds = group.of_first(elapsed())
                 done = fraction(progress.iteration, seconds)
-                last = fraction(progress.validated_iteration, progress.validated_seconds)
-                if math.floor(min(done, 1.0) * settings.validations) > math.floor(last * settings.validations):
+                if due(progress.iteration, seconds) > due(progress.validated_iteration, progress.validated_seconds):
                     score = validate(
                         state,
                         validation,
@@ -187,8 +193,11 @@ def train(
         except Cancelled as stop:
             save()
             raise group.told(stop) from None
-        except torch.OutOfMemoryError:
-            text = "the GPU's memory is not enough; train anew with a smaller training.batch (and as much more"
+        except Exception as problem:
+            if not is_out_of_memory(problem):
+                raise
+            save()
+            text = "memory is not enough; train anew with a smaller training.batch (and as much more"
             raise DiffSegError(
                 f"{run}: {text} training.accumulate), a smaller data.patch, or network.checkpointing."
             ) from None

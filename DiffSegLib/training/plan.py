@@ -7,7 +7,7 @@ from typing import Any
 
 from DiffSegLib import events
 from DiffSegLib.config import Config
-from DiffSegLib.data.cases import Case, Dataset
+from DiffSegLib.data.cases import Case, Dataset, missing_sentence
 from DiffSegLib.data.checks import Facts, examine
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.fingerprint import Fingerprint, fingerprint
@@ -42,26 +42,31 @@ def make_plan(
     *,
     split_file: Path | None = None,
     skip_bad: bool = False,
+    frozen: bool = False,
     memory: float = MEMORY,
     listener: events.Listener = events.silent,
 ) -> Plan:
     """Read and check the labelled folder `data` and decide the keys of `settings` that are open.
 
-    skip_bad: go on without bad cases, each told as a warning. memory: GiB that the proposal may plan with.
+    skip_bad: go on without bad cases, each told as a warning. frozen: `split_file` is that of a training that goes on,
+    so what it does not name does not matter. memory: GiB that the proposal may plan with.
     Where the data set has regions, classes overlap. Raises one InputError that lists everything wrong with the data.
     """
-    dataset = load_dataset(data, skip_missing=skip_bad)
+    dataset = load_dataset(data, skip_missing=True)
     if dataset.regions:
         settings = replace(settings, diffusion=replace(settings.diffusion, classes="overlapping"))
     cases = list(dataset.cases)
-    if len(cases) > 1:
-        cases = [case for part in split(dataset, split_file, settings.training.seed) for case in part]
+    incomplete = bool(dataset.missing) and not (skip_bad or frozen)
+    if len(cases) > 1 and not incomplete:
+        cases = [case for part in split(dataset, split_file) for case in part]
     found = examine(dataset, cases, listener)
+    if incomplete:  # told with everything else that is wrong
+        found.problems.setdefault("", []).append(missing_sentence(dataset.folder, dataset.missing))
     if found.problems and not skip_bad:
         raise InputError(found.message(dataset))
-    left_out = [f"{text} is missing" for text in dataset.missing]
+    left_out = [] if frozen else [f"{text} is missing" for text in dataset.missing]
     left_out += [text for texts in found.problems.values() for text in texts]
-    training, validation = split(dataset, split_file, settings.training.seed, skip=found.problems)
+    training, validation = split(dataset, split_file, skip=found.problems)
     for text in [f"Left out: {text}" for text in left_out] + found.warnings:
         listener(events.make("warning", text=text))
     prints = fingerprint(dataset, found.facts)

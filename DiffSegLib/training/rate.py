@@ -10,7 +10,7 @@ def learning_rate(fraction: float, config: Config) -> float:
     settings = config.training
     if fraction < settings.warmup:
         rise = (settings.learning_rate - settings.learning_rate_start) * fraction / settings.warmup
-        return max(settings.learning_rate_start + rise, 0.01 * settings.learning_rate)
+        return settings.learning_rate_start + rise
     angle = math.pi * min((fraction - settings.warmup) / (settings.decay - settings.warmup), 1.0)
     span = settings.learning_rate - settings.learning_rate_end
     return settings.learning_rate_end + 0.5 * span * (1.0 + math.cos(angle))

@@ -70,7 +70,14 @@ def train_folder(
                     raise InputError(f"{run}: already holds a training; go on with --resume or choose another folder.")
         with group.together():
             plan = make_plan(
-                data, settings, open_keys, split_file=split_file, skip_bad=skip_bad, memory=memory, listener=report
+                data,
+                settings,
+                open_keys,
+                split_file=split_file,
+                skip_bad=skip_bad,
+                frozen=resume,
+                memory=memory,
+                listener=report,
             )
             dataset = plan.dataset
             settings = config.from_json(plan.settings.to_json(), "the configuration")  # proposed and given together

@@ -24,6 +24,8 @@ class TimeSampler:
 
     def __init__(self, config: DiffusionConfig, levels: int, state: dict[str, Any] | None = None) -> None:
         self.config = config
+        # a supervised network has no noise levels to tell apart
+        self.even = config.time_sampling == "uniform" or config.strategy == "supervised"
         self.allowed = levels - 1 if config.strategy in FROM_ABOVE and not config.recycling_last else levels
         self.counts, self.squares = np.zeros(levels), np.zeros(levels)
         self.restore(state or {})
@@ -31,7 +33,7 @@ class TimeSampler:
     @property
     def state(self) -> dict[str, Any]:
         """JSON-ready; empty for even draws, which remember nothing."""
-        if self.config.time_sampling == "uniform":
+        if self.even:
             return {}
         return {"counts": self.counts.tolist(), "squares": self.squares.tolist()}
 
@@ -48,7 +50,6 @@ class TimeSampler:
         """(levels,) chance of each level; those that are not allowed count too until a draw leaves them out."""
         if self.warming_up():
             lacking = np.maximum(WARM_UP - self.counts, 0.0)
-            lacking[self.allowed :] = 0.0
             return lacking / lacking.sum()
         root = np.sqrt(self.squares)
         share = root / root.sum() if root.sum() > 0 else np.full(len(root), 1.0 / len(root))
@@ -60,7 +61,7 @@ class TimeSampler:
         While warming up each weight is 1. `importance_weight` = `reference` multiplies by p N instead, which favours
         hard levels twice.
         """
-        if self.config.time_sampling == "uniform":
+        if self.even:
             return (numbers.double() * self.allowed).long(), torch.ones(len(numbers))
         p = self.probabilities()
         drawn = p[: self.allowed] / p[: self.allowed].sum()
@@ -74,7 +75,7 @@ class TimeSampler:
 
     def update(self, index: Tensor, losses: Tensor) -> None:
         """Remember losses (B,), of all processes where there are several; one that is not finite is left out."""
-        if self.config.time_sampling == "uniform":
+        if self.even:
             return
         for k, loss in zip(index.tolist(), losses.double().tolist(), strict=True):
             if np.isfinite(loss):

@@ -5,6 +5,7 @@ with `image.*` and `label.*`. Several channels are files `x_0000.*`, `x_0001.*` 
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,13 +30,22 @@ def read(folder: Path) -> Dataset | None:
     problems = [f"label for image {name}" for name in sorted(set(images) - set(labels))]
     problems += [f"image for label {name}" for name in sorted(set(labels) - set(images))]
     cases, missing = whole_cases(folder, cases, problems)
-    first = cases[0].images
-    count = len(first) if len(first) > 1 else channel_count(first[0])
+    # as most cases have it: an odd one must not speak for the others
+    counts = Counter(len(c.images) if len(c.images) > 1 else _channels(c.images[0]) for c in cases)
+    count = counts.most_common(1)[0][0]
     names = _label_names(folder) or {value: f"label {value}" for value in _label_values(cases)}
     if not set(names) - {0}:
         raise InputError(f"{folder}: no label file holds a value above 0, so there is nothing to learn.")
     channels = tuple(f"channel {n + 1}" for n in range(count)) if count > 1 else ("image",)
     return Dataset(folder, folder.resolve().name, cases, labels_from_names(names), channels, missing=missing)
+
+
+def _channels(path: Path) -> int:
+    """Of an image file; 1 where it cannot be read, which is told when all cases are looked through."""
+    try:
+        return channel_count(path)
+    except InputError:
+        return 1
 
 
 Pairs = tuple[dict[str, tuple[Path, ...]], dict[str, Path]]

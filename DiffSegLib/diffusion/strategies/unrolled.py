@@ -18,12 +18,13 @@ def unrolled(predict: Predict, x_start: Tensor, process: Process, index: Tensor,
     set). Here training and inference have the same distribution at every step, and the truth is never part of the
     input. On average (K - 1) / 2 passes without gradient.
     """
-    x_t = draws.normal().to(x_start)
+    x_t, eta = draws.normal().to(x_start), process.config.eta
     for k in range(len(process) - 1, int(index.min()), -1):
         rows = (index < k).nonzero()[:, 0]
         at = torch.full_like(rows, k)
         moving = x_t[rows.to(x_t.device)]
         with torch.no_grad():
             guess = process.guess(predict(x_to_mask(moving), at, rows), moving, at)
-        x_t[rows.to(x_t.device)] = ddim_step(process.schedule, guess, moving, at)
+        fresh = draws.normal().to(x_start)[rows.to(x_t.device)] if eta > 0 else None
+        x_t[rows.to(x_t.device)] = ddim_step(process.schedule, guess, moving, at, fresh, eta)
     return Answer(predict(x_to_mask(x_t), index), x_t)

@@ -9,7 +9,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange
 
 from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
-from DiffSegLib.jobs import DEVICES, MAX_STEPS, SAMPLERS
+from DiffSegLib.jobs import DEVICES, SAMPLERS
 from DiffSegLib.scene import nodes, roi, sample_data
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.channel_selectors import ChannelSelectors
@@ -21,6 +21,7 @@ from DiffSegLib.scene.panels.run_line import WARNING, RunLine
 
 CHECK_INTERVAL = 50  # ms; how often a cancel's grace is looked at while a job runs
 PREPARE_DELAY = 300  # ms; so that neither a glance at the module nor a walk through the models starts anything
+MAX_STEPS = 1000  # in the window; more can be had from the console
 CHANNEL_ROW = 3  # of the form's layout: below the volume, the model and its card
 
 
