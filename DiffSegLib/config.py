@@ -89,6 +89,11 @@ class NetworkConfig:
     time: Literal["after_norm", "before_norm"] = "after_norm"
     checkpointing: bool = False
 
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Total stride per axis."""
+        return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
+
 
 @dataclass(frozen=True)
 class DiffusionConfig:

@@ -339,3 +339,20 @@ def test_probabilities_of_an_unbounded_answer_sum_to_one_and_uncertainty_stays_b
     image, _ = to_model_space(volume(), card.data)
     for step in windows.sample_volume(model.network, image, 3, (16,) * 3, (2,) * 3, card.diffusion):
         torch.testing.assert_close(step.sum(0), torch.ones(step.shape[1:]), atol=1e-4, rtol=0)
+
+
+def test_a_region_is_normalised_as_a_part_of_what_training_saw_whole(tiny_model):
+    """A bright corner outside of the region counts where the model was trained on whole images, and only there."""
+    model, box = load(tiny_model), ((2, 18), (2, 18), (2, 18))
+    plain = volume((36, 36, 36))
+    bright = Volume(plain.array.copy(), plain.affine, "scan")
+    bright.array[:, 30:, 30:, 30:] = 1e5
+
+    def masks(field_of_view):
+        card = replace(model.card, expects={"field_of_view_mm": field_of_view})
+        predictor = Predictor(replace(model, card=card), "cpu")
+        return [predictor(each, SegmentOptions(roi=box)).mask for each in (plain, bright)]
+
+    np.testing.assert_array_equal(*masks([16.0, 16.0, 32.0]))  # crops
+    first, second = masks([36.0, 36.0, 72.0])  # whole images
+    assert (first != second).any()

@@ -45,6 +45,23 @@ def same_grid(
     return apart <= GRID_TOLERANCE * float(np.linalg.norm(affine[:3, :3], axis=0).min())
 
 
+def difference(
+    shape: tuple[int, ...], affine: np.ndarray, other_shape: tuple[int, ...], other_affine: np.ndarray
+) -> str:
+    """What is different about two (K, J, I) grids, in words; empty where they are the same."""
+    if same_grid(shape, affine, other_shape, other_affine):
+        return ""
+    one, other = _in_words(shape, affine), _in_words(other_shape, other_affine)
+    return f"{one} against {other}" if one != other else "the directions of their axes"
+
+
+def _in_words(shape: tuple[int, ...], affine: np.ndarray) -> str:
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    size, mm = (" x ".join(f"{x:g}" for x in values) for values in (shape[::-1], spacing))
+    origin = ", ".join(f"{x:.6g}" for x in affine[:3, 3])
+    return f"{size} voxels of {mm} mm at {origin}"
+
+
 def _on_grid_of(first: Volume, volume: Volume) -> Volume:
     reference = image_of(first.array[0], first.affine)
     moved, covered = [], False

@@ -11,7 +11,7 @@ import numpy as np
 from DiffSegLib import events
 from DiffSegLib.data import files
 from DiffSegLib.data.cases import Case, Dataset
-from DiffSegLib.data.channels import read_case, same_grid
+from DiffSegLib.data.channels import difference, read_case
 from DiffSegLib.data.volume import orientation_of
 from DiffSegLib.errors import InputError
 
@@ -99,11 +99,8 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
             problems.append(f"{case.label}: holds label {listed}, which the data set does not name (it has {named}).")
         if not voxels:
             problems.append(f"{case.label}: is empty (0 everywhere).")
-        if volume is not None and not same_grid(volume.array.shape[1:], volume.affine, label.shape, affine):
-            problems.append(
-                f"{case.label}: does not lie on the grid of its image {case.images[0].name} "
-                f"({_grid(label.shape, affine)} against {_grid(volume.array.shape[1:], volume.affine)})."
-            )
+        if volume is not None and (other := difference(label.shape, affine, volume.array.shape[1:], volume.affine)):
+            problems.append(f"{case.label}: does not lie on the grid of its image {case.images[0].name} ({other}).")
     if problems or volume is None:
         return None, problems
     axes = orientation_of(volume.affine).axes
@@ -111,10 +108,3 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
     intensities = tuple(tuple(float(x) for x in np.percentile(part, PERCENTILES)) for part in thinned)
     shape, spacing = volume.array.shape[1:], volume.spacing
     return Facts(tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes), intensities, voxels), []
-
-
-def _grid(shape: tuple[int, ...], affine: np.ndarray) -> str:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    size, mm = (" x ".join(f"{x:g}" for x in values) for values in (shape[::-1], spacing))
-    origin = ", ".join(f"{x:.6g}" for x in affine[:3, 3])
-    return f"{size} voxels of {mm} mm at {origin}"

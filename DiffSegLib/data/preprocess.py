@@ -40,8 +40,10 @@ def thin_axis(shape: tuple[int, ...], dims: int, name: str) -> int | None:
     return shape.index(1)
 
 
-def normalise(image: torch.Tensor, rule: str) -> torch.Tensor:
+def normalise(image: torch.Tensor, rule: str, of: torch.Tensor | None = None) -> torch.Tensor:
     """(C, *spatial) float32, each channel by itself, over the whole volume (never per window).
+
+    of: (C, any) what the statistics are taken of instead, such as the volume that `image` is a part of.
 
     `zscore`: clip to the 0.5 and 99.5 percentile, subtract the mean, divide by the standard deviation.
     `percentile`: the 0.5 and 99.5 percentile become 0 and 1. `ct`: HU clipped to [-1000, 1000] and divided by 500.
@@ -50,25 +52,25 @@ def normalise(image: torch.Tensor, rule: str) -> torch.Tensor:
     if rule == "ct":
         return image.clamp(-1000.0, 1000.0) / 500.0
     out = torch.empty_like(image, dtype=torch.float32)
-    for n, channel in enumerate(image):
-        low, high = (float(x) for x in np.percentile(channel.numpy(), (0.5, 99.5)))
-        clipped = channel.float().clamp(low, high)
+    for n, (channel, source) in enumerate(zip(image, image if of is None else of, strict=True)):
+        low, high = (float(x) for x in np.percentile(source.numpy(), (0.5, 99.5)))
+        clipped = source.float().clamp(low, high)
         if rule == "percentile":
             shift, scale = low, high - low
         else:
             shift, scale = float(clipped.double().mean()), float(clipped.double().std(correction=0))
-        out[n] = (clipped - shift) / scale if scale > 1e-8 * max(abs(shift), 1e-8) else 0.0
+        out[n] = (channel.float().clamp(low, high) - shift) / scale if scale > 1e-8 * max(abs(shift), 1e-8) else 0.0
     return out
 
 
-def to_model_space(volume: Volume, data: DataConfig) -> tuple[torch.Tensor, Grid]:
+def to_model_space(volume: Volume, data: DataConfig, of: np.ndarray | None = None) -> tuple[torch.Tensor, Grid]:
     """Canonical axes, the model's spacing, normalised: (C, *spatial) float32, where spatial is (z, y, x).
 
     With a `data.patch` of two numbers the axis of one voxel is left out: (y, x) for an axial slice or a PNG.
     """
     turned, spacing, grid = _canonical(volume.array, volume.affine, data, volume.name)
     image = resample(torch.from_numpy(turned), resampled_shape(grid.shape, spacing, data.spacing))
-    return normalise(image, data.normalisation), grid
+    return normalise(image, data.normalisation, None if of is None else torch.from_numpy(of)), grid
 
 
 def label_to_model_space(label: np.ndarray, affine: np.ndarray, data: DataConfig) -> torch.Tensor:

@@ -13,13 +13,13 @@ import SimpleITK as sitk
 
 from DiffSegLib import events
 from DiffSegLib.data.cases import read_json
+from DiffSegLib.data.channels import difference
 from DiffSegLib.data.files import case_name, is_image_file, read_label
 from DiffSegLib.data.layouts.nnunet import regions_of
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
 from DiffSegLib.labels import Region
 
-GRID_TOLERANCE = 1e-3  # mm for origin and spacing, and cosines for the axes
 _NOT_A_RESULT = re.compile(r"\.(step-\d+|uncertainty)\.", re.IGNORECASE)  # what `predict` writes beside the mask
 
 
@@ -130,7 +130,10 @@ def _measure(
     """Scores by label, or by the value of a region: `members` says which values of the label maps belong to each."""
     predicted, affine = read_label(prediction)
     present, reference_affine = read_label(reference)
-    _check_same_grid(prediction, predicted.shape, affine, reference, present.shape, reference_affine)
+    if other := difference(predicted.shape, affine, present.shape, reference_affine):
+        raise InputError(
+            f"{prediction}: lies on another grid than {reference.name} ({other}); resample it to the reference first."
+        )
     spacing = tuple(float(x) for x in np.linalg.norm(reference_affine[:3, :3], axis=0)[::-1])
     if not members:
         members = {int(v): (int(v),) for v in np.union1d(np.unique(predicted), np.unique(present)) if v != 0}
@@ -138,41 +141,6 @@ def _measure(
         value: score(np.isin(predicted, values), np.isin(present, values), True, spacing, tolerance_mm)
         for value, values in sorted(members.items())
     }
-
-
-def _check_same_grid(
-    prediction: Path,
-    shape: tuple[int, ...],
-    affine: np.ndarray,
-    reference: Path,
-    reference_shape: tuple[int, ...],
-    reference_affine: np.ndarray,
-) -> None:
-    """Raise InputError naming the first of size, spacing, axes and origin that differs."""
-
-    def spacing(matrix: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(matrix[:3, :3], axis=0)
-
-    different = None
-    if shape != reference_shape:
-        different = f"size {_text(shape[::-1])} and {_text(reference_shape[::-1])} voxels"
-    elif np.abs(spacing(affine) - spacing(reference_affine)).max() > GRID_TOLERANCE:
-        different = f"spacing {_text(spacing(affine))} and {_text(spacing(reference_affine))} mm"
-    else:
-        axes, reference_axes = (m[:3, :3] / spacing(m) for m in (affine, reference_affine))
-        if np.abs(axes - reference_axes).max() > GRID_TOLERANCE:
-            different = "directions of the axes"
-        elif np.abs(affine[:3, 3] - reference_affine[:3, 3]).max() > GRID_TOLERANCE:
-            different = f"origin {_text(affine[:3, 3])} and {_text(reference_affine[:3, 3])} mm (LPS)"
-    if different:
-        raise InputError(
-            f"{prediction}: lies on another grid than {reference.name} ({different}); "
-            "resample it to the reference first."
-        )
-
-
-def _text(numbers: Collection[float] | np.ndarray) -> str:
-    return " x ".join(f"{x:g}" for x in numbers)
 
 
 def _segment_names(prediction: Path, reference: Path) -> dict[int, str]:

@@ -58,7 +58,10 @@ class Predictor:
         warnings = self._warnings(volume, box)
         for text in warnings:  # before the work: a whole head may take many minutes
             listener(events.make("warning", text=text))
-        image, grid = to_model_space(inside, card.data)
+        # a region of an image such as training saw whole is normalised as a part of it; else it is the image itself
+        extents = [np.multiply(each.array.shape[1:], each.spacing) for each in (volume, inside)]
+        whole = volume.array if options.roi and card.looks_like(*extents) else None
+        image, grid = to_model_space(inside, card.data, whole)
         prepared = time.perf_counter()
         values = np.array([0, *(label.value for label in card.labels)], dtype=np.uint8)
 
@@ -84,7 +87,7 @@ class Predictor:
             listener(events.make("progress", fraction=done, text=text, **numbers))
 
         fallbacks: list[str] = []
-        factors = _factors(card.network.strides)
+        factors = card.network.factors
         for rung in rungs(self.device, card.data.patch, factors):
             if fallbacks:
                 fallbacks[-1] += f"; went on with {rung.name}."
@@ -151,7 +154,7 @@ class Predictor:
                 image.flip(mirrored),
                 card.num_classes,
                 rung.patch,
-                _factors(card.network.strides),
+                card.network.factors,
                 card.diffusion,
                 steps=options.steps,
                 sampler=options.sampler,
@@ -198,7 +201,7 @@ class Predictor:
     def _warm_up(self) -> None:
         card = self.model.card
         network = self.model.network.to(self.device)
-        shape = tuple(2 * f for f in _factors(card.network.strides))
+        shape = tuple(2 * f for f in card.network.factors)
         image = torch.zeros(1, len(card.channels), *shape, device=self.device)
         mask = torch.zeros(1, mask_channels(card.diffusion, card.num_classes), *shape, device=self.device)
         with torch.inference_mode(), autocast(self.device, pick_precision("auto", self.device)):
@@ -270,11 +273,6 @@ def volumes_ml(mask: np.ndarray, volume: Volume, values: list[int]) -> dict[int,
     voxel = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
     counts = np.bincount(mask.ravel(), minlength=256)
     return {value: round(float(counts[value]) * voxel, 6) for value in values}
-
-
-def _factors(strides: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
-    """Total stride per axis."""
-    return tuple(int(n) for n in np.prod(np.array(strides), axis=0))
 
 
 def _device_name(device: torch.device) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from DiffSegLib.config import SCHEMA_VERSION, Config, DataConfig, DiffusionConfig, NetworkConfig, from_json
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label, Region
@@ -74,6 +76,12 @@ class Card:
         known = sorted(self.field_of_view)
         have = sorted(extent)[-len(known) :] if known else []  # a 2D model knows nothing of the slice's thickness
         return any(a > FAR_LARGER * b for a, b in zip(have, known, strict=False))
+
+    def looks_like(self, extent: Iterable[float], other: Iterable[float]) -> bool:
+        """Whether a training image is nearer in size to `extent` mm than to `other`, axes in any order."""
+        known = np.log(sorted(self.field_of_view) or 1.0)
+        first, second = (np.log(sorted(mm)[-known.size :]) for mm in (extent, other))
+        return bool(known.any() and np.abs(first - known).sum() < np.abs(second - known).sum())
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, with the schema version first."""

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from DiffSegLib.errors import InputError
 from DiffSegLib.models import store
 from DiffSegLib.models.card import Card, Member
@@ -33,7 +31,7 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
         different = [key for key in ALIKE if getattr(card, key) != getattr(first, key)]
         different += ["labels"] * ([x.value for x in card.labels] != [x.value for x in first.labels])
         different += ["diffusion.classes"] * (card.diffusion.classes != first.diffusion.classes)
-        different += ["network.strides"] * (_reach(card) != _reach(first))
+        different += ["network.strides"] * (card.network.factors != first.network.factors)
         if different:
             raise InputError(f"{each}: differs from {paths[0].name} in {', '.join(different)}.")
         fits = card.diffusion.parametrisation == "x_start" and card.diffusion.variance.startswith("fixed")
@@ -50,9 +48,3 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
     path.parent.mkdir(parents=True, exist_ok=True)
     store.save(path, ensemble.state_dict(), card)
     return card
-
-
-def _reach(card: Card) -> list[int]:
-    """Total stride of the network per axis."""
-    total: list[int] = np.prod(np.array(card.network.strides), axis=0).tolist()
-    return total

@@ -61,7 +61,7 @@ def propose(
     patch = shape if "data.patch" in open_keys else data.patch
     while True:
         network = fit_network(network, patch, mm, open_keys)
-        factors = np.prod(np.array(network.strides), axis=0)
+        factors = np.array(network.factors)
         if "data.patch" not in open_keys:
             break
         whole = tuple(int(max(-(-n // f) * f, SMALLEST)) for n, f in zip(patch, factors, strict=True))

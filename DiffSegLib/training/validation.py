@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,7 +35,7 @@ def validate(
     every window; what it raises ends the validation, and the network has its own weights again.
     """
     steps = min(STEPS, config.diffusion.timesteps)
-    factors = tuple(int(n) for n in np.prod(np.array(config.network.strides), axis=0))
+    factors = config.network.factors
     scores = torch.zeros(len(cases), steps, num_classes - 1, dtype=torch.float64)
     own = {key: value.clone() for key, value in state.network.state_dict().items()}
     state.network.load_state_dict(state.ema)

@@ -119,7 +119,7 @@ def sample(model: store.Model, image: torch.Tensor, steps: int, sampler: str, se
     from DiffSegLib.network.precision import pick_precision
 
     card = model.card
-    factors = tuple(int(n) for n in np.prod(np.array(card.network.strides), axis=0))
+    factors = card.network.factors
     return sample_volume(
         model.network,
         image,
