@@ -128,3 +128,14 @@ def test_noise_depends_on_each_of_its_counters_and_on_nothing_else():
     assert torch.equal(base, window_noise(0, 0, 0, 5, (2, 3)))
     for other in ((1, 0, 0, 5), (0, 1, 0, 5), (0, 0, 1, 5), (0, 0, 0, 4)):
         assert not torch.equal(base, window_noise(*other, (2, 3)))
+
+
+def test_the_weight_of_a_window_falls_as_the_reference_program_s_does():
+    weight = gaussian_weight((33,))
+    assert float(weight[16]) == 1.0
+    assert float(weight[16 + 4]) == pytest.approx(np.exp(-0.5 * (4 / (33 / 8)) ** 2), rel=1e-5)
+
+
+def test_no_two_windows_steps_or_samples_share_their_noise():
+    keys = [(0, 0, 0, 1), (0, 0, 0, 2), (0, 0, 1, 1), (0, 1, 0, 1), (1, 0, 0, 1)]
+    assert len({tuple(window_noise(*key, (6,)).tolist()) for key in keys}) == len(keys)

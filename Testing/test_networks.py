@@ -212,3 +212,18 @@ def test_the_proposal_meets_the_same_rules(tmp_path):
         base, open_keys = config.choose("fast", None, [f"network.name={name}", *supervised, *written])
         with pytest.raises(InputError, match=words):
             make_plan(folder, base, open_keys)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_reaches_the_convolutions_in_training_and_in_prediction(name):
+    network, settings = made(name)
+    seen = []
+    convolution = next(each for each in network.modules() if isinstance(each, torch.nn.Conv3d))
+    convolution.register_forward_hook(lambda _m, _i, output: seen.append(output.dtype))
+    a_step(network.train(), settings, precision=torch.bfloat16)
+    assert seen and set(seen) == {torch.bfloat16}
+    seen.clear()
+    image = torch.randn(1, 8, 12, 8)
+    options = {"steps": 2, "precision": torch.bfloat16}
+    list(windows.sample_volume(network.eval(), image, 3, (8, 12, 8), (2,) * 3, settings.diffusion, **options))
+    assert seen and set(seen) == {torch.bfloat16}

@@ -135,3 +135,8 @@ def test_a_card_with_wrong_regions_is_refused(tiny_model, changes, sentence):
     body = {**read_card(tiny_model).to_json(), **changes}
     with pytest.raises(InputError, match=sentence):
         parse_card(json.dumps(body), "x.safetensors")
+
+
+def test_what_lies_in_no_region_is_background_however_many_there_are():
+    apart = replace(BRATS, regions=(Region("one", (1,), 1), Region("two", (2,), 2)))
+    assert membership(apart).tolist() == [[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0]]

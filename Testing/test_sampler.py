@@ -118,3 +118,33 @@ def test_maps_between_spaces():
     assert torch.equal(x_to_mask(torch.tensor([-3.0, 0.0, 9.0])), torch.tensor([0.0, 0.5, 1.0]))
     mask = torch.tensor([0.0, 1.0])
     assert torch.equal(x_to_mask(mask_to_x(mask)), mask)
+
+
+@pytest.mark.parametrize("variance", ["fixed_large", "learned", "learned_range"])
+def test_the_sampler_adds_noise_of_the_configured_variance(variance):
+    process = make_process(DiffusionConfig(variance=variance), 4)
+    doubled = variance.startswith("learned")
+    shape, source = (1, 2, 5), torch.Generator().manual_seed(0)
+    outputs = [torch.randn(1, 4 if doubled else 2, 5, generator=source) for _ in range(4)]
+    noises = [torch.randn(shape, generator=source) for _ in range(4)]
+    x_t, shown, asked = torch.randn(shape, generator=source), [], iter(outputs)
+
+    def denoise(mask, _):
+        shown.append(mask)
+        return next(asked)
+
+    list(sample_steps(denoise, process, x_t.clone(), lambda k, _: noises[k], "ddpm"))
+    for step, k in enumerate((3, 2, 1)):
+        index = torch.tensor([k])
+        guess = process.guess(outputs[step], x_t, index)
+        x_t = ddpm_step(process.schedule, guess, x_t, index, noises[k], process.log_variance(outputs[step], index))
+        torch.testing.assert_close(shown[step + 1], x_to_mask(x_t))
+
+
+@pytest.mark.parametrize("parametrisation", ["epsilon", "v"])
+def test_the_chain_goes_on_from_an_answer_within_its_bounds(parametrisation):
+    process = make_process(DiffusionConfig(parametrisation=parametrisation), 3)
+    x_t = torch.full((1, 2, 4), 30.0)
+    index = torch.tensor([2])
+    assert process.x_start(torch.zeros(1, 2, 4) - 9, x_t, index).abs().max() > 1
+    assert process.guess(torch.zeros(1, 2, 4) - 9, x_t, index).abs().max() <= 1

@@ -10,7 +10,7 @@ from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.strategies.contract import Answer
 from DiffSegLib.network.build import build
 from DiffSegLib.training.losses import one_hot
-from DiffSegLib.training.step import losses_of, training_loss
+from DiffSegLib.training.step import SeededDraws, losses_of, training_loss
 from DiffSegLib.training.time_sampling import TimeSampler
 
 LABEL = torch.randint(3, (2, 8, 8, 8), generator=torch.Generator().manual_seed(0))
@@ -65,3 +65,12 @@ def test_the_bound_enters_with_its_weight():
     mean_gap = process.schedule.posterior_mean_coef_x_start[3] * (truth[1] - (2 / 3 - 1))
     wanted = 3 * (mean_gap**2).mean() / (2 * process.schedule.posterior_variance[3]) / torch.tensor(2.0).log()
     torch.testing.assert_close(unsure[1], wanted.float())
+
+
+def test_each_sample_of_each_step_has_noise_and_a_level_of_its_own():
+    like = torch.zeros(1, 3, 4, 4)
+    draws = SeededDraws(like.expand(3, -1, -1, -1), 5, [7, 8, 9])
+    noise, numbers = draws.normal(), draws.uniform()
+    assert len({tuple(each.flatten().tolist()) for each in noise}) == 3 and len(set(numbers.tolist())) == 3
+    again = SeededDraws(like, 5, [8])
+    assert torch.equal(again.normal()[0], noise[1]) and again.uniform() == numbers[1]

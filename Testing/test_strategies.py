@@ -187,3 +187,16 @@ def test_settings_that_contradict_each_other_are_refused_with_the_way_out(datase
     with pytest.raises(InputError, match=r"there is no noise"):
         changed = config.override(config.from_json(TINY), ["diffusion.strategy=supervised", "loss.mse=1"])
         train_folder(dataset, tmp_path / "b", changed, device="cpu")
+
+
+@pytest.mark.parametrize("strategy", ["recycling", "recycling_next", "unrolled"])
+def test_passes_without_gradient_go_on_from_an_answer_within_its_bounds(strategy):
+    """With a predicted noise the first answer may be hundreds; the sampler would clip it, and so does training."""
+    process = make_process(DiffusionConfig(strategy=strategy, parametrisation="epsilon"), 5)
+
+    def predict(mask, index, rows=None):
+        return torch.full((len(index), 2, 4), -50.0)
+
+    zeros = torch.zeros(2, 2, 4)
+    answer = STRATEGIES[strategy](predict, zeros + 1, process, torch.tensor([0, 1]), Fixed(zeros))
+    assert answer.x_t.abs().max() <= 60.0 if strategy == "unrolled" else answer.x_t.abs().max() <= 1.0

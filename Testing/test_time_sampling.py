@@ -79,3 +79,10 @@ def test_a_supervised_network_has_no_levels_to_weigh():
     for _ in range(20):
         times.update(torch.arange(5), torch.arange(5.0))
     assert times.draw(torch.rand(100))[1].unique().tolist() == [1.0] and times.state == {}
+
+
+@pytest.mark.parametrize("strategy", ["recycling", "recycling_next", "self_conditioning_next"])
+def test_strategies_that_begin_at_a_noisier_level_leave_the_last_out_where_the_reference_does(strategy):
+    assert TimeSampler(DiffusionConfig(strategy=strategy, recycling_last=False), 5).allowed == 4
+    assert TimeSampler(DiffusionConfig(strategy=strategy), 5).allowed == 5
+    assert TimeSampler(DiffusionConfig(strategy="standard", recycling_last=False), 5).allowed == 5

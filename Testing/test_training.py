@@ -223,3 +223,21 @@ def test_the_reference_s_versions_are_named_presets():
     assert first.diffusion.recycling_last and not second.diffusion.recycling_last and head.training.patience == 10
     with pytest.raises(InputError, match="imgx-head"):
         config.preset("imgx")
+
+
+def test_a_patch_may_lie_at_both_ends_of_every_axis():
+    case = prepared((11, 12, 10))
+    data = DataConfig(patch=(8, 8, 8), foreground=0.0)
+    seen = set()
+    for n in range(400):
+        image, _ = cut(case, data, STILL, generator(4, n))
+        found = [
+            (a, b, c)
+            for a in range(4)
+            for b in range(5)
+            for c in range(3)
+            if torch.allclose(image[0], case.image[0, a : a + 8, b : b + 8, c : c + 8], atol=1e-3)
+        ]
+        seen.update(found)
+    for axis, last in enumerate((3, 4, 2)):
+        assert {start[axis] for start in seen} == set(range(last + 1))
