@@ -115,3 +115,20 @@ def test_every_validation_that_was_asked_for_takes_place(tmp_path, monkeypatch):
     )
     trained(tmp_path, "training.iterations=29", "training.validations=29", "training.batch=1")
     assert seen == list(range(1, 30))
+
+
+def test_a_gradient_that_is_no_number_moves_no_weight(tmp_path):
+    settings, cases = settings_of(*QUICK), blobs(5)
+    network, backward, heard = fresh(settings), iter(range(100)), []
+    next(network.parameters()).register_hook(lambda g: g * float("nan") if next(backward) == 1 else g)
+    loop.train(network, 3, cases[:4], cases[4:], settings, tmp_path, device="cpu", listener=heard.append)
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+    assert any("gradient was not finite" in str(event.get("text")) for event in heard)
+
+
+def test_weights_decay_as_they_are_told_to(tmp_path):
+    still = ("training.learning_rate=1e-2", "training.learning_rate_end=1e-2", "training.learning_rate_start=1e-2")
+    plain, _ = trained(tmp_path / "a", *still, "training.weight_decay=0")
+    shrunk, _ = trained(tmp_path / "b", *still, "training.weight_decay=10")
+    size = [sum(float(p.detach().square().sum()) for p in each.parameters()) for each in (plain, shrunk)]
+    assert size[1] < 0.8 * size[0]

@@ -5,7 +5,7 @@ import torch
 
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
-from DiffSegLib.network.blocks import InstanceNorm, TimeEmbedding
+from DiffSegLib.network.blocks import InstanceNorm, TimeEmbedding, Transformer
 from DiffSegLib.network.build import build
 from DiffSegLib.network.unet import UNet
 
@@ -80,3 +80,8 @@ def test_a_network_without_attention_has_no_transformer():
     network = UNet(2, 1, 2, strides=((2, 2), (2, 2)), mask_channels=2, attention=False, **SMALL)
     assert not any("transformer" in name for name in network.state_dict())
     assert network(torch.randn(1, 1, 8, 8), torch.rand(1, 2, 8, 8), torch.ones(1)).shape == (1, 2, 8, 8)
+
+
+def test_nothing_behind_the_transformer_is_channels_last():
+    layer = Transformer(8, 2, 4)
+    assert layer(torch.randn(2, 8, 3, 4, 5), torch.nn.GELU()).is_contiguous()

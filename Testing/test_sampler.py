@@ -148,3 +148,19 @@ def test_the_chain_goes_on_from_an_answer_within_its_bounds(parametrisation):
     index = torch.tensor([2])
     assert process.x_start(torch.zeros(1, 2, 4) - 9, x_t, index).abs().max() > 1
     assert process.guess(torch.zeros(1, 2, 4) - 9, x_t, index).abs().max() <= 1
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_the_noise_of_a_ddim_step_grows_in_proportion_to_eta(eta):
+    schedule = respace(make_schedule("linear", 1001), 5)
+    zero, one, index = torch.zeros(1, 1, 1), torch.ones(1, 1, 1), torch.tensor([3])
+    added = ddim_step(schedule, zero, zero, index, one, eta) - ddim_step(schedule, zero, zero, index, zero, eta)
+    assert float(added) == pytest.approx(eta * schedule.posterior_variance[3] ** 0.5, rel=1e-5)
+
+
+def test_the_cleanest_level_and_a_schedule_of_one_step_have_a_variance_that_has_a_logarithm():
+    schedule = respace(make_schedule("linear", 1001), 1)
+    assert schedule.posterior_log_variance.tolist() == pytest.approx(np.log(schedule.betas).tolist())
+    large = make_process(DiffusionConfig(variance="fixed_large"), 5)
+    found = large.log_variance(torch.zeros(1, 2, 1), torch.tensor([0]))
+    assert float(found.flatten()[0]) == pytest.approx(large.schedule.posterior_log_variance[0], rel=1e-5)
