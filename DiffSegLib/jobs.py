@@ -14,6 +14,7 @@ from DiffSegLib.errors import InputError
 
 SAMPLERS = ("ddim", "ddpm")
 DEVICES = ("auto", "cpu", "cuda")
+TEMPORARY = "DiffSeg-"  # how the name of a job's folder begins, where it belongs to nobody but the job
 MAX_STEPS = 100_000  # as many noise levels as a schedule may have; a model's own number is checked with it
 StoredMask = tuple[str, int]  # a label map's file, and the value of one structure in it
 

@@ -52,10 +52,10 @@ def _changed(base: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # the network that learnt most in the same time, and steps that do not lose Dice (docs/decisions.md)
-    "default": {"network": {"name": "cached"}, "diffusion": {"fusion": "mean"}},
+    "default": {"network": {"name": "cached"}, "diffusion": {"strategy": "unrolled", "fusion": "mean"}},
     "fast": {
         "network": {"name": "cached", "channels": [16, 32, 64, 128], "blocks": 1},
-        "diffusion": {"fusion": "mean"},
+        "diffusion": {"strategy": "unrolled", "fusion": "mean"},
     },
     "imgx-v0.1": _changed(
         _IMGX,

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,20 @@ def test_the_worker_ends_with_its_parent(tmp_path, tiny_model):
     assert lonely.next()["event"] == "progress"
     lonely.process.stdin.close()
     assert lonely.process.wait(10) == 0
+
+
+def test_a_worker_that_outlives_its_parent_leaves_no_image_behind(tmp_path, tiny_model):
+    folders = [tmp_path / name for name in ("DiffSeg-running", "DiffSeg-waiting", "of somebody else")]
+    lonely = Worker()
+    lonely.next()
+    for folder in folders:
+        folder.mkdir()
+        long = job(tmp_path, tiny_model, folder.name, steps=1000, shape=(32, 32, 32))
+        lonely.send(replace(long, output=str(folder)).to_line())
+    assert lonely.next()["event"] == "progress"
+    lonely.process.stdin.close()
+    assert lonely.process.wait(10) == 0
+    assert [folder.exists() for folder in folders] == [False, False, True]
 
 
 def test_ctrl_c_in_the_console_is_the_parents_to_handle():

@@ -12,7 +12,7 @@ import slicer.util
 import vtk
 
 from DiffSegLib.errors import InputError
-from DiffSegLib.jobs import Channel, SegmentJob, SegmentOptions
+from DiffSegLib.jobs import TEMPORARY, Channel, SegmentJob, SegmentOptions
 from DiffSegLib.models.card import Card
 from DiffSegLib.scene import nodes
 
@@ -85,7 +85,7 @@ def temporary_folder() -> Path:
     application = getattr(slicer, "app", None)
     parent = getattr(application, "temporaryPath", None) or None  # Slicer's own, as the user has set it
     try:
-        return Path(tempfile.mkdtemp(prefix="DiffSeg-", dir=parent))
+        return Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
     except OSError as problem:
         raise _not_written(Path(parent or "the temporary folder"), problem) from None
 

@@ -9,15 +9,18 @@ import importlib
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 from DiffSegLib import events
 from DiffSegLib.errors import DiffSegError, InputError
+from DiffSegLib.jobs import TEMPORARY
 from DiffSegLib.serving.session import Session
 
 Send = Callable[[events.Event], None]
@@ -50,7 +53,8 @@ def main() -> int:
 
     requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
     cancelled: set[str] = set()
-    threading.Thread(target=_listen, args=(sys.stdin, requests, cancelled, send), daemon=True).start()
+    running: list[dict[str, Any]] = []
+    threading.Thread(target=_listen, args=(sys.stdin, requests, cancelled, running, send), daemon=True).start()
     try:
         session = Session()
         send(events.make("log", text="The worker is ready.", state="ready", **session.describe()))
@@ -58,7 +62,9 @@ def main() -> int:
         send(events.make("error", message=str(problem), exit_code=problem.exit_code, detail=""))
         return problem.exit_code
     while (request := requests.get()) is not None:
+        running[:] = [request]
         _serve(session, request, cancelled, send)
+        running.clear()
     return 0
 
 
@@ -84,7 +90,13 @@ def _serve(session: Session, request: dict[str, Any], cancelled: set[str], send:
         cancelled.discard(number)
 
 
-def _listen(stream: TextIO, requests: "queue.Queue[dict[str, Any] | None]", cancelled: set[str], send: Send) -> None:
+def _listen(
+    stream: TextIO,
+    requests: "queue.Queue[dict[str, Any] | None]",
+    cancelled: set[str],
+    running: list[dict[str, Any]],
+    send: Send,
+) -> None:
     for line in stream:
         if not line.strip():
             continue
@@ -100,4 +112,9 @@ def _listen(stream: TextIO, requests: "queue.Queue[dict[str, Any] | None]", canc
             requests.put(None)
         else:
             requests.put(request)
-    os._exit(0)  # the parent is gone: nobody waits for the job that may be running
+    # the parent is gone: nobody waits for the jobs, and nobody else will remove the patient's images
+    for request in (*running, *(each for each in list(requests.queue) if each)):
+        folder = Path(str(request.get("output", "")))
+        if folder.name.startswith(TEMPORARY):
+            shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
