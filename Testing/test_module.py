@@ -89,6 +89,7 @@ def test_the_first_volume_that_is_loaded_while_the_module_is_open_is_chosen(host
     panel = window.segmentPanel
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "without voxels")
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    add_volume("of another module").SetHideFromEditors(True)
     volume = add_volume()
     host.wait_for(lambda: panel.ui.applyButton.enabled)
     assert panel.parameters.inputVolume is volume

@@ -562,11 +562,11 @@ def test_a_run_ends_when_its_volume_is_removed(logic, volume, tiny_model):
 
 
 def test_cancelling_a_job_that_waits_ends_it_at_once_and_leaves_the_running_one_alone(logic, volume, tiny_model):
-    running = logic.segment(volume, tiny_model, steps=600, wait=False)
+    running = logic.segment(volume, tiny_model, steps=250, wait=False)
     waiting = logic.segment(add_volume(blob_case(1)[0], name="other"), tiny_model, wait=False)
     while not running.masks:
         logic.client.pump(0.05)
     logic.cancel(waiting)
     assert waiting.finished and isinstance(waiting.error, Cancelled) and not running.finished
     logic.client.wait(running.number)
-    assert running.error is None and len(running.masks) == 600
+    assert running.error is None and len(running.masks) == 250

@@ -13,10 +13,11 @@ from DiffSegLib.presets import PRESETS
 def chooseVolume(parameters: Any) -> None:
     """Take the scene's first scalar volume where none is chosen."""
     if not parameters.inputVolume:
-        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        plain = [node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData()]
-        if plain:
-            parameters.inputVolume = plain[0]
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+            isPlain = node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
+            if isPlain and node.GetImageData() is not None:
+                parameters.inputVolume = node
+                return
 
 
 def nameChoices(ui: Any) -> None:
