@@ -369,3 +369,27 @@ def test_a_part_of_a_data_set_trains_without_the_cases_that_are_not_there(datase
     found = load_dataset(dataset, skip_missing=True)
     assert [case.name for case in found.cases] == ["blob_00", "blob_02", "blob_04", "blob_05"]
     assert len(found.missing) == 2
+
+
+def test_an_odd_case_does_not_speak_for_the_others(tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    for n in range(3):
+        image, label = blob_case(n)
+        write_image(tmp_path / "images" / f"case{n}.nii.gz", image)
+        write_image(tmp_path / "labels" / f"case{n}.nii.gz", label)
+    write_image(tmp_path / "images" / "a.nii.gz", np.stack([blob_case(3)[0]] * 2))  # a file of two channels, first
+    write_image(tmp_path / "labels" / "a.nii.gz", blob_case(3)[1])
+    assert load_dataset(tmp_path).channels == ("image",)
+
+
+def test_missing_files_are_told_with_everything_else_that_is_wrong(dataset):
+    (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
+    write_image(dataset / "labelsTr" / "blob_02.nii.gz", np.zeros((18, 22, 20), np.uint8))
+    settings, keys = config.choose("default", None, [])
+    with pytest.raises(InputError) as told:
+        make_plan(dataset, settings, keys)
+    assert "blob_01" in str(told.value) and "missing" in str(told.value) and "blob_02" in str(told.value)
+    assert "is empty" in str(told.value)
+    plan = make_plan(dataset, settings, keys, skip_bad=True)
+    assert {case.name for case in plan.training + plan.validation} == {f"blob_0{n}" for n in (0, 3, 4, 5)}

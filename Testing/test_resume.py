@@ -10,10 +10,14 @@ import time
 import pytest
 import torch
 
-from conftest import ROOT
+from conftest import ROOT, TINY
+from DiffSegLib import config
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
+from DiffSegLib.network.build import build
 from DiffSegLib.training import checkpoint, loop
 from DiffSegLib.training.lock import locked
+from DiffSegLib.training.run import train_folder
+from DiffSegLib.training.time_sampling import TimeSampler
 from small_training import ALL, assert_same, settings_of, small_training, spoiled, state_of
 
 
@@ -215,3 +219,37 @@ def test_an_overflow_of_half_precision_is_the_scaler_s_and_no_failure(tmp_path, 
     spoiled(monkeypatch, range(100))  # a loss that is not finite itself is no matter of scale
     with pytest.raises(DiffSegError, match="not finite 1 times"):
         small_training(tmp_path, settings, resume=True)
+
+
+def test_memory_that_runs_out_on_a_processor_is_one_sentence_and_what_was_learnt_is_kept(tmp_path, monkeypatch):
+    plain, asked = loop.training_loss, iter(range(100))
+
+    def hungry(*arguments):
+        if next(asked) == 3:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+        return plain(*arguments)
+
+    monkeypatch.setattr(loop, "training_loss", hungry)
+    with pytest.raises(DiffSegError, match=r"memory is not enough; train anew with a smaller training\.batch"):
+        small_training(tmp_path, settings_of("training.iterations=10"))
+    assert state_of(tmp_path)["progress"]["iteration"] == 3
+
+
+def test_the_best_weights_bring_their_own_score(tmp_path):
+    settings = settings_of("training.iterations=4", "training.validations=2")
+    small_training(tmp_path, settings)
+    _, more = checkpoint.read(tmp_path / "checkpoint" / checkpoint.BEST)
+    network = build(settings.network, 1, 3, settings.diffusion)
+    times = TimeSampler(settings.diffusion, 5)
+    state = checkpoint.State(network, torch.optim.AdamW(network.parameters()), torch.amp.GradScaler("cpu"), times)
+    assert checkpoint.load_best(tmp_path / "checkpoint", state) == ""
+    assert state.progress.best_dice == more["progress"]["best_dice"] > -1.0
+    assert state.progress.best_iteration == more["progress"]["best_iteration"]
+
+
+def test_a_training_that_left_cases_out_goes_on_without_being_told_again(dataset, tmp_path):
+    settings = config.override(config.from_json(TINY), ["training.iterations=2", "training.validations=1"])
+    (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
+    train_folder(dataset, tmp_path / "run", settings, skip_bad=True, device="cpu")
+    more = config.override(settings, ["training.iterations=4"])
+    assert train_folder(dataset, tmp_path / "run", more, resume=True, device="cpu").is_file()
