@@ -144,8 +144,8 @@ def test_a_label_without_an_image_is_found_even_if_not_listed(dataset):
 
 def test_a_split_file_rules_and_its_mistakes_are_named(dataset, tmp_path):
     found = load_dataset(dataset)
-    train, validation = split(found, seed=3)
-    assert len(validation) == 1 and len(train) == 5 and split(found, seed=3) == (train, validation)
+    train, validation = split(found)
+    assert len(validation) == 1 and len(train) == 5 and split(found) == (train, validation)
     path = tmp_path / "split.json"
     path.write_text('{"train": ["blob_00"], "val": ["blob_09"]}')
     with pytest.raises(InputError, match="split.json.*blob_09"):

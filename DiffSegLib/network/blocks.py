@@ -28,7 +28,9 @@ class InstanceNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *spatial) -> the same shape and precision."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):  # on CUDA autocast would go to float32 here
+        if not x.is_cuda:
+            return nn.functional.group_norm(x, self.num_groups, weight, bias, self.eps)
+        with torch.autocast("cuda", enabled=False):  # which would go to float32 here
             return nn.functional.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 
