@@ -32,7 +32,6 @@ def check(config: "Config", where: str) -> None:
         ),
         (network.heads > 0 and 0 <= network.dropout < 1, "network.heads must be above 0, dropout from 0 to below 1"),
         (max(data.patch) <= 4096 and diffusion.timesteps <= 100_000, "data.patch or diffusion.timesteps is too large"),
-        (network.channels[-1] % network.heads == 0, "the last of network.channels must be a multiple of network.heads"),
         (network.channels[-1] % 4 == 0, "the last of network.channels must be a multiple of 4"),
         (2 <= diffusion.train_steps <= diffusion.timesteps, "diffusion.train_steps must be from 2 to timesteps"),
         (0 <= diffusion.eta <= 1, "diffusion.eta must be from 0 to 1"),
