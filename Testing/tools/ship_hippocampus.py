@@ -1,13 +1,15 @@
 """From a finished training to the shipped model: measure it, fill in its card, write it.
 
-    python Testing/tools/ship_hippocampus.py RUN DATA
+    python Testing/tools/ship_hippocampus.py RUN DATA [--twin RUN]
 
 RUN is a run folder of `diffseg train` with docs/models/hippocampus.json; DATA is the data set, with its splits.json.
+With --twin, the run of the same settings with diffusion.strategy supervised, the model is the ensemble of both.
 Writes DiffSegLib/models/hippocampus.safetensors and docs/models/hippocampus.md.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models import store
 from DiffSegLib.models.card import Card
+from DiffSegLib.models.join import join
 
 ROOT = Path(__file__).resolve().parents[2]
 ANATOMY, HIPPOCAMPUS = ("SCT", "123037004", "Anatomical Structure"), ("SCT", "5366008", "Hippocampus")
@@ -32,6 +35,11 @@ LABELS = (
 NOT_FOR = (
     "Not for diagnosis. Not for whole heads (choose a region around one hippocampus), children, lesions, or other "
     "contrasts than T1. Left and right look alike to it."
+)
+
+ENSEMBLE = (
+    "It is the ensemble of a diffusion model and its supervised twin, each trained with the same processor time: at each "
+    "step the mean of their probabilities. "
 )
 
 
@@ -59,8 +67,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--twin", type=Path)
     arguments = parser.parse_args()
     trained = store.load(arguments.run / "model.safetensors")
+    if arguments.twin:
+        with tempfile.TemporaryDirectory() as folder:
+            both = Path(folder) / "both.safetensors"
+            join([run / "model.safetensors" for run in (arguments.run, arguments.twin)], "hippocampus", both)
+            trained = store.load(both)
     dataset = load_dataset(arguments.data)
     training, validation = split(dataset)
     rows, found = [], {}
@@ -85,6 +99,7 @@ def main() -> None:
         diffusion=replace(trained.card.diffusion, fusion=fusion),
         data=trained.card.data,
         flip=trained.card.flip,
+        members=trained.card.members,
         description="Anterior and posterior hippocampus in a T1 MR crop around one hippocampus, left or right.",
         licence="CC BY-SA 4.0",
         not_for=NOT_FOR,
@@ -112,7 +127,7 @@ def main() -> None:
             "dice_by_label": {label.name: round(float(x), 4) for label, x in zip(LABELS, by_label, strict=True)},
             "dice_by_step": [round(float(x), 4) for x in scores.mean((0, 2))],
             "worst_case": round(float(scores[:, -1].mean(1).min()), 4),
-            "command": "python Testing/tools/ship_hippocampus.py RUN DATA",
+            "command": "python Testing/tools/ship_hippocampus.py RUN DATA" + " --twin RUN" * bool(arguments.twin),
         },
         versions=trained.card.versions,
     )
@@ -123,7 +138,7 @@ def main() -> None:
 def page(card: Card, rows: list, scores: np.ndarray, seconds: list[float]) -> str:
     """The model's page."""
     each = scores[:, -1].mean(1)
-    minutes = card.training["seconds"] / 60
+    minutes, both = card.training["seconds"] / 60, bool(card.members)
     spread = 1.96 * each.std(ddof=1) / np.sqrt(len(each))
     lines = [
         "# The model `hippocampus`",
@@ -135,7 +150,8 @@ def page(card: Card, rows: list, scores: np.ndarray, seconds: list[float]) -> st
         f"Trained for {card.training['iterations']} iterations of batch 2 ({minutes:.0f} minutes on one CPU thread",
         f"of a machine that did other work too) on {card.training['train_cases']} cases with the configuration",
         "[hippocampus.json](hippocampus.json); the weights are the moving average at the best validation.",
-        f"Answer of a step: `fusion = {card.diffusion.fusion}`, chosen on the validation cases from the table below.",
+        ENSEMBLE * both
+        + f"Answer of a step: `fusion = {card.diffusion.fusion}`, chosen on the validation cases from the table below.",
         "",
         f"Validation, {len(each)} cases of persons that training never saw, native grid, 5 DDIM steps, seed 0:",
         f"mean Dice **{each.mean():.4f}** (95 % interval ± {spread:.4f} over cases; worst case {each.min():.4f}); "
