@@ -38,8 +38,8 @@ NOT_FOR = (
 )
 
 ENSEMBLE = (
-    "It is the ensemble of a diffusion model and its supervised twin, each trained with the same processor time: at each "
-    "step the mean of their probabilities. "
+    "It is the ensemble of a diffusion model and its supervised twin, each trained with the same processor time: at "
+    "each step the mean of their probabilities. "
 )
 
 
