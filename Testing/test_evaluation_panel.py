@@ -540,3 +540,14 @@ def test_a_fresh_segmentation_is_offered_as_prediction(host, window, volume, tin
     window.segmentPanel.ui.applyButton.click()
     host.wait_for(lambda: window.segmentPanel.run.finished)
     assert window.parameterNode.evaluatePrediction is window.segmentPanel.run.node
+
+
+def test_a_comparison_leaves_no_file_behind(logic, pair, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert logic.evaluate(*pair).error is None and list(tmp_path.iterdir()) == []
+    again = logic.evaluate(*pair, wait=False)
+    logic.cancel(again)
+    logic.client.wait(again.number)
+    assert list(tmp_path.iterdir()) == []

@@ -570,3 +570,14 @@ def test_cancelling_a_job_that_waits_ends_it_at_once_and_leaves_the_running_one_
     assert waiting.finished and isinstance(waiting.error, Cancelled) and not running.finished
     logic.client.wait(running.number)
     assert running.error is None and len(running.masks) == 250
+
+
+def test_the_uncertainty_lies_where_the_volume_does(logic, volume, tiny_model):
+    run = logic.segment(volume, tiny_model, samples=2, uncertainty=True)
+    made, wanted = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    run.uncertaintyNode.GetIJKToRASMatrix(made)
+    volume.GetIJKToRASMatrix(wanted)
+    assert [made.GetElement(n // 4, n % 4) for n in range(16)] == pytest.approx(
+        [wanted.GetElement(n // 4, n % 4) for n in range(16)]
+    )
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(run.uncertaintyNode), run.uncertainty)
