@@ -391,3 +391,26 @@ def test_a_real_run_reaches_the_section(host, window, tiny_model):
 def test_every_chart_of_the_list_is_one_that_is_made(panel, run):
     listed = [panel.ui.chartComboBox.itemData(n) for n in range(panel.ui.chartComboBox.count)]
     assert listed == list(plots.update(run))
+
+
+def test_back_at_an_earlier_volume_its_steps_are_there_again(window, panel, monkeypatch):
+    from DiffSegLib.scene.panels import steps as section
+
+    first, second = (finish(window, started(window, add_volume(name))) for name in ("first", "second"))
+    assert panel.run is second
+    window.parameterNode.inputVolume = first.volume
+    assert panel.run is first and panel.ui.stepLabel.text.startswith("first DiffSeg: step 5 of 5")
+    np.testing.assert_array_equal(held(first), MASKS[-1])
+    window.parameterNode.inputVolume = second.volume
+    assert panel.run is second
+    monkeypatch.setattr(section, "KEPT_BYTES", 1)
+    window.tell("onRunFinished", second)
+    window.parameterNode.inputVolume = first.volume
+    assert panel.run is second, "the masks of the first one were let go"
+
+
+def test_while_a_run_goes_on_its_steps_stay_whatever_volume_is_chosen(window, panel):
+    done = finish(window, started(window, add_volume("done")))
+    running = started(window, add_volume("running"))
+    window.parameterNode.inputVolume = done.volume
+    assert panel.run is running

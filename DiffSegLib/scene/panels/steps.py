@@ -17,6 +17,7 @@ from DiffSegLib.scene.steps import Edited
 
 PLAY_INTERVAL = 700  # ms a step is shown while playing
 CHART_INTERVAL = 0.4  # seconds between two drawings of the charts while steps arrive
+KEPT_BYTES = 1 << 29  # of the masks of all runs whose steps can be shown again
 NAMED_STRUCTURES = 6  # as many volumes are written out; the chart shows the rest
 
 
@@ -29,6 +30,7 @@ class StepsPanel(Panel):
         """See Panel."""
         self.run: Segmentation | None = None
         self._earlier: Segmentation | None = None
+        self._runs: dict[str, Segmentation] = {}  # the last one of each volume, by the volume's id
         self._following = True
         self._plot: Any = None
         self._drawnAt = 0.0
@@ -61,7 +63,17 @@ class StepsPanel(Panel):
     def onSceneClosing(self) -> None:
         """See Panel."""
         self._earlier = None
+        self._runs.clear()
         self._follow(None)
+
+    def updateFromParameters(self) -> None:
+        """See Panel; back at a volume that was segmented before, its steps are there again."""
+        volume = self.parameters.inputVolume if self.parameters is not None else None
+        run = self._runs.get(volume.GetID()) if volume is not None else None
+        isBusy = self.run is not None and not self.run.finished
+        if run is not None and run is not self.run and not isBusy:
+            self._follow(run)
+            self._arrive()
 
     def onRunStarted(self, run: Segmentation) -> None:
         """See Panel; the steps of the run before stay in reach if this one fails."""
@@ -81,6 +93,7 @@ class StepsPanel(Panel):
                 self._arrive()
             return
         self._earlier = None
+        self._remember(run)
         if run is not self.run:  # started by another window's button
             self._follow(run)
         self._arrive()
@@ -173,6 +186,13 @@ class StepsPanel(Panel):
         self.ui.stepLabel.text = _("Segment a volume; then drag the slider to see how the answer formed.")
         self._setRange(0)
         self._updateButtons()
+
+    def _remember(self, run: Segmentation) -> None:
+        """Keep the run, and of older ones as many as their masks leave memory for."""
+        self._runs.pop(run.volume.GetID(), None)
+        self._runs[run.volume.GetID()] = run
+        while len(self._runs) > 1 and sum(m.nbytes for each in self._runs.values() for m in each.masks) > KEPT_BYTES:
+            del self._runs[next(iter(self._runs))]
 
     def _arrive(self) -> None:
         """There may be more masks than the slider reaches."""
