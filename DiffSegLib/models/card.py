@@ -1,11 +1,10 @@
 """The card of a model: everything that is needed to use it and to judge it, as data with a fixed schema."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import numpy as np
 
 from DiffSegLib.config import SCHEMA_VERSION, Config, DataConfig, DiffusionConfig, NetworkConfig, from_json
 from DiffSegLib.errors import InputError
@@ -79,9 +78,13 @@ class Card:
 
     def looks_like(self, extent: Iterable[float], other: Iterable[float]) -> bool:
         """Whether a training image is nearer in size to `extent` mm than to `other`, axes in any order."""
-        known = np.log(sorted(self.field_of_view) or 1.0)
-        first, second = (np.log(sorted(mm)[-known.size :]) for mm in (extent, other))
-        return bool(known.any() and np.abs(first - known).sum() < np.abs(second - known).sum())
+        known = sorted(self.field_of_view)
+
+        def apart(size: Iterable[float]) -> float:
+            nearest = sorted(size)[-len(known) :]
+            return sum(abs(math.log(a / b)) for a, b in zip(nearest, known, strict=False))
+
+        return bool(known) and apart(extent) < apart(other)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, with the schema version first."""
