@@ -98,8 +98,9 @@ class Predictor:
             except Exception as problem:
                 if not is_out_of_memory(problem):
                     raise
-            # here the exception is gone, and with it what its frames held
-            self._release()
+            gc.collect()  # here the exception is gone, and with it what its frames held
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
             fallbacks.append(f"{volume.name}: memory ran out with {rung.name}")
         else:
             raise InputError(f"{fallbacks[-1]}; choose a region of interest, or close other programs.")
@@ -184,28 +185,19 @@ class Predictor:
                         masks.append(mask)
         return totals[-1] / options.samples, masks
 
-    def _release(self) -> None:
-        """Give back what a failed run has left."""
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
     def warm_up(self) -> None:
         """Run the network once on a small input, so that the first volume does not pay for its set-up."""
+        card = self.model.card
+        shape = tuple(2 * f for f in card.network.factors)
         try:
-            self._warm_up()
+            network = self.model.network.to(self.device)
+            image = torch.zeros(1, len(card.channels), *shape, device=self.device)
+            mask = torch.zeros(1, mask_channels(card.diffusion, card.num_classes), *shape, device=self.device)
+            with torch.inference_mode(), autocast(self.device, pick_precision("auto", self.device)):
+                network(image, mask, torch.ones(1, device=self.device))
         except Exception as problem:
             if not is_out_of_memory(problem):  # the volume will find a way to run
                 raise
-
-    def _warm_up(self) -> None:
-        card = self.model.card
-        network = self.model.network.to(self.device)
-        shape = tuple(2 * f for f in card.network.factors)
-        image = torch.zeros(1, len(card.channels), *shape, device=self.device)
-        mask = torch.zeros(1, mask_channels(card.diffusion, card.num_classes), *shape, device=self.device)
-        with torch.inference_mode(), autocast(self.device, pick_precision("auto", self.device)):
-            network(image, mask, torch.ones(1, device=self.device))
 
     def _check(self, volume: Volume, options: SegmentOptions) -> tuple[slice, ...]:
         check_geometry(volume.affine, volume.name)
