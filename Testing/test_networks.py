@@ -218,8 +218,9 @@ def test_the_proposal_meets_the_same_rules(tmp_path):
 def test_autocast_reaches_the_convolutions_in_training_and_in_prediction(name):
     network, settings = made(name)
     seen = []
-    convolution = next(each for each in network.modules() if isinstance(each, torch.nn.Conv3d))
-    convolution.register_forward_hook(lambda _m, _i, output: seen.append(output.dtype))
+    for each in network.modules():
+        if isinstance(each, torch.nn.Conv3d):
+            each.register_forward_hook(lambda _m, _i, output: seen.append(output.dtype))
     a_step(network.train(), settings, precision=torch.bfloat16)
     assert seen and set(seen) == {torch.bfloat16}
     seen.clear()
