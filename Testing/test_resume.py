@@ -160,6 +160,36 @@ def test_a_longer_budget_goes_on_with_its_validations(tmp_path):
     assert [event["iteration"] for event in events_of(tmp_path) if "dice" in event] == [1, 2, 4, 6]
 
 
+@pytest.mark.parametrize(("budget", "validated"), [("iterations=1", [4, 6]), ("minutes=1e-9", [4, 6])])
+def test_a_budget_that_is_spent_already_trains_no_more_and_keeps_the_best_of_what_there_is(
+    tmp_path, monkeypatch, budget, validated
+):
+    scripted(monkeypatch, [0.5, 0.4])
+    ample = ("training.iterations=12", "training.validations=3")
+    with pytest.raises(Cancelled):  # a step asks once, and none is asked for in the scripted validation
+        small_training(tmp_path, settings_of(*ample), cancelled=stop_after(6))
+    weights = state_of(tmp_path)
+    trained = small_training(tmp_path, settings_of(*ample, f"training.{budget}"), resume=True)
+    assert (trained.iteration, trained.dice) == (4, 0.5)
+    assert [event["iteration"] for event in events_of(tmp_path) if "dice" in event] == validated
+    after, best = state_of(tmp_path), state_of(tmp_path, checkpoint.BEST)
+    assert after["progress"]["iteration"] == 6, "not one step more"
+    assert all(torch.equal(after[key], value) for key, value in weights.items() if isinstance(value, torch.Tensor))
+    assert all(torch.equal(value, best[f"ema.{key}"]) for key, value in trained.weights.items())
+    small_training(tmp_path, settings_of(*ample, f"training.{budget}"), resume=True)  # nothing is validated twice
+
+
+def test_a_training_stopped_before_its_first_validation_still_becomes_a_model(tmp_path):
+    with pytest.raises(Cancelled):
+        small_training(
+            tmp_path, settings_of("training.iterations=100", "training.validations=1"), cancelled=stop_after(3)
+        )
+    trained = small_training(tmp_path, settings_of("training.iterations=1", "training.validations=1"), resume=True)
+    last = state_of(tmp_path)
+    assert trained.iteration == 3 and trained.dice >= 0.0
+    assert all(torch.equal(value, last[f"ema.{key}"]) for key, value in trained.weights.items())
+
+
 def test_one_process_at_a_time_trains_in_a_run_folder(tmp_path):
     code = "import sys, time; from pathlib import Path; from DiffSegLib.training.lock import locked\n"
     code += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"

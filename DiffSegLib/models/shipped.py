@@ -66,18 +66,22 @@ def find(name: str) -> Path:
 
 def read_card(path: Path) -> Card:
     """The card alone; weights are not read. Raises InputError for a file that is no DiffSeg model."""
+    text = read_header(path).get("diffseg")
+    if not isinstance(text, str):
+        raise InputError(f"{path}: carries no DiffSeg card; it is some other safetensors file.")
+    return parse_card(text, str(path))
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """What a safetensors file says besides its tensors. Raises InputError for another file."""
     try:
         with open(path, "rb") as file:
             size = struct.unpack("<Q", file.read(8))[0]
             if size > MAX_HEADER:
                 raise ValueError("its header is too large")
-            header = json.loads(file.read(size))
-        metadata = header.get("__metadata__") or {}
+            metadata = json.loads(file.read(size)).get("__metadata__")
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
     except (struct.error, ValueError, AttributeError, RecursionError):
         raise InputError(f"{path}: is no model file; a DiffSeg .safetensors is needed.") from None
-    text = metadata.get("diffseg") if isinstance(metadata, dict) else None
-    if not isinstance(text, str):
-        raise InputError(f"{path}: carries no DiffSeg card; it is some other safetensors file.")
-    return parse_card(text, str(path))
+    return metadata if isinstance(metadata, dict) else {}

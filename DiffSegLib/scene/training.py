@@ -17,13 +17,13 @@ from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
 from DiffSegLib.scene import detached
 from DiffSegLib.scene.process import interpreter, worker_environment
-from DiffSegLib.whole_files import write_text
+from DiffSegLib.scene.run_files import kept_iterations, last_line, read_json, write
 
 RECORD = "training.json"
 STOP_FILE = "stop"  # as commands.train has it
 STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
-TAIL = 1 << 18  # bytes of an output file that are looked at
+SPENT = ("--iterations", "1")  # a budget that every training has spent that has begun
 
 
 class Training:
@@ -73,19 +73,32 @@ class Training:
     @property
     def classes(self) -> list[str]:
         """The names of the structures in `dice_by_class` of the last validation; numbers where they are not known."""
-        names = [str(label["name"]) for label in _json(self.folder / "fingerprint.json").get("labels", [])]
+        known = read_json(self.folder / "fingerprint.json").get("labels", [])
+        given = self._record.get("names", {})
+        names = [str(given.get(str(label.get("value")), label["name"])) for label in known]
         count = len(self.validation["dice_by_class"]) if self.validation is not None else len(names)
         return names if len(names) == count else [str(n + 1) for n in range(count)]
 
     @property
     def budget(self) -> tuple[bool, float]:
-        """Whether it is of time, and how many minutes or iterations it has in all; 0 before that is known."""
-        known = _json(self.folder / "config.json").get("training", {})
-        asked = list(self._record.get("command", []))  # of a resumed training it may be another one
-        told = {o[2:]: float(asked[asked.index(o) + 1]) for o in ("--minutes", "--iterations") if o in asked}
-        known = told or known
+        """Whether it is of time, and how many minutes or iterations it has in all; 0 where that is not known."""
+        known = self._record.get("budget")
+        if not known:  # of a training that another version started
+            asked = list(self._record.get("command", []))
+            known = {o[2:]: asked[asked.index(o) + 1] for o in ("--minutes", "--iterations") if o in asked}
+        known = known or read_json(self.folder / "config.json").get("training", {})
         minutes = known.get("minutes")
         return minutes is not None, float(minutes if minutes is not None else known.get("iterations", 0))
+
+    @property
+    def finishing(self) -> bool:
+        """Whether it learns no more and only makes its model, as `finish` asks for."""
+        return self.active and bool(self._record.get("finishing"))
+
+    @property
+    def kept(self) -> int:
+        """How many iterations its last checkpoint has; 0 where there is nothing to go on from."""
+        return kept_iterations(self.folder / "checkpoint")
 
     @property
     def spent(self) -> float:
@@ -119,11 +132,11 @@ class Training:
     @property
     def said(self) -> str:
         """The last line that the process wrote for people."""
-        return _last_line(self.folder / "stderr.txt")
+        return last_line(self.folder / "stderr.txt")
 
     def update(self) -> list[events.Event]:
         """Look at the folder again and return the events that are new in its log."""
-        record = _json(self.folder / RECORD)
+        record = read_json(self.folder / RECORD)
         if record.get("launched") != self._record.get("launched"):  # by this Slicer or another one
             self._forget()
         self._record = record
@@ -141,7 +154,7 @@ class Training:
         """Ask it to end in good order, at the next iteration or window; it can be resumed."""
         self.update()
         if self.active:
-            _write(self.folder / STOP_FILE, "")
+            write(self.folder / STOP_FILE, "")
             self.state = STOPPING
 
     def kill(self) -> None:
@@ -168,20 +181,23 @@ class Training:
             options += ["--resume", *_budget(minutes, iterations)]
         else:
             options += [*self._record["first"], *_budget(minutes, iterations)]
+        if minutes is not None or iterations is not None:
+            self._record["budget"] = {"minutes": minutes, "iterations": iterations}
         self._launch(options)
 
     def finish(self) -> None:
-        """Make the model of what a training that was stopped has learnt so far; it can go on from there later.
+        """Make the model of what a training that has ended early learnt so far; it can go on from there later.
 
-        Raises InputError where there is nothing yet.
+        Raises InputError while it runs, and where there is nothing yet.
         """
         self.update()
-        if not self.iteration:
-            raise InputError(f"{self.name} was stopped before its first iterations; there is no model to make.")
-        if self.budget[0]:
-            self.resume(minutes=max(self.spent, 0.01))
-        else:
-            self.resume(iterations=self.iteration)
+        if self.active:
+            raise InputError(f"{self.name} is training already; stop it first.")
+        if not self.kept:
+            raise InputError(f"{self.name} was stopped before it had learnt anything; there is no model to make.")
+        byTime, amount = self.budget
+        self._record["budget"] = {"minutes": amount} if byTime else {"iterations": int(amount)}  # which it keeps
+        self._launch([*self._record["options"], "--resume", *SPENT], finishing=True)
 
     def wait(self, seconds: float | None = None, onEvent: events.Listener = events.silent) -> str:
         """Block until it has ended, or for so many seconds, and return the state; needs no event loop."""
@@ -198,17 +214,18 @@ class Training:
         kind = {2: InputError, 3: EnvironmentProblem}.get(int(self._answer().get("exit_code", 1)), DiffSegError)
         return {FAILED: kind(self.reason), STOPPED: Cancelled(self.reason)}.get(self.state)
 
-    def _launch(self, options: Sequence[str]) -> None:
+    def _launch(self, options: Sequence[str], finishing: bool = False) -> None:
         python = interpreter()
         command = [python, "-P", "-u", "-m", "DiffSegLib", "train", *options, "--json"]
         with contextlib.suppress(FileNotFoundError):
             (self.folder / STOP_FILE).unlink()
         output = [self.folder / name for name in ("stdout.txt", "stderr.txt")]
         for path in output:
-            _write(path, "")
+            write(path, "")
         pid = detached.launch(command, worker_environment(python), *output)
         self._record |= {"pid": pid, "identity": detached.identity(pid), "launched": time.time(), "command": command}
-        _write(self.folder / RECORD, json.dumps(self._record, indent=1))
+        self._record["finishing"] = finishing
+        write(self.folder / RECORD, json.dumps(self._record, indent=1))
         self._forget()
         self.update()
 
@@ -252,16 +269,17 @@ class Training:
 
     def _answer(self) -> dict[str, Any]:
         try:
-            answer = json.loads(_last_line(self.folder / "stdout.txt"))
+            answer = json.loads(last_line(self.folder / "stdout.txt"))
         except ValueError:
             return {}
         return answer if isinstance(answer, dict) else {}
 
 
-def begin(folder: Path, data: Path, name: str, options: Sequence[str], first: Sequence[str]) -> Training:
+def begin(folder: Path, data: Path, name: str, options: Sequence[str], first: Sequence[str], **known: Any) -> Training:
     """Start a training in `folder`. options: of `diffseg train`, for a resumed one as well; first: those that are not.
 
-    Raises InputError where the folder holds a training already, or cannot be written.
+    known: what is to be told of it before its process has written anything: `budget`, with minutes or iterations, and
+    `names`, by label value. Raises InputError where the folder holds a training already, or cannot be written.
     """
     if (folder / "config.json").exists() or Training(folder).active:
         raise InputError(f"{folder}: already holds a training; resume it, or choose another name or folder.")
@@ -270,8 +288,9 @@ def begin(folder: Path, data: Path, name: str, options: Sequence[str], first: Se
         "created": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "options": ["--data", str(data), "--out", str(folder), *options],
         "first": list(first),
+        **known,
     }
-    _write(folder / RECORD, json.dumps(record, indent=1))
+    write(folder / RECORD, json.dumps(record, indent=1))
     training = Training(folder)
     training._launch([*training._record["options"], *first])
     return training
@@ -281,30 +300,3 @@ def _budget(minutes: float | None, iterations: int | None) -> list[str]:
     if minutes is not None:
         return ["--minutes", str(minutes)]
     return [] if iterations is None else ["--iterations", str(iterations)]
-
-
-def _write(path: Path, text: str) -> None:
-    """With one sentence for a folder that cannot be written."""
-    try:
-        write_text(path, text)
-    except InputError as problem:
-        raise InputError(f"{problem} Choose another folder for the trainings.") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one: files that are being made are whole or not there."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _last_line(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -13,6 +13,7 @@ import slicer
 from DiffSegLib import config, events
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
 from DiffSegLib.jobs import PlanJob
+from DiffSegLib.labels import labels_from_names
 from DiffSegLib.models.library import check_name
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import dataset, settings
@@ -69,6 +70,7 @@ class TrainLogic:
         memory: float = 8.0,
         skipBad: bool = False,
         device: str = "auto",
+        names: Mapping[int, str] | None = None,
         onEvent: events.Listener = events.silent,
         onFinished: OnTrained | None = None,
         wait: bool = False,
@@ -79,7 +81,7 @@ class TrainLogic:
         folder of the training, by default a new one among the others; with `name` the finished model is put among
         one's own and can be named in `segment`. Spacing, patch and network follow from the data unless `assignments`
         ("training.batch=2") or `configuration` (as config.json) say otherwise. skipBad: train without cases that have
-        problems instead of refusing.
+        problems instead of refusing. names: value -> name of every structure, where the folder has none of its own.
 
         With `wait` the call blocks until the training has ended, and raises DiffSegError if it failed. Without, the
         events arrive through `onEvent` where Slicer's event loop runs, else whenever `Training.update` is called.
@@ -87,9 +89,9 @@ class TrainLogic:
         folder = Path(run) if run else self._newFolder(name or _name_of(data))
         if name is not None:
             check_name(name)
-        config.choose(preset, None, list(assignments))  # a mistake is better told now than by the process
+        wish, _ = config.choose(preset, None, list(assignments))  # a mistake is better told now than by the process
         if configuration is not None:
-            config.from_json(configuration, "configuration", complete=False)
+            wish = config.from_json(configuration, "configuration", complete=False)
         options = ["--memory", f"{memory:g}", "--device", device, *["--skip-bad"] * skipBad]
         options += ["--name", name] if name else []
         if not isinstance(data, (str, Path)):
@@ -98,6 +100,10 @@ class TrainLogic:
             options += ["--labels", str(Path(data) / dataset.SEGMENTS_FILE)]
         elif not Path(data).is_dir():
             raise InputError(f"{data}: there is no such folder.")
+        elif names:
+            labels = [label.to_json() for label in labels_from_names(names)]
+            write_text(folder / dataset.SEGMENTS_FILE, json.dumps(labels, indent=1))
+            options += ["--labels", str(folder / dataset.SEGMENTS_FILE)]
         first = ["--set", *assignments] if assignments else []
         first += ["--minutes", f"{minutes:g}"] if minutes is not None else []
         first += ["--iterations", str(iterations)] if iterations is not None else []
@@ -107,7 +113,10 @@ class TrainLogic:
         else:
             write_text(folder / "settings.json", config.to_text(configuration))
             first += ["--config", str(folder / "settings.json")]
-        training = begin(folder, Path(data).resolve(), name or folder.name, options, first)
+        known = {"names": {str(value): text for value, text in names.items()}} if names else {}
+        if configuration is None or not assignments:  # else config.json will tell
+            known["budget"] = _budget(wish.training, minutes, iterations)
+        training = begin(folder, Path(data).resolve(), name or folder.name, options, first, **known)
         self._remember(folder)
         if wait:
             training.wait(onEvent=onEvent)
@@ -207,6 +216,14 @@ def _remembered() -> list[str]:
 
 def _name_of(data: Any) -> str:
     return Path(data).resolve().name if isinstance(data, (str, Path)) else "scene"
+
+
+def _budget(wish: config.TrainingConfig, minutes: float | None, iterations: int | None) -> dict[str, Any]:
+    """As the command line decides it: what is said last counts, iterations above minutes."""
+    if iterations is not None:
+        return {"iterations": iterations}
+    minutes = wish.minutes if minutes is None else minutes
+    return {"iterations": wish.iterations} if minutes is None else {"minutes": minutes}
 
 
 def _follow(training: Training, onEvent: events.Listener, onFinished: OnTrained | None) -> None:

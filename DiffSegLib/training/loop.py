@@ -62,7 +62,8 @@ def train(
     """Train `network` and return the averaged weights of the best validation.
 
     Writes checkpoints into `run/checkpoint` and appends to `run/log.jsonl`. A training that is resumed on a CPU goes on
-    bit for bit as if it had not been interrupted (with an iteration budget). regions: as of `data.regions.membership`,
+    bit for bit as if it had not been interrupted (with an iteration budget). Resumed with a budget that is spent, it
+    takes no step more, validates the last weights if nobody did, and ends. regions: as of `data.regions.membership`,
     where classes overlap. group: the processes that share the work; each calls this function.
     """
     settings = config.training
@@ -116,7 +117,11 @@ def train(
             while True:
                 seconds = group.of_first(elapsed())
                 done = fraction(progress.iteration, seconds)
-                if due(progress.iteration, seconds) > due(progress.validated_iteration, progress.validated_seconds):
+                wanted = due(progress.iteration, seconds) > due(
+                    progress.validated_iteration, progress.validated_seconds
+                )
+                # a budget lowered to what is spent may owe no validation, but the last weights are judged all the same
+                if wanted or (done >= 1.0 and progress.iteration > progress.validated_iteration):
                     score = validate(
                         state,
                         validation,
