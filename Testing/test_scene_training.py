@@ -349,6 +349,71 @@ def test_a_training_is_stopped_resumed_and_killed_and_leaves_bad_cases_out(logic
     assert training.model is None
 
 
+HALF_AN_HOUR = {**SMALL, "training": {**SMALL["training"], "minutes": 30}}
+
+
+def test_the_budget_is_known_before_the_process_has_written_anything_and_stays(logic, folder, tmp_path):
+    training = logic.train(folder, tmp_path / "run", configuration=HALF_AN_HOUR)
+    assert not (training.folder / "config.json").exists() and training.budget == (True, 30.0)
+    training.stop()
+    assert training.wait(60) == STOPPED and training.budget == (True, 30.0)
+    training.resume()
+    assert training.budget == (True, 30.0)
+    until(lambda: (training.folder / "config.json").exists())
+    assert json.loads((training.folder / "config.json").read_text())["training"]["minutes"] == 30
+    training.kill()
+
+
+@pytest.mark.parametrize(
+    ("options", "budget"),
+    [
+        ({"preset": "fast", "minutes": 2.5}, (True, 2.5)),
+        ({"iterations": 7}, (False, 7.0)),
+        ({"assignments": ["training.minutes=9"]}, (True, 9.0)),
+        ({"assignments": ["training.minutes=9"], "iterations": 3}, (False, 3.0)),
+        ({"configuration": HALF_AN_HOUR, "minutes": 4}, (True, 4.0)),
+    ],
+)
+def test_the_budget_is_that_of_the_command_line(logic, folder, tmp_path, monkeypatch, options, budget):
+    monkeypatch.setattr(Training, "_launch", lambda *_, **__: None)
+    assert logic.train(folder, tmp_path / "run", **options).budget == budget
+
+
+def test_a_killed_training_becomes_a_model_of_what_it_had_kept_and_goes_on_later(logic, folder, tmp_path):
+    training = logic.train(folder, tmp_path / "run", configuration=ENDLESS)
+    with pytest.raises(InputError, match="is training already"):
+        training.finish()
+    until(lambda: training.update() is not None and training.kept > 0)
+    training.kill()
+    assert training.wait(10) == FAILED and training.model is None
+    kept = training.kept
+    training.finish()
+    assert training.finishing
+    assert training.wait(60) == FINISHED, training.reason
+    assert training.kept == kept, "it has learnt no more"
+    card = read_card(training.model)
+    assert 0 < card.training["iterations"] <= kept and training.budget == (False, 10_000_000.0)
+    training.resume()
+    assert not training.finishing and training.fraction < 1
+    until(lambda: training.update() is not None and training.kept > kept)
+    training.kill()
+
+
+def test_a_training_that_never_began_has_nothing_to_finish(logic, folder, tmp_path):
+    training = logic.train(folder, tmp_path / "run", configuration=ENDLESS)
+    training.kill()
+    assert training.wait(10) == FAILED and training.kept == 0
+    with pytest.raises(InputError, match="run was stopped before it had learnt anything"):
+        training.finish()
+
+
+def test_names_of_ones_own_are_those_of_the_model_and_of_the_course(logic, folder, tmp_path):
+    training = logic.train(folder, tmp_path / "run", configuration=SMALL, names={1: "kidney", 2: "tumour"})
+    assert training.wait(60) == FINISHED, training.reason
+    assert [label.name for label in read_card(training.model).labels] == ["kidney", "tumour"]
+    assert training.classes == ["kidney", "tumour"]
+
+
 def test_a_training_that_is_ended_at_once_leaves_nothing_running(logic, folder, tmp_path):
     training = logic.train(folder, tmp_path / "run", configuration=ENDLESS)
     assert training.active

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import sys
 import time
 
@@ -16,6 +17,7 @@ import slicer
 import slicer.util
 
 from DiffSegLib.data.datasets import load_dataset
+from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import find, home
 from DiffSegLib.presets import PRESETS
@@ -486,6 +488,85 @@ def test_stop_asks_first_and_ends_it_at_once_when_pressed_again(host, window):
     assert panel.ui.stopTrainingButton.text == "Stop" and panel.ui.resumeTrainingButton.enabled
 
 
+def checkpoint_of(run, iteration):
+    """The header of a checkpoint; its weights are not looked at."""
+    header = json.dumps({"__metadata__": {"state": json.dumps({"progress": {"iteration": iteration}})}}).encode()
+    (run / "checkpoint").mkdir()
+    (run / "checkpoint" / "last.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"), [(0, "before it had learnt anything"), (7, "or Finish now to make a model")]
+)
+def test_a_model_can_be_made_of_a_stopped_training_that_has_learnt_something(window, kept, words):
+    """Even before the first line of its log, which a slow one writes late."""
+    panel = window.trainingsPanel
+    checkpoint_of(fake_run("slow", rows=0, answer={"exit_code": 4, "error": "x"}), kept)
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    assert words in panel.ui.trainingLabel.text
+    assert panel.ui.finishTrainingButton.enabled == bool(kept)
+
+
+def test_finish_now_stops_a_running_training_and_then_makes_its_model(host, window, monkeypatch):
+    panel = window.trainingsPanel
+    run = fake_run("busy", alive=True)
+    checkpoint_of(run, 60)
+    finished = []
+    monkeypatch.setattr(Training, "finish", lambda training: finished.append(training))
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    assert panel.ui.finishTrainingButton.enabled
+    panel.ui.finishTrainingButton.click()
+    assert (run / "stop").exists() and not finished and not panel.ui.finishTrainingButton.enabled
+    assert "Stopping; then its model is made" in panel.ui.trainingLabel.text
+    Training(run).kill()
+    host.wait_for(lambda: finished)
+    assert [each.folder for each in finished] == [run.resolve()] and panel._finishing == set()
+
+
+def test_what_could_not_be_done_with_a_training_stays_in_view(window, monkeypatch):
+    panel = window.trainingsPanel
+    fake_run("a", answer={"exit_code": 4, "error": "x"})
+    fake_run("other", alive=True)  # so that the section looks again and again
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    panel.ui.trainingsTable.setCurrentCell(1, 0)
+
+    def refuse(*_arguments, **_options):
+        raise InputError("No room.")
+
+    monkeypatch.setattr(Training, "resume", refuse)
+    panel.ui.resumeTrainingButton.click()
+    panel.onTimer()
+    assert panel.ui.trainingLabel.text.startswith("⚠ No room. ")
+    panel.ui.trainingsTable.setCurrentCell(0, 0)
+    assert "No room" not in panel.ui.trainingLabel.text
+    panel.trainings[0].kill()
+
+
+def test_a_training_as_slow_as_to_have_logged_nothing_is_told_in_plain_words(window):
+    panel = window.trainingsPanel
+    run = fake_run("slow", rows=0, alive=True, stderr="checking\n  8 %  iteration 6, loss 1.575, 12 min left\n")
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    assert panel.ui.trainingLabel.text == "Iteration 6 of the training, about 12 min left."
+    Training(run).kill()
+
+
+def test_the_list_is_as_high_as_its_rows_and_shows_every_state_whole(window):
+    import qt
+
+    panel, table = window.trainingsPanel, window.trainingsPanel.ui.trainingsTable
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    for name in ("trainingsTable", "trainingProgressBar", "resumeTrainingButton", "trainingBudgetSpinBox"):
+        assert not shown(panel, name), "there is nothing to resume"
+    heights = []
+    for n in range(1, 9):
+        fake_run("x" * n, rows=0, answer={"exit_code": 4, "error": "x"})
+        panel.refresh()
+        heights.append(table.maximumHeight)
+    assert heights[:6] == sorted(set(heights[:6])) and heights[5] == heights[7]
+    assert table.horizontalHeader().sectionResizeMode(1) == qt.QHeaderView.ResizeToContents
+    assert shown(panel, "trainingsTable") and shown(panel, "resumeTrainingButton")
+
+
 def test_closing_the_window_ends_no_training_and_takes_its_charts_along(host, window):
     run = fake_run("alone", alive=True)
     window.trainingsPanel.ui.trainingsCollapsibleButton.collapsed = False
@@ -545,6 +626,7 @@ def test_from_start_over_stop_and_resume_to_a_model_that_can_be_chosen(host, win
     assert window.parameterNode.model == "blobs"
     assert not section.ui.finishTrainingButton.enabled
     section.ui.trainingBudgetSpinBox.value += 1_000_000  # with a larger budget it goes on
+    budget = section.ui.trainingBudgetSpinBox.value
     section.ui.resumeTrainingButton.click()
     reached = training.iteration
     host.wait_for(lambda: training.iteration >= reached + 20)
@@ -553,6 +635,8 @@ def test_from_start_over_stop_and_resume_to_a_model_that_can_be_chosen(host, win
     section.ui.finishTrainingButton.click()
     host.wait_for(lambda: not training.active)
     assert training.state == FINISHED and training.model is not None
+    assert section.ui.trainingBudgetSpinBox.value == budget and section.ui.resumeTrainingButton.enabled, "it may go on"
+    assert section.ui.useTrainingModelButton.enabled and not section.ui.finishTrainingButton.enabled
 
 
 def test_a_training_that_was_just_started_keeps_the_budget_that_it_was_given(window, tmp_path):

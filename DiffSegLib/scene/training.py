@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +275,9 @@ class Training:
         return answer if isinstance(answer, dict) else {}
 
 
-def begin(folder: Path, data: Path, name: str, options: Sequence[str], first: Sequence[str], **known: Any) -> Training:
+def begin(
+    folder: Path, data: Path, name: str, options: Sequence[str], first: Sequence[str], known: Mapping[str, Any]
+) -> Training:
     """Start a training in `folder`. options: of `diffseg train`, for a resumed one as well; first: those that are not.
 
     known: what is to be told of it before its process has written anything: `budget`, with minutes or iterations, and

@@ -113,10 +113,10 @@ class TrainLogic:
         else:
             write_text(folder / "settings.json", config.to_text(configuration))
             first += ["--config", str(folder / "settings.json")]
-        known = {"names": {str(value): text for value, text in names.items()}} if names else {}
+        known: dict[str, Any] = {"names": {str(value): text for value, text in names.items()}} if names else {}
         if configuration is None or not assignments:  # else config.json will tell
             known["budget"] = _budget(wish.training, minutes, iterations)
-        training = begin(folder, Path(data).resolve(), name or folder.name, options, first, **known)
+        training = begin(folder, Path(data).resolve(), name or folder.name, options, first, known)
         self._remember(folder)
         if wait:
             training.wait(onEvent=onEvent)

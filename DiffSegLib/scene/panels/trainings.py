@@ -11,8 +11,10 @@ from slicer.i18n import tr as _
 from DiffSegLib.errors import DiffSegError
 from DiffSegLib.scene import training_chart
 from DiffSegLib.scene.panels.panel import Panel
-from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STARTING, STOPPED, STOPPING, Training
+from DiffSegLib.scene.panels.tables import fitRows
+from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STOPPED, STOPPING, Training
 from DiffSegLib.scene.training_chart import TrainingChart
+from DiffSegLib.scene.training_text import stateOf, storyOf
 
 INTERVAL = 1000  # ms between two looks at the trainings that run
 PLOT_LINES = 11  # height of a plot, in lines of text
@@ -28,11 +30,17 @@ class TrainingsPanel(Panel):
         self.trainings: list[Training] = []
         self._shown: Training | None = None
         self._budget: tuple[bool, float] | None = None
+        self._said: dict[Path, str] = {}  # why what was asked of a training could not be done
+        self._finishing: set[Path] = set()  # trainings that were asked to stop so that their model can be made
         self._plots: dict[str, Any] = {}
         self._drawn: tuple[Path, int] | None = None
         self._chart = TrainingChart(
             {training_chart.LOSS: _("Loss"), training_chart.DICE: _("Validation Dice")}, _("Iteration"), _("mean")
         )
+        header = self.ui.trainingsTable.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in (1, 2):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self._timer = qt.QTimer()
         self._timer.setInterval(INTERVAL)
         self.connect(self._timer, "timeout()", self.onTimer)
@@ -83,14 +91,19 @@ class TrainingsPanel(Panel):
         self.ui.trainingsTable.setRowCount(len(self.trainings))
         for row, training in enumerate(self.trainings):
             for column, text in enumerate((training.name, "", training.created.replace("T", "  "))):
-                self.ui.trainingsTable.setItem(row, column, qt.QTableWidgetItem(text))
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(str(training.folder))
+                self.ui.trainingsTable.setItem(row, column, item)
         rows = [n for n, each in enumerate(self.trainings) if wanted is not None and each.folder == wanted.folder]
         row = rows[0] if rows else 0
         if self.trainings:
             self.ui.trainingsTable.setCurrentCell(row, 0)
         self.ui.trainingsTable.blockSignals(False)
+        fitRows(self.ui.trainingsTable)
+        if not self.ui.trainingsCollapsibleButton.collapsed:
+            for widget in self._controls():  # without a training there is nothing to do with one
+                widget.visible = bool(self.trainings)
         self._select(row)
-        self.ui.trainingsTable.resizeColumnsToContents()
 
     def onSelected(self) -> None:
         """Another training is looked at."""
@@ -100,6 +113,10 @@ class TrainingsPanel(Panel):
         """Look at what runs; one that has finished is told, since there is a new model."""
         for training in [each for each in self.trainings if each.active]:
             training.update()
+            if not training.active and training.folder in self._finishing:
+                self._finishing.discard(training.folder)
+                if training.state != FINISHED:  # by itself meanwhile
+                    self._do(lambda stopped: stopped.finish(), training)
             if training.state == FINISHED and training.model is not None:
                 self.window.tell("onModelsChanged", str(training.model))
         self._show()
@@ -109,27 +126,42 @@ class TrainingsPanel(Panel):
         self._do(lambda training: training.kill() if training.state == STOPPING else training.stop())
 
     def onResume(self) -> None:
-        """Go on, with the budget that stands in the form."""
-        amount = int(self.ui.trainingBudgetSpinBox.value)
-        self._do(
-            lambda training: (
-                training.resume(minutes=float(amount)) if training.budget[0] else training.resume(iterations=amount)
-            )
-        )
+        """Go on, with the budget that stands in the form, or exactly its own where that was left as it is."""
+
+        def resume(training: Training) -> None:
+            amount, (byTime, own) = int(self.ui.trainingBudgetSpinBox.value), training.budget
+            if amount == _whole(own):
+                training.resume()
+            elif byTime:
+                training.resume(minutes=float(amount))
+            else:
+                training.resume(iterations=amount)
+
+        self._do(resume)
 
     def onFinish(self) -> None:
-        """Make a model of what the stopped training has learnt so far."""
-        self._do(lambda training: training.finish())
+        """Make a model of what the training has learnt so far; one that is at work is stopped first."""
 
-    def _do(self, action: Callable[[Training], None]) -> None:
-        """Something with the training that is shown; why it could not be done is told."""
-        if self._shown is None:
+        def finish(training: Training) -> None:
+            if training.active:
+                training.stop()
+                self._finishing.add(training.folder)
+            else:
+                training.finish()
+
+        self._do(finish)
+
+    def _do(self, action: Callable[[Training], None], training: Training | None = None) -> None:
+        """Something with a training, that which is shown unless said; why it could not be done is told."""
+        training = training or self._shown
+        if training is None:
             return
         try:
-            action(self._shown)
+            action(training)
         except DiffSegError as problem:
-            self.ui.trainingLabel.text = str(problem)
-            return
+            self._said[training.folder] = str(problem)
+        else:
+            self._said.pop(training.folder, None)
         self._show()
 
     def onBudget(self, _amount: int) -> None:
@@ -158,7 +190,7 @@ class TrainingsPanel(Panel):
         if self._shown is not None and self._shown.budget != self._budget:
             self._budget = byTime, amount = self._shown.budget
             self.ui.trainingBudgetSpinBox.suffix = _(" min") if byTime else _(" iterations")
-            self.ui.trainingBudgetSpinBox.value = max(1, round(amount))
+            self.ui.trainingBudgetSpinBox.value = _whole(amount)
 
     def _show(self) -> None:
         """Write what is known of the trainings, and run the timer while one is at work."""
@@ -166,13 +198,14 @@ class TrainingsPanel(Panel):
             return
         for row, each in enumerate(self.trainings):
             item = self.ui.trainingsTable.item(row, 1)
-            text = self._state(each)
+            text = stateOf(each)
             if item is not None and item.text() != text:
                 item.setText(text)
-                self.ui.trainingsTable.resizeColumnToContents(1)
         training = self._shown
         self.ui.trainingProgressBar.value = int(100 * training.fraction) if training is not None else 0
-        self.ui.trainingLabel.text = self._text(training)
+        isFinishing = training is not None and training.folder in self._finishing
+        said = self._said.get(training.folder, "") if training is not None else ""
+        self.ui.trainingLabel.text = storyOf(training, isFinishing, said)
         self._showBudget()
         self._updateButtons()
         if any(each.active for each in self.trainings):
@@ -191,54 +224,22 @@ class TrainingsPanel(Panel):
             training.state in (STOPPED, FAILED) or (training.state == FINISHED and more)
         )
         self.ui.resumeTrainingButton.enabled = canResume
-        canFinish = training is not None and training.state in (STOPPED, FAILED) and training.iteration > 0
-        self.ui.finishTrainingButton.enabled = canFinish
+        self.ui.finishTrainingButton.enabled = training is not None and self._canFinish(training)
         self.ui.trainingBudgetSpinBox.enabled = training is not None and not training.active
         self.ui.useTrainingModelButton.enabled = training is not None and training.model is not None
         self.ui.openTrainingButton.enabled = training is not None
 
-    def _state(self, training: Training) -> str:
-        words = {
-            STARTING: _("starting"),
-            RUNNING: _("{percent} %"),
-            STOPPING: _("stopping"),
-            FINISHED: _("finished"),
-            STOPPED: _("stopped"),
-            FAILED: _("failed"),
-        }
-        return words[training.state].format(percent=int(100 * training.fraction))
+    def _canFinish(self, training: Training) -> bool:
+        """Whether there is, or will be once it has stopped, something learnt that is no model yet."""
+        if training.active:
+            return training.state == RUNNING and not training.finishing and training.folder not in self._finishing
+        return training.state in (STOPPED, FAILED) and training.kept > 0
 
-    def _text(self, training: Training | None) -> str:
-        """All about a training in a few sentences."""
-        if training is None:
-            return _("No training has been started on this computer yet.")
-        parts = []
-        if training.state == FINISHED:
-            parts.append(_("Finished. Its model is {path}.").format(path=training.model))
-        elif training.state == STARTING:
-            parts.append(_("Starting: {what}").format(what=training.said or _("the engine is loaded")))
-        elif training.active and training.secondsLeft is not None:
-            left = max(1, round(training.secondsLeft / 60))
-            parts.append(
-                _("Iteration {n} of the training, about {left} min left.").format(n=training.iteration, left=left)
-            )
-        elif training.active:
-            parts.append(_("At work: {what}.").format(what=" ".join(training.said.split())))
-        if training.state == STOPPING:
-            parts = [_("Stopping; this takes a few seconds.")]
-        if training.state == STOPPED:
-            parts.append(_("Stopped. Press Resume to go on, or Finish now to make a model of what is learnt so far."))
-        elif training.reason:
-            parts.append(training.reason.rstrip(".") + ".")
-        if training.state == FAILED and training.iteration:
-            parts.append(_("Press Resume to go on from the last checkpoint."))
-        score = training.validation
-        if score is not None:
-            scores = zip(training.classes, score["dice_by_class"], strict=True)
-            byClass = [f"{name} {dice:.3f}" for name, dice in scores if dice is not None]
-            text = _("Last validation, iteration {n}: Dice {dice:.3f} ({byClass}).")
-            parts.append(text.format(n=score["iteration"], dice=score["dice"], byClass=", ".join(byClass)))
-        return " ".join([*parts, *training.warnings[-2:]])
+    def _controls(self) -> list[Any]:
+        ui = self.ui
+        buttons = [ui.stopTrainingButton, ui.resumeTrainingButton, ui.finishTrainingButton, ui.useTrainingModelButton]
+        budget = [ui.trainingBudgetLabel, ui.trainingBudgetSpinBox]
+        return [ui.trainingsTable, ui.trainingProgressBar, *buttons, ui.openTrainingButton, *budget]
 
     def _draw(self) -> None:
         """Draw the chart of the training that is looked at, where there is something new in it."""
@@ -276,3 +277,8 @@ class TrainingsPanel(Panel):
             self.ui.trainingsCollapsibleButton.layout().addWidget(plot)
             self._plots[kind] = plot
         return self._plots[kind]
+
+
+def _whole(amount: float) -> int:
+    """A budget as the form shows it."""
+    return max(1, round(amount))
