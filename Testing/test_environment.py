@@ -54,6 +54,12 @@ def answered(host, panel):
     return panel.ui.factsText.plainText
 
 
+def choose(host, panel, path):
+    """Type or browse, and wait until it is taken for whole."""
+    panel.ui.pythonPathLineEdit.currentPath = str(path)
+    host.wait_for(lambda: not any(timer.isActive() for timer in panel._pauses))
+
+
 def test_opening_the_section_asks_the_engine_once(host, panel):
     assert panel.report.facts == {}
     panel.ui.environmentCollapsibleButton.collapsed = False
@@ -77,13 +83,12 @@ def test_a_python_of_ones_own_without_packages_gets_the_command_that_installs_th
     bare.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S \"$@\"\n")  # without site-packages
     bare.chmod(0o755)
     panel.logic._client = WorkerClient()
-    panel.ui.pythonPathLineEdit.currentPath = str(bare)
+    choose(host, panel, bare)
     answered(host, panel)
     said = panel.ui.environmentStatusLabel.text
     assert f"run: {bare} -m pip install" in said and '"safetensors>=0.4.5"' in said and "Empty “Other Python”" in said
     panel.ui.installButton.click()
     assert f"{bare} -m pip install" in panel.ui.environmentStatusLabel.text
-    panel.ui.pythonPathLineEdit.currentPath = ""
     panel.logic._client.shutdown()
 
 
@@ -101,19 +106,36 @@ def test_the_report_for_a_bug_holds_versions_and_the_problem(host, panel):
 def test_another_python_runs_the_engine_from_then_on(host, panel, tmp_path):
     other = tmp_path / "python-of-mine"
     other.symlink_to(sys.executable)
-    panel.ui.pythonPathLineEdit.currentPath = str(other)
+    choose(host, panel, other)
     assert chosen_python() == interpreter() == str(other)
     environment_of_it = worker_environment(str(other))
     assert "LD_LIBRARY_PATH" not in environment_of_it and str(ROOT) in environment_of_it["PYTHONPATH"]
     assert host.open().environmentPanel.ui.pythonPathLineEdit.currentPath == str(other)
-    panel.ui.pythonPathLineEdit.currentPath = ""
+    choose(host, panel, "")
     assert chosen_python() == ""
 
 
-def test_a_path_that_is_no_program_is_refused(panel, tmp_path):
+def test_a_path_is_taken_once_it_is_typed_and_no_job_runs(host, panel, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(environment, "choose_python", tried.append)
+    for end in range(1, 6):
+        panel.ui.pythonPathLineEdit.currentPath = "/a/bc"[:end]
+    assert tried == []
+    host.wait_for(lambda: tried)
+    assert tried == ["/a/bc"]
+    busy = [True]
+    monkeypatch.setattr(WorkerClient, "busy", property(lambda _self: busy[0]))
+    choose(host, panel, "/a/bcd")
+    assert tried == ["/a/bc"] and "once the running job has ended" in panel.ui.environmentStatusLabel.text
+    busy[0] = False
+    host.wait_for(lambda: len(tried) > 1)
+    assert tried == ["/a/bc", "/a/bcd"]
+
+
+def test_a_path_that_is_no_program_is_refused(host, panel, tmp_path):
     (tmp_path / "note.txt").write_text("no program")
     for path in (str(tmp_path / "note.txt"), shutil.which("ls")):
-        panel.ui.pythonPathLineEdit.currentPath = path
+        choose(host, panel, path)
         assert f"{path}: is no Python" in panel.ui.environmentStatusLabel.text and chosen_python() == ""
 
 

@@ -120,6 +120,17 @@ def test_the_window_uses_the_event_loop_and_no_thread(window, client):
     assert isinstance(client._transport, QtTransport)
 
 
+def test_a_python_that_is_not_there_ends_the_job_and_nothing_else(host, window, tmp_path):
+    """QProcess tells of it from within itself, and must outlive that."""
+    missing = WorkerClient([str(tmp_path / "no-such-python")], QtTransport)
+    window.logic._client = missing
+    window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
+    for _ in range(2):
+        run = segment(host, window)
+        assert "could not be started" in str(run.error)
+    assert "could not be started" in window.segmentPanel.ui.statusLabel.text
+
+
 def test_the_slider_shows_the_mask_of_each_step(host, window):
     volume = add_volume()
     window.segmentPanel.ui.inputSelector.setCurrentNode(volume)

@@ -28,7 +28,7 @@ from DiffSegLib.scene import nodes
 from DiffSegLib.scene.bundle import segment_to_bundle
 from DiffSegLib.scene.host import SceneHost
 from DiffSegLib.scene.logic import SegmentLogic
-from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.process import CANCEL_GRACE, WorkerClient
 from DiffSegLib.scene.transport import PipeTransport
 
 CODES = {"category": ("SCT", "123037004", "Anatomical Structure"), "type": ("SCT", "5366008", "Hippocampus")}
@@ -251,6 +251,62 @@ def test_a_hanging_worker_is_killed_with_its_children(volume):
             break
         time.sleep(0.1)
     assert not alive(pid) and not alive(child)
+
+
+PATIENT = """
+import json, os, queue, sys, threading, time
+os.setsid()
+jobs = queue.Queue()
+def listen():
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] != "cancel":
+            jobs.put(request)
+    os._exit(0)
+threading.Thread(target=listen, daemon=True).start()
+print(json.dumps({"v": 1, "event": "log", "text": "", "state": "ready", "pid": os.getpid()}), flush=True)
+while True:
+    request = jobs.get()
+    time.sleep(request["seconds"])
+    print(json.dumps({"v": 1, "event": "result", "job": request["id"]}), flush=True)
+"""
+
+
+class Sleep:
+    """A job that takes so long, whatever it is told."""
+
+    def __init__(self, number, seconds):
+        self.id, self.seconds = number, seconds
+
+    def to_line(self):
+        return json.dumps({"do": "sleep", "id": self.id, "seconds": self.seconds})
+
+
+@pytest.mark.parametrize("when", ["waiting behind it", "pressed later"])
+def test_a_cancelled_job_that_does_not_heed_takes_no_other_with_it(when):
+    client = WorkerClient([sys.executable, "-u", "-c", PATIENT], PipeTransport, dict(os.environ))
+    heard = {}
+    client.submit(Sleep("long", 60), lambda event: heard.setdefault("long", event))
+    while not client.pid:
+        client.pump(0.1)
+    if when == "waiting behind it":
+        client.submit(Sleep("other", 0), lambda event: heard.setdefault("other", event))
+    client.cancel("long")
+    if when == "pressed later":
+        time.sleep(CANCEL_GRACE + 0.1)  # and nobody looked meanwhile
+        client.submit(Sleep("other", 0), lambda event: heard.setdefault("other", event))
+    client.wait("other")
+    client.shutdown()
+    assert heard["long"]["message"] == "The job was cancelled." and heard["other"]["event"] == "result"
+
+
+def test_a_volume_that_gets_another_grid_meanwhile_is_not_written_on(volume, client, tiny_model):
+    run = SegmentLogic(client).segment(volume, model=str(tiny_model), wait=False)
+    slicer.util.updateVolumeFromArray(volume, np.zeros((9, 11, 10), np.float32))
+    volume.SetSpacing(2, 2, 2)
+    client.wait(run.number)
+    assert isinstance(run.error, InputError) and "scan got another grid meanwhile" in str(run.error)
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
 
 def test_a_worker_that_dies_tells_what_it_last_said(volume):

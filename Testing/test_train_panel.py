@@ -255,9 +255,11 @@ def test_a_check_is_cancelled_by_the_same_button(host, panel, folder, client):
 
 def test_the_trainings_may_be_put_elsewhere(panel, tmp_path, window, host):
     panel.ui.trainingsFolderPathLineEdit.currentPath = str(tmp_path / "elsewhere")
-    assert window.logic.trainingsFolder == tmp_path / "elsewhere"
+    assert window.logic.trainingsFolder != tmp_path / "elsewhere", "another letter may come"
+    host.wait_for(lambda: window.logic.trainingsFolder == tmp_path / "elsewhere")
     assert host.open().trainPanel.ui.trainingsFolderPathLineEdit.currentPath == str(tmp_path / "elsewhere")
     panel.ui.trainingsFolderPathLineEdit.currentPath = ""
+    host.wait_for(lambda: window.logic.trainingsFolder != tmp_path / "elsewhere")
     assert window.logic.trainingsFolder == home() / "trainings"
 
 

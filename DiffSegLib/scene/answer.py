@@ -27,6 +27,7 @@ class Answer:
         self.node: Any = None
         self._volume, self._name, self._labels, self._target = volumeNode, name, labels, target
         self._key = key or name
+        self._grid = nodes.grid_of(volumeNode)
         self._before: Before | None = None
         self._take_back: Callable[[], None] = lambda: None
         self._surface = False
@@ -88,9 +89,11 @@ class Answer:
         self.left.append(f"The segmentation that you edited is kept as {node.GetName()}, hidden.")
 
     def check(self) -> None:
-        """Raise InputError where the volume or the answer's node is no longer in the scene."""
+        """Raise InputError where the volume or the answer's node is no longer there as it was at the beginning."""
         if self._volume.GetScene() is None:
             raise InputError("The volume was removed from the scene meanwhile.")
+        if nodes.grid_of(self._volume) != self._grid:
+            raise InputError(f"{self._volume.GetName()} got another grid meanwhile; segment it again.")
         for node in (self.node, self._target):
             if node is not None and node.GetScene() is None:
                 raise InputError("The segmentation was removed from the scene meanwhile.")

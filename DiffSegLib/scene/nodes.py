@@ -78,6 +78,13 @@ def ijk_to_lps(volumeNode: Any) -> np.ndarray:
     return RAS_TO_LPS @ ras
 
 
+def grid_of(volumeNode: Any) -> tuple[Any, ...]:
+    """Equal for the same voxels in the same place: dimensions and the numbers of the matrix."""
+    image = volumeNode.GetImageData()
+    dimensions = tuple(image.GetDimensions()) if image is not None else ()
+    return dimensions, *ijk_to_lps(volumeNode).ravel().tolist()
+
+
 def find_segmentation(volumeNode: Any, key: str) -> Any:
     """The segmentation node that was made for `key` on this volume, or None.
 

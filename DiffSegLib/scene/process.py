@@ -80,6 +80,7 @@ class WorkerClient:
         self._buffer = b""
         self._leader: int | None = None
         self._listeners: dict[str, events.Listener] = {}
+        self._lines: dict[str, bytes] = {}
         self._background: set[str] = set()
         self._cancelled_at: dict[str, float] = {}
         self.description: events.Event = {}
@@ -106,11 +107,14 @@ class WorkerClient:
 
     def submit(self, job: Job, listener: events.Listener, isBackground: bool = False) -> None:
         """Start a job; `listener` gets its events. With `isBackground` it does not make the client busy."""
+        self.check()  # what was cancelled and does not end must not hold up this one, nor end it
         self._listeners[job.id] = listener  # before the start, whose failure it hears of
+        self._lines = {number: line for number, line in self._lines.items() if number in self._listeners}
+        self._lines[job.id] = job.to_line().encode() + b"\n"
         self._background = (self._background & set(self._listeners)) | ({job.id} if isBackground else set())
         self.start()
         if self._transport is not None:
-            self._transport.write(job.to_line().encode() + b"\n")
+            self._transport.write(self._lines[job.id])
 
     def cancel(self, number: str) -> None:
         """Ask a job to stop; `check` kills the worker if it does not within CANCEL_GRACE.
@@ -122,16 +126,24 @@ class WorkerClient:
             if number == next(iter(self._listeners)):  # they are served in order
                 self._cancelled_at[number] = time.monotonic()
             else:
-                self._dispatch(
-                    events.make("error", job=number, message="The job was cancelled.", exit_code=4, detail="")
-                )
+                self._end_as_cancelled(number)
 
     def check(self) -> None:
-        """Enforce cancels whose grace is over; call it now and then while a job runs."""
+        """Enforce cancels whose grace is over; call it now and then while a job runs.
+
+        The jobs that wait behind one which did not heed begin anew with another worker.
+        """
         late = [n for n, at in self._cancelled_at.items() if time.monotonic() - at > CANCEL_GRACE]
-        if late:
-            self._kill()
-            self._fail_all("The job was cancelled.", 4)
+        if not late:
+            return
+        self._kill()
+        waiting = [number for number in self._listeners if number not in late]
+        for number in late:
+            self._end_as_cancelled(number)
+        for number in waiting:
+            self.start()  # a listener may have done so
+            if number in self._listeners and self._transport is not None:
+                self._transport.write(self._lines[number])
 
     def wait(self, number: str, seconds: float = 0.2) -> None:
         """Block until the job has ended."""
@@ -148,6 +160,9 @@ class WorkerClient:
         """End the worker with everything it started."""
         self._kill()
         self._fail_all("The worker was shut down.", 4)
+
+    def _end_as_cancelled(self, number: str) -> None:
+        self._dispatch(events.make("error", job=number, message="The job was cancelled.", exit_code=4, detail=""))
 
     def _kill(self) -> None:
         transport, self._transport = self._transport, None

@@ -161,6 +161,12 @@ class QtTransport:
         if running:
             process.kill()
             process.waitForFinished(3000)
+        if process is not None:
+            # this may be a signal of the process itself, which goes on inside it: PythonQt deletes it with the last
+            # reference, so one is kept until the event loop is back
+            import qt
+
+            qt.QTimer.singleShot(0, lambda process=process: None)
 
     def stderr(self) -> str:
         """See Transport."""

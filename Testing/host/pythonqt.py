@@ -58,9 +58,10 @@ def _connect(sender, signal, slot):
 
 
 def _lookup(self, name):
-    if name == "connect":
-        return lambda *arguments: _connect(self, *arguments)
-    return _plain_attribute(self, name)
+    plain = _plain_attribute(self, name)
+    if name == "connect":  # PySide6 itself connects a single shot to a function with three arguments
+        return lambda *given: _connect(self, *given) if len(given) == 2 else plain(*given)
+    return plain
 
 
 class UiLoader(QtUiTools.QUiLoader):

@@ -11,6 +11,9 @@ from DiffSegLib.scene import environment, settings
 from DiffSegLib.scene.panels.panel import Panel
 
 
+WAIT = 1000  # ms between two looks whether the running job has ended
+
+
 class EnvironmentPanel(Panel):
     """Checks when it is opened for the first time, or when asked to."""
 
@@ -26,7 +29,7 @@ class EnvironmentPanel(Panel):
         self.connect(self.ui.offlineButton, "clicked(bool)", self.onOffline)
         self.connect(self.ui.modelsFolderButton, "clicked(bool)", self.onModelsFolder)
         self.ui.pythonPathLineEdit.currentPath = settings.get(environment.PYTHON_KEY)
-        self.connect(self.ui.pythonPathLineEdit, "currentPathChanged(QString)", self.onPython)
+        self.connectPath(self.ui.pythonPathLineEdit, self.onPython)
 
     @property
     def requirements(self) -> Path:
@@ -57,13 +60,16 @@ class EnvironmentPanel(Panel):
 
     def onPython(self, path: str) -> None:
         """Run the engine with another Python."""
+        if not self.open or path == settings.get(environment.PYTHON_KEY):
+            return
+        if self.logic.client.busy:  # to try a program would hold up the window that follows the job
+            self.ui.environmentStatusLabel.text = _("The new Python is tried once the running job has ended.")
+            qt.QTimer.singleShot(WAIT, lambda: self.open and self.onPython(self.ui.pythonPathLineEdit.currentPath))
+            return
         try:
             environment.choose_python(path)
         except DiffSegError as problem:
             self.ui.environmentStatusLabel.text = str(problem)
-            return
-        if self.logic.client.busy:
-            self.ui.environmentStatusLabel.text = _("The new Python is used once the running job has ended.")
             return
         self.logic.client.shutdown()
         self.onCheck()

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+import qt
 import slicer
 import slicer.util
 
 from DiffSegLib.scene.logic import Segmentation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Window(Protocol):
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
         def tell(self, what: str, *values: Any) -> None:
             """Call the method `what` of every section."""
+
+
+PAUSE = 700  # ms without another letter after which a typed path is taken for whole
 
 
 class Panel:
@@ -39,6 +44,7 @@ class Panel:
         self.ui = slicer.util.childWidgetVariables(self.root)
         self.root.setMRMLScene(slicer.mrmlScene)
         self._tag: Any = None
+        self._pauses: list[Any] = []
         self.setup()
 
     @property
@@ -77,6 +83,8 @@ class Panel:
     def cleanup(self) -> None:
         """The window is closed for good; nothing of the form may be touched afterwards."""
         self.open = False
+        for timer in self._pauses:
+            timer.stop()
 
     def onSceneClosing(self) -> None:
         """The scene's nodes are about to go."""
@@ -109,3 +117,12 @@ class Panel:
         """Connect, and fail loudly: PythonQt's connect only returns False for a misspelt signal."""
         if not sender.connect(signal, slot):
             raise RuntimeError(f"There is no signal {signal}.")
+
+    def connectPath(self, line: Any, slot: "Callable[[str], None]") -> None:
+        """Call `slot` with the path of a ctkPathLineEdit once it is typed: its signal comes with every letter."""
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        timer.setInterval(PAUSE)
+        self._pauses.append(timer)
+        self.connect(timer, "timeout()", lambda: slot(line.currentPath))
+        self.connect(line, "currentPathChanged(QString)", lambda _path: timer.start())

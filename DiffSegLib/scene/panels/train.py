@@ -73,7 +73,7 @@ class TrainPanel(Panel):
         self.connect(self.ui.trainFolderPathLineEdit, "currentPathChanged(QString)", self.onFolder)
         self.connect(self.ui.trainSceneRadioButton, "toggled(bool)", self.onSource)
         self.connect(self.ui.trainCasesTable, "itemChanged(QTableWidgetItem*)", self.onTicked)
-        self.connect(self.ui.trainingsFolderPathLineEdit, "currentPathChanged(QString)", self.onTrainingsFolder)
+        self.connectPath(self.ui.trainingsFolderPathLineEdit, self.onTrainingsFolder)
         self.connect(self.ui.trainOwnConfigCheckBox, "toggled(bool)", self.onOwnConfig)
         self.connect(self.ui.trainConfigText, "textChanged()", self.onConfigText)
         self.connect(self.ui.trainCheckButton, "clicked(bool)", self.onCheck)
@@ -146,6 +146,8 @@ class TrainPanel(Panel):
 
     def onTrainingsFolder(self, path: str) -> None:
         """Trainings are put elsewhere from now on."""
+        if path == str(self.logic.trainingsFolder):  # an empty line stands for the usual folder
+            return
         self.logic.trainingsFolder = path
         self._preparation.discard()
 
@@ -219,6 +221,7 @@ class TrainPanel(Panel):
 
     def onStart(self) -> None:
         """Start the training; it is followed in the section Trainings."""
+        self.onTrainingsFolder(self.ui.trainingsFolderPathLineEdit.currentPath)  # typed just now, perhaps
         node, name = self.parameters, self.parameters.trainName.strip()
         try:
             if not name:
