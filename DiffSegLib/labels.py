@@ -102,11 +102,23 @@ def distinct_color(index: int) -> tuple[float, float, float]:
     return round(red, 4), round(green, 4), round(blue, 4)
 
 
-def labels_from_names(names: Mapping[int, str]) -> tuple[Label, ...]:
+def labels_from_names(names: Mapping[int, str], where: str = "The labels") -> tuple[Label, ...]:
     """Labels with distinct colours for value -> name; background (0) is left out.
+
+    Raises InputError, naming `where`, for none, a value outside 1..255, a name that is no text or occurs twice.
 
     >>> [label.name for label in labels_from_names({0: "background", 2: "kidney"})]
     ['kidney']
     """
     values = sorted(value for value in names if value != 0)
+    if not values:
+        raise InputError(f"{where}: names no label beside the background; there is nothing to learn.")
+    for value in values:
+        name = names[value]
+        if not _is_label(value):
+            raise InputError(f"{where}: label {name!r} has value {value}; it must be a whole number from 1 to 255.")
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"{where}: label {value} is called {name!r}; its name must be a text.")
+        if list(names.values()).count(name) > 1:
+            raise InputError(f"{where}: two labels are called {name!r}; give each a name of its own.")
     return tuple(Label(v, names[v], distinct_color(i)) for i, v in enumerate(values))

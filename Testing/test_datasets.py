@@ -92,7 +92,7 @@ def test_an_ignore_label_is_refused(tmp_path):
 
 def test_a_description_of_no_layout_is_refused(tmp_path):
     (tmp_path / "dataset.json").write_text('{"labels": {}}')
-    with pytest.raises(InputError, match=r"dataset.json: is not in MSD or nnU-Net layout \(KeyError: 'training'"):
+    with pytest.raises(InputError, match=r"dataset.json: lacks 'training'"):
         load_dataset(tmp_path)
 
 
@@ -393,3 +393,82 @@ def test_missing_files_are_told_with_everything_else_that_is_wrong(dataset):
     assert "is empty" in str(told.value)
     plan = make_plan(dataset, settings, keys, skip_bad=True)
     assert {case.name for case in plan.training + plan.validation} == {f"blob_0{n}" for n in (0, 3, 4, 5)}
+
+
+def planned(folder, **options):
+    return make_plan(folder, *config.choose("default", None, []), **options)
+
+
+def test_what_concerns_one_case_only_is_told_with_the_problems(dataset):
+    label = blob_case(1)[1]
+    label[label == 2] = 1
+    for n in (0, 1, 2, 3, 4):
+        write_image(dataset / "labelsTr" / f"blob_0{n}.nii.gz", label)
+    write_image(dataset / "labelsTr" / "blob_00.nii.gz", np.zeros_like(label))
+    with pytest.raises(InputError, match=r"(?s)is empty.*Label 2 \(second\) occurs in case blob_05 only"):
+        planned(dataset)
+
+
+def test_slices_among_volumes_and_images_of_one_value_are_problems(dataset):
+    write_image(dataset / "imagesTr" / "blob_01.nii.gz", blob_case(1)[0][:1])
+    write_image(dataset / "labelsTr" / "blob_01.nii.gz", np.ones_like(blob_case(1)[1][:1]))
+    write_image(dataset / "imagesTr" / "blob_02.nii.gz", np.full((18, 22, 20), 7, np.float32))
+    with pytest.raises(InputError) as told:
+        planned(dataset)
+    text = str(told.value)
+    assert "blob_01.nii.gz: has 1 x 22 x 20 voxels, and most cases of the data set are volumes" in text
+    assert "blob_02.nii.gz: holds one value only" in text and "2 of 6 cases" in text
+    plan = planned(dataset, skip_bad=True)
+    assert {case.name for case in plan.training + plan.validation} == {f"blob_0{n}" for n in (0, 3, 4, 5)}
+
+
+def test_problems_are_told_in_the_order_of_the_cases(dataset):
+    for n in range(6):
+        write_image(dataset / "labelsTr" / f"blob_0{n}.nii.gz", np.zeros((18, 22, 20), np.uint8))
+    with pytest.raises(InputError) as told:
+        planned(dataset)
+    names = [line.split(".nii.gz")[0][-7:] for line in str(told.value).splitlines() if "is empty" in line]
+    assert names == [f"blob_0{n}" for n in range(6)]
+    assert "--skip-bad" not in str(told.value), "nothing would be left"
+
+
+def test_a_split_may_name_a_case_that_is_left_out_for_a_missing_file(dataset):
+    (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
+    names = [f"blob_0{n}" for n in range(6)]
+    (dataset / "splits.json").write_text(json.dumps({"train": names[:4], "val": names[4:]}))
+    plan = planned(dataset, skip_bad=True)
+    assert [case.name for case in plan.training] == ["blob_00", "blob_02", "blob_03"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"0": "background", "1": "a", "300": "b"}, "label 'b' has value 300; it must be a whole number from 1 to 255"),
+        ({"0": "background", "-1": "b"}, "label 'b' has value -1"),
+        ({"0": "background"}, "names no label beside the background"),
+        ({"1": "a", "2": "a"}, "two labels are called 'a'"),
+        ({"1": ""}, "label 1 is called ''; its name must be a text"),
+        ({"1": ["b"]}, "its name must be a text"),
+    ],
+)
+def test_labels_that_no_model_could_have_are_refused_before_anything_is_read(dataset, labels, words):
+    text = json.loads((dataset / "dataset.json").read_text())
+    (dataset / "dataset.json").write_text(json.dumps({**text, "labels": labels}))
+    with pytest.raises(InputError, match="dataset.json: ") as told:
+        planned(dataset, skip_bad=True)
+    assert words in str(told.value)
+
+
+def test_labels_may_be_written_the_other_way_round(dataset):
+    text = json.loads((dataset / "dataset.json").read_text())
+    (dataset / "dataset.json").write_text(json.dumps({**text, "labels": {"background": 0, "one": 1, "two": 2}}))
+    assert labels_of(load_dataset(dataset)) == {1: "one", 2: "two"}
+
+
+def test_a_border_without_numbers_is_told_before_training(dataset):
+    image = blob_case(1)[0]
+    image[0] = np.nan
+    write_image(dataset / "imagesTr" / "blob_01.nii.gz", image)
+    heard = []
+    planned(dataset, listener=heard.append)
+    assert any("blob_01.nii.gz: 440 voxels of its border" in event.get("text", "") for event in heard)

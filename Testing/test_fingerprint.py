@@ -172,6 +172,13 @@ def test_the_proposal_is_frozen_with_its_grounds(dataset, tmp_path):
     assert not (tmp_path / "run" / "cache").exists()
 
 
+def test_settings_add_up_however_often_set_is_given(dataset, capsys):
+    command = ["train", "--data", str(dataset), "--plan-only", "--json"]
+    assert run([*command, "--set", "training.batch=7", "--set", "network.name=unet", "training.ema=0.5"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["config"]
+    assert (found["training"]["batch"], found["network"]["name"], found["training"]["ema"]) == (7, "unet", 0.5)
+
+
 def test_plan_only_prints_a_config_that_can_be_given_back(dataset, tmp_path, capsys):
     assert run(["train", "--data", str(dataset), "--preset", "fast", "--plan-only"]) == 0
     printed = capsys.readouterr()

@@ -25,7 +25,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, help="run folder; ends with model.safetensors")
     verb.add_argument("--preset", default="default", help=f"starting point: {', '.join(PRESETS)}")
     verb.add_argument("--config", type=Path, help="a config.json instead of a preset; what it leaves out is proposed")
-    verb.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. training.batch=2")
+    verb.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="e.g. training.batch=2"
+    )
     verb.add_argument("--split", type=Path, help="JSON with lists train and val of case names")
     verb.add_argument("--skip-bad", action="store_true", help="train without the cases that have problems")
     verb.add_argument("--plan-only", action="store_true", help="print the proposed config.json and do not train")

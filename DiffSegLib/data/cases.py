@@ -28,7 +28,7 @@ class Dataset:
     """A data set: its cases, labels (background left out), modality per channel, and where it comes from.
 
     regions: empty, or the overlapping classes that are to be predicted instead of the labels. missing: files that were
-    named or belong to a pair and are not there; their cases are left out.
+    named or belong to a pair and are not there, each after its case's name; these cases are left out.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Dataset:
     licence: str = ""
     reference: str = ""
     regions: tuple[Region, ...] = ()
-    missing: tuple[str, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -66,16 +66,16 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def whole_cases(
-    folder: Path, cases: Sequence[Case], problems: Sequence[str] = ()
-) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """The cases whose files are all there, and what is missing, with the `problems` that the layout found already.
+    folder: Path, cases: Sequence[Case], lonely: Sequence[tuple[str, str]] = ()
+) -> tuple[tuple[Case, ...], tuple[tuple[str, str], ...]]:
+    """The cases whose files are all there, and what is missing, with what the layout found `lonely` already.
 
     Raises InputError for two cases of one name and for a folder without any whole case.
     """
     missing = [
-        *(f"image {path.name} of case {c.name}" for c in cases for path in c.images if not path.is_file()),
-        *(f"label {c.label.name} of case {c.name}" for c in cases if not c.label.is_file()),
-        *problems,
+        *((c.name, f"image {path.name} of case {c.name}") for c in cases for path in c.images if not path.is_file()),
+        *((c.name, f"label {c.label.name} of case {c.name}") for c in cases if not c.label.is_file()),
+        *lonely,
     ]
     names = [case.name for case in cases]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -87,7 +87,6 @@ def whole_cases(
     return kept, tuple(missing)
 
 
-def missing_sentence(folder: Path, missing: Sequence[str]) -> str:
+def missing_sentence(folder: Path, missing: Sequence[tuple[str, str]]) -> str:
     """One sentence on all files that are missing."""
-    shown = "; ".join(missing[:20]) + (f"; and {len(missing) - 20} more" if len(missing) > 20 else "")
-    return f"{folder}: missing: {shown}."
+    return f"{folder}: missing: {'; '.join(text for _, text in missing)}."

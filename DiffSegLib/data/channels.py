@@ -26,12 +26,13 @@ def on_first_grid(volumes: Iterable[Volume]) -> Volume:
     """The channels of several volumes as one (C, K, J, I) on the first one's grid; see read_case."""
     remaining = iter(volumes)
     first = next(remaining)
-    arrays = [first.array]
+    arrays, notes = [first.array], [*first.notes]
     for volume in remaining:
+        notes += volume.notes
         if not same_grid(first.array.shape[1:], first.affine, volume.array.shape[1:], volume.affine):
             volume = _on_grid_of(first, volume)
         arrays.append(volume.array)
-    return Volume(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], first.affine, first.name)
+    return Volume(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], first.affine, first.name, tuple(notes))
 
 
 def same_grid(

@@ -22,13 +22,14 @@ PERCENTILES = (0.5, 50.0, 99.5)
 class Facts:
     """One case in canonical axes (z, y, x): shape in voxels, spacing in mm, intensity percentiles per channel.
 
-    voxels: label value -> voxels that have it (background left out).
+    voxels: label value -> voxels that have it (background left out). notes: what was mended when it was read.
     """
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     intensities: tuple[tuple[float, ...], ...]
     voxels: dict[int, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -45,7 +46,11 @@ class Findings:
         bad = len(self.problems) - ("" in self.problems)
         total = len(self.facts) + bad
         head = f"{dataset.folder}: {bad} of {total} cases cannot be used:" if bad else f"{dataset.folder}:"
-        return "\n".join([head, *lines, "Correct this, or train without what is wrong with --skip-bad."])
+        advice = "Correct this, or train without what is wrong with --skip-bad."
+        advice = (
+            advice if len(self.facts) > 1 else "Correct this; without what is wrong too little is left to train on."
+        )
+        return "\n".join([head, *lines, *(f"  {text}" for text in self.warnings), advice])
 
 
 def examine(dataset: Dataset, cases: Sequence[Case], listener: events.Listener = events.silent) -> Findings:
@@ -58,6 +63,8 @@ def examine(dataset: Dataset, cases: Sequence[Case], listener: events.Listener =
             found.problems[case.name] = problems
         else:
             found.facts[case.name] = facts
+            found.warnings += facts.notes
+    _leave_out_other_dimensions(dataset, cases, found)
     wanted = {f"region {region.name}": set(region.values) for region in dataset.regions}
     for what, values in (wanted or {f"label {x.value} ({x.name})": {x.value} for x in dataset.labels}).items():
         holders = [name for name, facts in found.facts.items() if values & facts.voxels.keys()]
@@ -89,6 +96,10 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
             f"{case.images[0]}: has {len(volume.array)} channel(s); the data set has {len(dataset.channels)} "
             f"({', '.join(dataset.channels)})."
         )
+    for n, channel in enumerate(volume.array if volume is not None else ()):
+        if channel.min() == channel.max():
+            where = case.images[n] if len(case.images) > 1 else case.images[0]
+            problems.append(f"{where}: holds one value only; there is nothing to learn from.")
     if label is not None and affine is not None:
         values, counts = np.unique(label, return_counts=True)
         voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
@@ -107,4 +118,19 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
     thinned = [channel.ravel()[:: max(1, channel.size // 100_000)] for channel in volume.array]
     intensities = tuple(tuple(float(x) for x in np.percentile(part, PERCENTILES)) for part in thinned)
     shape, spacing = volume.array.shape[1:], volume.spacing
-    return Facts(tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes), intensities, voxels), []
+    turned = (tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes))
+    return Facts(*turned, intensities, voxels, volume.notes), []
+
+
+def _leave_out_other_dimensions(dataset: Dataset, cases: Sequence[Case], found: Findings) -> None:
+    """A network is for slices or for volumes: of a mixed set, the cases of the rarer kind are told as problems."""
+    flat = {name for name, facts in found.facts.items() if 1 in facts.shape}
+    mostly_flat = 2 * len(flat) > len(found.facts)
+    for case in cases:
+        facts = found.facts.get(case.name)
+        if facts is None or (case.name in flat) == mostly_flat:
+            continue
+        size = " x ".join(map(str, facts.shape))
+        most = "single slices" if mostly_flat else "volumes"
+        found.problems[case.name] = [f"{case.images[0]}: has {size} voxels, and most cases of the data set are {most}."]
+        del found.facts[case.name]

@@ -1,23 +1,18 @@
-"""Reading images and label maps, and writing masks, with every check that SimpleITK leaves out.
+"""Reading images and label maps, and writing masks, with every check that SimpleITK leaves out."""
 
-SimpleITK returns a full-size volume for a truncated `.nii.gz` without a word, so the payload's length is compared with
-the header first.
-"""
-
-import gzip
-import struct
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers
 from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.whole_files import whole_file
 
+sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own go to stderr, between the lines of progress
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
 
 
@@ -40,21 +35,47 @@ def read(path: Path, frames: int = 1) -> Volume:
     A 4D file is taken where `frames` says how many channels it must hold. A 2D image, PNG too, is one slice:
     (C, 1, J, I).
     """
-    image = _read(path, frames)
-    array = sitk.GetArrayFromImage(image)
+    image, finite = _read(path, frames)
+    array = sitk.GetArrayViewFromImage(image)
     array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
     array = array[: _colours(path, len(array))]
     if np.iscomplexobj(array):
         raise InputError(f"{path}: holds complex numbers; export its magnitude.")
-    array = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); replace them first.")
-    return Volume(array, affine_of(image), str(path))
+    array = np.array(array, dtype=np.float32, order="C")
+    if not finite:
+        array[not_numbers(path).reshape(array.shape)] = np.nan
+    return Volume(array, affine_of(image), str(path), mend(array, str(path)))
+
+
+def mend(array: np.ndarray, name: str) -> tuple[str, ...]:
+    """Give the background of a (C, K, J, I) image the lowest value where it holds no numbers; a sentence if it did.
+
+    Background is what hangs together with the border. Raises InputError for any other voxel that is not finite.
+    """
+    odd = ~np.isfinite(array)
+    if not odd.any():
+        return ()
+    from scipy.ndimage import label  # only here: most images need none
+
+    for channel, where in zip(array, odd, strict=True):
+        parts, count = label(where)
+        border = np.zeros(count + 1, dtype=bool)
+        for axis in range(parts.ndim):
+            for end in (0, -1):
+                border[np.unique(parts.take(end, axis))] = True
+        inside = int((~border[parts] & where).sum())
+        if inside or where.all():
+            what = "no number at all" if where.all() else f"{inside} voxel(s) that are not numbers (NaN or infinite)"
+            raise InputError(f"{name}: holds {what}; replace them first.")
+        channel[where] = channel[~where].min()
+    return (f"{name}: {int(odd.sum())} voxels of its border hold no number (NaN); they count as the lowest value.",)
 
 
 def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A label map: ((K, J, I) uint8, affine). Float files whose values are whole are accepted (they occur)."""
-    image = _read(path)
+    image, finite = _read(path)
+    if not finite:
+        raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); labels are whole numbers.")
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise InputError(f"{path}: a label map must have one value per voxel.")
     array = sitk.GetArrayFromImage(image)
@@ -156,11 +177,11 @@ def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, 
     return keys
 
 
-def _read(path: Path, frames: int = 1) -> sitk.Image:
+def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
+    """The image, and False where ITK has hidden that it holds values that are not finite."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such file.")
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        _check_nifti_payload(path)
+    finite = check_payload(path) if is_nifti(path) else True
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as problem:
@@ -176,36 +197,7 @@ def _read(path: Path, frames: int = 1) -> sitk.Image:
     if image.GetDimension() != 3:
         raise InputError(f"{path}: has {image.GetDimension()} dimensions; a 3D volume is needed.")
     check_geometry(affine_of(image), str(path))
-    return image
-
-
-def _check_nifti_payload(path: Path) -> None:
-    """Raise InputError if a NIfTI-1 file holds fewer bytes than its header promises, or its gzip stream is damaged."""
-    zipped = path.name.lower().endswith(".gz")
-    try:
-        with gzip.open(path, "rb") if zipped else open(path, "rb") as stream:
-            header = stream.read(348)
-            order = "<" if header[:4] == struct.pack("<i", 348) else ">"
-            if len(header) < 348 or struct.unpack(order + "i", header[:4])[0] != 348:
-                raise InputError(f"{path}: is no NIfTI image (its header is missing or damaged).")
-            dims = struct.unpack(order + "8h", header[40:56])
-            spacing = struct.unpack(order + "3f", header[80:92])
-            bits = struct.unpack(order + "h", header[72:74])[0]
-            offset = struct.unpack(order + "f", header[108:112])[0]
-            voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
-            promised = int(offset) + voxels * bits // 8
-            size = 348
-            while chunk := stream.read(1 << 20):  # to the end: the gzip checksum is compared only there
-                size += len(chunk)
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, struct.error) as problem:
-        raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
-    if any(dims[n + 1] > 1 and not abs(mm) > 1e-6 for n, mm in enumerate(spacing[: dims[0]])):  # ITK reads 0 as 1
-        found = ", ".join(f"{mm:g}" for mm in spacing)
-        raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
-    if header[344:347] == b"n+1" and size < promised:
-        raise InputError(f"{path}: is incomplete ({size} of {promised} bytes); copy or export it again.")
+    return image, finite
 
 
 def _reason(problem: BaseException) -> str:

@@ -19,6 +19,7 @@ def split(dataset: Dataset, file: Path | None = None, skip: Collection[str] = ()
     write a file instead.
     Cases named in `skip` are left out. Raises InputError for a file with mistakes, and where a part would be empty.
     """
+    incomplete = {name for name, _ in dataset.missing}
     path = file or dataset.folder / "splits.json"
     if not path.is_file():
         if file is not None:
@@ -37,10 +38,10 @@ def split(dataset: Dataset, file: Path | None = None, skip: Collection[str] = ()
         names = data.get(part)
         if not isinstance(names, list) or not names:
             raise InputError(f"{path}: needs a list {part!r} of case names.")
-        unknown = [str(name) for name in names if name not in by_name]
+        unknown = [str(name) for name in names if name not in by_name and name not in incomplete]
         if unknown:
             raise InputError(f"{path}: {part} names cases that the data set lacks: {', '.join(unknown[:10])}.")
-        parts.append([by_name[name] for name in names if name not in skip])
+        parts.append([by_name[name] for name in names if name in by_name and name not in skip])
         if not parts[-1]:
             raise InputError(f"{path}: none of its {part} cases can be used.")
     shared = {case.name for case in parts[0]} & {case.name for case in parts[1]}

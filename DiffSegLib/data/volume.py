@@ -22,11 +22,15 @@ ANISOTROPIC = 3.0  # nnU-Net's threshold: one axis this much coarser than the ne
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """array: (C, K, J, I) float32; affine: (4, 4) float64, ijk -> LPS mm; name: for messages."""
+    """array: (C, K, J, I) float32; affine: (4, 4) float64, ijk -> LPS mm; name: for messages.
+
+    notes: sentences on what was mended when it was read.
+    """
 
     array: np.ndarray
     affine: np.ndarray
     name: str = "image"
+    notes: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, ...]:

@@ -55,7 +55,7 @@ class Predictor:
         card = self.model.card
         box = self._check(volume, options)
         inside = Volume(volume.array[(slice(None), *box)], volume.affine, volume.name)
-        warnings = self._warnings(volume, box)
+        warnings = [*volume.notes, *self._warnings(volume, box)]
         for text in warnings:  # before the work: a whole head may take many minutes
             listener(events.make("warning", text=text))
         # a region of an image such as training saw whole is normalised as a part of it; else it is the image itself

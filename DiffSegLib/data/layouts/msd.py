@@ -23,23 +23,32 @@ def read(folder: Path) -> Dataset | None:
         entries = [(folder / item["image"], folder / item["label"]) for item in data["training"]]
         cases = tuple(Case(case_name(image), (image,), label) for image, label in entries)
         described(folder, data, cases)
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+    except KeyError as problem:
+        raise InputError(f"{path}: lacks {problem}, which MSD's and nnU-Net's description of a data set has.") from None
+    except (TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{path}: is not in MSD or nnU-Net layout ({type(problem).__name__}: {problem}).") from None
     named = {case.label.name for case in cases} | {case.images[0].name for case in cases}
     unlisted = []
     for label in image_files(cases[0].label.parent) if cases else []:
         if label.name not in named and not (cases[0].images[0].parent / label.name).is_file():
-            unlisted.append(f"image for label {label.name}")
+            unlisted.append((case_name(label), f"image for label {label.name}"))
     return described(folder, data, *whole_cases(folder, cases, unlisted))
 
 
-def described(folder: Path, data: dict[str, Any], cases: tuple[Case, ...], missing: tuple[str, ...] = ()) -> Dataset:
-    """A data set with the names that an MSD-like `dataset.json` gives: label value -> name, channel -> modality."""
+def described(
+    folder: Path, data: dict[str, Any], cases: tuple[Case, ...], missing: tuple[tuple[str, str], ...] = ()
+) -> Dataset:
+    """A data set with the names that an MSD-like `dataset.json` gives: label value -> name, channel -> modality.
+
+    Labels written as name -> value, as nnU-Net has them, are taken too.
+    """
+    names = {int(key): value for key, value in data["labels"].items() if key.lstrip("-").isdecimal()}
+    names = names or {int(value): key for key, value in data["labels"].items()}
     return Dataset(
         folder=folder,
         name=str(data.get("name", folder.name)),
         cases=cases,
-        labels=labels_from_names({int(value): str(name) for value, name in data["labels"].items()}),
+        labels=labels_from_names(names, str(folder / "dataset.json")),
         channels=tuple(str(data["modality"][key]) for key in sorted(data["modality"], key=int)),
         licence=str(data.get("licence", data.get("license", ""))),
         reference=str(data.get("reference", "")),

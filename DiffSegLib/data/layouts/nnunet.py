@@ -31,7 +31,9 @@ def read(folder: Path) -> Dataset | None:
             ending = entries[0].name[len(case_name(entries[0])) :]
             if (folder / "imagesTr" / f"{case_name(entries[0])}_0000{ending}").is_file():
                 return described(folder, data, *_cases(folder, len(data["modality"]), ending))
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+    except KeyError as problem:
+        raise InputError(f"{path}: lacks {problem}, which nnU-Net's description of a data set has.") from None
+    except (TypeError, ValueError, AttributeError) as problem:
         raise InputError(f"{path}: is not in nnU-Net layout ({type(problem).__name__}: {problem}).") from None
     return None
 
@@ -51,7 +53,7 @@ def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
         folder=folder,
         name=str(data.get("name", folder.name)),
         cases=cases,
-        labels=labels_from_names(names),
+        labels=labels_from_names(names, str(folder / "dataset.json")),
         channels=channels,
         licence=str(data.get("licence", data.get("license", ""))),
         reference=str(data.get("reference", "")),
@@ -87,7 +89,7 @@ def _values(data: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _cases(
     folder: Path, channels: int, ending: str, listed: dict[str, Any] | None = None
-) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+) -> tuple[tuple[Case, ...], tuple[tuple[str, str], ...]]:
     """Whole cases by their label files, or as `listed` in dataset.json; and every missing or lonely file."""
     if listed is not None:
         cases = tuple(
@@ -104,4 +106,4 @@ def _cases(
         found.append(Case(name, files[:1] if one_file else files, label))
     names = {case.name for case in found}
     stems = sorted({CHANNEL.sub("", case_name(p)) for p in image_files(images) if p.name.endswith(ending)})
-    return whole_cases(folder, found, [f"label for image {stem}" for stem in stems if stem not in names])
+    return whole_cases(folder, found, [(stem, f"label for image {stem}") for stem in stems if stem not in names])

@@ -27,9 +27,9 @@ def read(folder: Path) -> Dataset | None:
     if not images or not labels:
         return None
     cases = tuple(Case(name, images[name], labels[name]) for name in sorted(images) if name in labels)
-    problems = [f"label for image {name}" for name in sorted(set(images) - set(labels))]
-    problems += [f"image for label {name}" for name in sorted(set(labels) - set(images))]
-    cases, missing = whole_cases(folder, cases, problems)
+    lonely = [(name, f"label for image {name}") for name in sorted(set(images) - set(labels))]
+    lonely += [(name, f"image for label {name}") for name in sorted(set(labels) - set(images))]
+    cases, missing = whole_cases(folder, cases, lonely)
     # as most cases have it: an odd one must not speak for the others
     counts = Counter(len(c.images) if len(c.images) > 1 else _channels(c.images[0]) for c in cases)
     count = counts.most_common(1)[0][0]
@@ -37,7 +37,8 @@ def read(folder: Path) -> Dataset | None:
     if not set(names) - {0}:
         raise InputError(f"{folder}: no label file holds a value above 0, so there is nothing to learn.")
     channels = tuple(f"channel {n + 1}" for n in range(count)) if count > 1 else ("image",)
-    return Dataset(folder, folder.resolve().name, cases, labels_from_names(names), channels, missing=missing)
+    described = labels_from_names(names, str(folder))
+    return Dataset(folder, folder.resolve().name, cases, described, channels, missing=missing)
 
 
 def _channels(path: Path) -> int:

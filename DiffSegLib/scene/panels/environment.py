@@ -10,7 +10,6 @@ from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import environment, settings
 from DiffSegLib.scene.panels.panel import Panel
 
-
 WAIT = 1000  # ms between two looks whether the running job has ended
 
 
@@ -60,11 +59,11 @@ class EnvironmentPanel(Panel):
 
     def onPython(self, path: str) -> None:
         """Run the engine with another Python."""
-        if not self.open or path == settings.get(environment.PYTHON_KEY):
+        if path == settings.get(environment.PYTHON_KEY):
             return
         if self.logic.client.busy:  # to try a program would hold up the window that follows the job
             self.ui.environmentStatusLabel.text = _("The new Python is tried once the running job has ended.")
-            qt.QTimer.singleShot(WAIT, lambda: self.open and self.onPython(self.ui.pythonPathLineEdit.currentPath))
+            qt.QTimer.singleShot(WAIT, self._tryAgain)
             return
         try:
             environment.choose_python(path)
@@ -73,6 +72,10 @@ class EnvironmentPanel(Panel):
             return
         self.logic.client.shutdown()
         self.onCheck()
+
+    def _tryAgain(self) -> None:
+        if self.open:
+            self.onPython(self.ui.pythonPathLineEdit.currentPath)
 
     def onInstall(self) -> None:
         """Install what is missing; Slicer asks for consent and shows the progress."""

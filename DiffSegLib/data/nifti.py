@@ -1,0 +1,77 @@
+"""What ITK does not say of a NIfTI file: that it is cut short or damaged, and which of its voxels hold no number.
+
+ITK fills what is missing, and everything that is not finite, with 0.
+"""
+
+import gzip
+import struct
+import zlib
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from DiffSegLib.errors import InputError
+
+FLOATS = {16: "f4", 64: "f8"}  # NIfTI's datatype codes
+
+
+def is_nifti(path: Path) -> bool:
+    """By its name."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def check_payload(path: Path) -> bool:
+    """Read a NIfTI-1 file to its end; returns whether all its numbers are finite.
+
+    Raises InputError if it holds fewer bytes than its header promises, its gzip stream is damaged, or a spacing is 0.
+    """
+    finite, rest = True, b""
+    try:
+        with _open(path) as stream:
+            header = stream.read(348)
+            order = "<" if header[:4] == struct.pack("<i", 348) else ">"
+            if len(header) < 348 or struct.unpack(order + "i", header[:4])[0] != 348:
+                raise InputError(f"{path}: is no NIfTI image (its header is missing or damaged).")
+            dims = struct.unpack(order + "8h", header[40:56])
+            spacing = struct.unpack(order + "3f", header[80:92])
+            kind, bits = struct.unpack(order + "2h", header[70:74])
+            offset = int(struct.unpack(order + "f", header[108:112])[0])
+            voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
+            promised = offset + voxels * bits // 8
+            size = 348 + len(stream.read(max(0, offset - 348)))
+            while chunk := stream.read(1 << 20):  # to the end: the gzip checksum is compared only there
+                size += len(chunk)
+                if kind in FLOATS and finite:
+                    whole = rest + chunk
+                    used = len(whole) - len(whole) % (bits // 8)
+                    finite = bool(np.isfinite(np.frombuffer(whole[:used], order + FLOATS[kind])).all())
+                    rest = whole[used:]
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, struct.error) as problem:
+        raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
+    if any(dims[n + 1] > 1 and not abs(mm) > 1e-6 for n, mm in enumerate(spacing[: dims[0]])):  # ITK reads 0 as 1
+        found = ", ".join(f"{mm:g}" for mm in spacing)
+        raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
+    if header[344:347] == b"n+1" and size < promised:
+        raise InputError(f"{path}: is incomplete ({size} of {promised} bytes); copy or export it again.")
+    return finite
+
+
+def not_numbers(path: Path) -> np.ndarray:
+    """Where a NIfTI-1 file of floats is not finite: flat, in the order of its voxels."""
+    with _open(path) as stream:
+        data = stream.read()
+    order = "<" if data[:4] == struct.pack("<i", 348) else ">"
+    dims = struct.unpack(order + "8h", data[40:56])
+    offset = int(struct.unpack(order + "f", data[108:112])[0])
+    kind = FLOATS[struct.unpack(order + "h", data[70:72])[0]]
+    voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
+    found: np.ndarray = ~np.isfinite(np.frombuffer(data, order + kind, voxels, offset))
+    return found
+
+
+def _open(path: Path) -> AbstractContextManager[IO[bytes]]:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
