@@ -14,7 +14,8 @@ from DiffSegLib.config import DataConfig
 from DiffSegLib.data.checks import examine
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import channel_count, read, read_label, write_mask
-from DiffSegLib.data.preprocess import classes_to_native, label_to_model_space, scalar_to_native, to_model_space
+from DiffSegLib.data.native import only_channel, to_native
+from DiffSegLib.data.preprocess import label_to_model_space, to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import Predictor
@@ -93,11 +94,11 @@ def test_a_slice_of_any_direction_loses_its_thin_axis_and_gets_it_back(axes):
     label = (array[0] > 0).astype(np.uint8)
     flat = label_to_model_space(label, affine, data)
     assert flat.shape == image.shape[1:] and ((image[0] > image[0][flat == 0].max()) == (flat == 1)).all()
-    native = classes_to_native(torch.nn.functional.one_hot(flat.long(), 2).movedim(-1, 0).float(), grid)
+    native = to_native(torch.nn.functional.one_hot(flat.long(), 2).movedim(-1, 0).float(), grid)
     np.testing.assert_array_equal(native, label)
-    assert scalar_to_native(flat.float(), grid).shape == label.shape
+    assert to_native(flat.float()[None], grid, only_channel, torch.float32).shape == label.shape
     coarse, grid = to_model_space(Volume(array, affine), DataConfig(spacing=(3.0, 3.0), patch=(8, 8)))
-    assert coarse.ndim == 3 and classes_to_native(coarse.expand(2, -1, -1), grid).shape == label.shape
+    assert coarse.ndim == 3 and to_native(coarse.expand(2, -1, -1), grid).shape == label.shape
 
 
 def test_a_volume_is_refused_by_a_2d_network():

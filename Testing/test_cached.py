@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.diffusion.strategies import STRATEGIES
-from DiffSegLib.inference import windows
+from DiffSegLib.inference import sampling, windows
 from DiffSegLib.network import features
 from DiffSegLib.network.blocks import InstanceNorm
 from DiffSegLib.network.cached import CachedUNet
@@ -50,7 +50,7 @@ def test_a_window_s_image_is_encoded_once_and_denoised_at_each_step(monkeypatch)
         plain = getattr(network, name)
         monkeypatch.setattr(network, name, lambda *x, name=name, plain=plain: calls.append(name) or plain(*x))
     image = torch.randn(1, 16, 8, 8)
-    for _ in windows.sample_volume(network, image, 3, (8, 8, 8), (4, 4, 4), settings.diffusion, steps=5):
+    for _ in sampling.sample_volume(network, image, 3, (8, 8, 8), (4, 4, 4), settings.diffusion, steps=5):
         pass
     assert (calls.count("encode"), calls.count("denoise")) == (3, 15)  # windows of 8 that overlap by half
 
@@ -125,17 +125,17 @@ def test_features_stay_contiguous_though_the_mask_is_channels_last():
 
 
 def test_the_budget_of_waiting_windows_counts_their_features(monkeypatch):
-    """Where the masks of all windows would fit, but not their features, the windows go in groups."""
+    """Where the masks of all windows would fit, but not their features, the windows go in layers."""
     monkeypatch.setattr(windows, "WINDOW_GROWTH", 1.0)
     image, size = torch.randn(1, 16, 8, 8), (8, 8, 8)
     cached, plain = made("cached")[0], made("unet")[0]
     kept = sum(x.nbytes for x in features.encode(cached, image[None, :, :8]))
     assert kept > 4 * (4 * 3 * 8**3)
-    monkeypatch.setattr(windows, "STATE_BUDGET", 3 * (4 * 3 * 8**3 + kept) - 1)
+    monkeypatch.setattr(sampling, "STATE_BUDGET", 3 * (4 * 3 * 8**3 + kept) - 1)
     orders = {}
     for network in (cached, plain):
         order = orders[network] = []
-        for _ in windows.sample_volume(
+        for _ in sampling.sample_volume(
             network,
             image,
             3,
@@ -143,8 +143,8 @@ def test_the_budget_of_waiting_windows_counts_their_features(monkeypatch):
             (4, 4, 4),
             DiffusionConfig(),
             steps=2,
-            tick=lambda *at, order=order: order.append(at),
+            tick=lambda at, order=order: order.append((at.step, at.window)),
         ):
             pass
     assert [at[:2] for at in orders[plain]] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
-    assert [at[:2] for at in orders[cached]] == [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (2, 3)]
+    assert [at[:2] for at in orders[cached]] == [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3), (2, 3)]

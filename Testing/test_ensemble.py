@@ -14,7 +14,7 @@ from DiffSegLib.data.volume import Volume
 from DiffSegLib.diffusion.gaussian import mask_to_x
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import Predictor
-from DiffSegLib.inference.windows import sample_volume
+from DiffSegLib.inference.sampling import sample_volume
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import labels_from_names
 from DiffSegLib.models import store

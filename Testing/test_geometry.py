@@ -8,10 +8,12 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from DiffSegLib.config import DataConfig
-from DiffSegLib.data.preprocess import classes_to_native, normalise, to_model_space
+from DiffSegLib.data.native import to_native
+from DiffSegLib.data.preprocess import normalise, to_model_space
 from DiffSegLib.data.volume import Volume, check_geometry, orientation_of, resampled_shape
 from DiffSegLib.errors import InputError
-from DiffSegLib.inference.windows import gaussian_weight, plan_windows, window_noise
+from DiffSegLib.inference.blend import gaussian_weight
+from DiffSegLib.inference.windows import plan_windows, window_noise
 
 ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
@@ -46,9 +48,9 @@ def test_every_storage_of_one_volume_reaches_the_network_alike_and_comes_back(or
     image, grid = to_model_space(Volume(array, matrix), data)
     torch.testing.assert_close(image, wanted, atol=1e-5, rtol=1e-5)
     probability = torch.from_numpy(rng.random((3, *image.shape[1:]), dtype=np.float32))
-    mask = classes_to_native(probability, grid)
+    mask = to_native(probability, grid)
     assert mask.shape == array.shape[1:]
-    back, _ = turned(classes_to_native(probability, wanted_grid)[None], affine, order, signs)
+    back, _ = turned(to_native(probability, wanted_grid)[None], affine, order, signs)
     np.testing.assert_array_equal(mask, back[0])
 
 
@@ -66,7 +68,7 @@ def test_resampled_classes_cover_the_same_place():
     data = DataConfig(spacing=(1.5, 1.5, 1.5))
     image, grid = to_model_space(Volume(array, np.diag([0.7, 1.0, 2.0, 1.0])), data)
     high = (image[0] > 0).float()
-    mask = classes_to_native(torch.stack([1 - high, high]), grid)
+    mask = to_native(torch.stack([1 - high, high]), grid)
     assert (mask[:, :12] == 0).all() and (mask[:, 13:] == 1).all()
 
 

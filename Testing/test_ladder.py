@@ -9,9 +9,10 @@ import torch
 from conftest import blob_case
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
-from DiffSegLib.inference import predict, windows
+from DiffSegLib.inference import windows
 from DiffSegLib.inference.ladder import rungs
 from DiffSegLib.inference.predict import Predictor
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentJob, SegmentOptions
 from DiffSegLib.models.store import load
 from DiffSegLib.network.memory import is_out_of_memory
@@ -19,6 +20,7 @@ from DiffSegLib.scene.process import WorkerClient, worker_environment
 from DiffSegLib.scene.transport import PipeTransport
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+PIECES = Sampling.pieces
 
 
 def volume(shape=(30, 34, 28)):
@@ -28,16 +30,15 @@ def volume(shape=(30, 34, 28)):
 def failing(monkeypatch, times, at=0, problem=None):
     """Let the first runs fail after `at` steps; the list of what each run was given fills while they run."""
     given = []
-    true = windows.sample_volume
 
-    def sample_volume(network, image, classes, patch, *arguments, **options):
-        given.append((patch, options["growth"], options["state"], options["device"].type))
-        for n, found in enumerate(true(network, image, classes, patch, *arguments, **options)):
+    def pieces(sampling, image):
+        given.append((sampling.patch, sampling.growth, sampling.state, sampling.device.type))
+        for n, found in enumerate(PIECES(sampling, image)):
             if len(given) <= times and n == at:
                 raise problem or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
             yield found
 
-    monkeypatch.setattr(predict, "sample_volume", sample_volume)
+    monkeypatch.setattr(Sampling, "pieces", pieces)
     return given
 
 
@@ -62,7 +63,7 @@ def test_a_run_that_has_too_little_memory_goes_on_with_less_and_says_so(tiny_mod
     assert answer.provenance["windows"] == [rung.name for rung in rungs(CPU, (16,) * 3, (2,) * 3)][times]
     if times == 1:  # the same windows asked for at once give the same mask
         monkeypatch.setattr(windows, "WINDOW_GROWTH", 1.0)
-        monkeypatch.setattr(predict, "sample_volume", windows.sample_volume)
+        monkeypatch.setattr(Sampling, "pieces", PIECES)
         plain = Predictor(load(tiny_model), "cpu")(volume(), SegmentOptions(keep_steps=True))
         np.testing.assert_array_equal(plain.mask, answer.mask)
 
@@ -83,7 +84,7 @@ def test_where_nothing_is_small_enough_one_sentence_says_what_to_do(tiny_model, 
     predictor = Predictor(load(tiny_model), "cpu")
     with pytest.raises(InputError, match="scan: memory ran out with windows of .*; choose a region of interest"):
         predictor(volume(), SegmentOptions())
-    monkeypatch.setattr(predict, "sample_volume", windows.sample_volume)
+    monkeypatch.setattr(Sampling, "pieces", PIECES)
     assert predictor(volume(), SegmentOptions()).warnings == []
 
 
@@ -100,14 +101,14 @@ def test_other_failures_are_no_lack_of_memory(tiny_model, monkeypatch):
 WORKER = """
 import sys
 import torch
-from DiffSegLib.inference import predict
-true, calls = predict.sample_volume, []
-def sample_volume(*arguments, **options):
+from DiffSegLib.inference.sampling import Sampling
+true, calls = Sampling.pieces, []
+def pieces(sampling, image):
     calls.append(1)
     if len(calls) == 1:
         raise torch.OutOfMemoryError("CUDA out of memory.")
-    return true(*arguments, **options)
-predict.sample_volume = sample_volume
+    return true(sampling, image)
+Sampling.pieces = pieces
 from DiffSegLib.serving.process import main
 sys.exit(main())
 """

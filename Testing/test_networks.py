@@ -12,7 +12,7 @@ from DiffSegLib.data.volume import Volume
 from DiffSegLib.diffusion.process import make_process, mask_channels
 from DiffSegLib.diffusion.strategies import STRATEGIES
 from DiffSegLib.errors import InputError
-from DiffSegLib.inference import windows
+from DiffSegLib.inference import sampling, windows
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import labels_from_names
@@ -136,7 +136,7 @@ def test_a_model_s_file_gives_back_the_network_and_prediction_the_same_mask_by_a
     volume = Volume(noise, np.eye(4), "noise")
     whole = predictor(volume, SegmentOptions(steps=3)).mask
     assert set(np.unique(whole)) == {0, 1, 2}
-    monkeypatch.setattr(windows, "STATE_BUDGET", 1)
+    monkeypatch.setattr(sampling, "STATE_BUDGET", 1)
     np.testing.assert_array_equal(predictor(volume, SegmentOptions(steps=3)).mask, whole)
 
 
@@ -226,5 +226,5 @@ def test_autocast_reaches_the_convolutions_in_training_and_in_prediction(name):
     seen.clear()
     image = torch.randn(1, 8, 12, 8)
     options = {"steps": 2, "precision": torch.bfloat16}
-    list(windows.sample_volume(network.eval(), image, 3, (8, 12, 8), (2,) * 3, settings.diffusion, **options))
+    list(sampling.sample_volume(network.eval(), image, 3, (8, 12, 8), (2,) * 3, settings.diffusion, **options))
     assert seen and set(seen) == {torch.bfloat16}

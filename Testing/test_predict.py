@@ -13,10 +13,11 @@ from DiffSegLib.commands import run
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.data.batch import find_cases, run_cases
 from DiffSegLib.data.files import read, read_label
-from DiffSegLib.data.preprocess import classes_to_native, to_model_space
+from DiffSegLib.data.native import to_native
+from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
-from DiffSegLib.inference import windows
+from DiffSegLib.inference import sampling, windows
 from DiffSegLib.inference.batch import segment_with
 from DiffSegLib.inference.predict import Predictor, entropy, mirrored_views
 from DiffSegLib.jobs import SegmentOptions
@@ -59,7 +60,7 @@ def test_grouping_of_windows_changes_no_mask(predictor, monkeypatch):
     monkeypatch.setattr(windows, "WINDOW_GROWTH", 1.0)
     big = volume((30, 34, 28))
     whole = predictor(big, SegmentOptions(keep_steps=True))
-    monkeypatch.setattr(windows, "STATE_BUDGET", 1)
+    monkeypatch.setattr(sampling, "STATE_BUDGET", 1)
     grouped = predictor(big, SegmentOptions(keep_steps=True))
     for a, b in zip(whole.steps, grouped.steps, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -74,7 +75,7 @@ def test_windows_of_a_perfect_network_blend_to_the_truth_without_seams(monkeypat
         return torch.cat([-((image - n) ** 2) * 40 for n in range(3)], 1)
 
     steps = list(
-        windows.sample_volume(network, image, 3, (16, 16, 16), (8, 8, 8), DiffusionConfig(), steps=3)  # type: ignore
+        sampling.sample_volume(network, image, 3, (16, 16, 16), (8, 8, 8), DiffusionConfig(), steps=3)  # type: ignore
     )
     assert len(steps) == 3
     for probability in steps:
@@ -154,14 +155,14 @@ def test_samples_are_told_apart_by_the_mirrorings_that_training_has_seen(tiny_mo
     precision = pick_precision("auto", torch.device("cpu"))
     runs = [
         list(
-            windows.sample_volume(
-                network, image.flip(axes), 3, (16,) * 3, (2,) * 3, diffusion, sample=n, precision=precision
+            sampling.sample_volume(
+                network, image.flip(axes), 3, (16,) * 3, (2,) * 3, diffusion, first_sample=n, precision=precision
             )
         )
         for n, axes in enumerate([(), (3,)])
     ]
     for mask, one, other in zip(found.steps, *runs, strict=True):
-        np.testing.assert_array_equal(mask, classes_to_native((one + other.flip(3)) / 2, grid))
+        np.testing.assert_array_equal(mask, to_native((one + other.flip(3)) / 2, grid))
     one_sample = [Predictor(each, "cpu")(scan, SegmentOptions()).mask for each in (turned, model)]
     np.testing.assert_array_equal(*one_sample)
 
@@ -216,7 +217,7 @@ def test_reference_time_is_a_switch():
         return torch.zeros(1, 2, 8, 8, 8)
 
     for diffusion in (settings.diffusion, DiffusionConfig()):
-        list(windows.sample_volume(network, torch.zeros(1, 8, 8, 8), 2, (8,) * 3, (2,) * 3, diffusion))  # type: ignore
+        list(sampling.sample_volume(network, torch.zeros(1, 8, 8, 8), 2, (8,) * 3, (2,) * 3, diffusion))  # type: ignore
     assert seen == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 1.0, 751 / 1001, 501 / 1001, 251 / 1001, 1 / 1001])
 
 
@@ -229,7 +230,7 @@ def test_fused_steps_are_the_means_of_the_predictions_so_far(tiny_model, monkeyp
     def run(fusion, **options):
         diffusion = replace(model.card.diffusion, fusion=fusion)
         arguments = (model.network, image, 3, (16, 16, 16), (2, 2, 2), diffusion)
-        return list(windows.sample_volume(*arguments, steps=4, **options))
+        return list(sampling.sample_volume(*arguments, steps=4, **options))
 
     own, fused = run("last"), run("mean")
     for k, probability in enumerate(fused):
@@ -337,7 +338,7 @@ def test_probabilities_of_an_unbounded_answer_sum_to_one_and_uncertainty_stays_b
     found = Predictor(replace(model, card=card), "cpu")(volume(), SegmentOptions(uncertainty=True))
     assert found.uncertainty.min() >= 0.0 and found.uncertainty.max() <= 1.0 + 1e-6
     image, _ = to_model_space(volume(), card.data)
-    for step in windows.sample_volume(model.network, image, 3, (16,) * 3, (2,) * 3, card.diffusion):
+    for step in sampling.sample_volume(model.network, image, 3, (16,) * 3, (2,) * 3, card.diffusion):
         torch.testing.assert_close(step.sum(0), torch.ones(step.shape[1:]), atol=1e-4, rtol=0)
 
 

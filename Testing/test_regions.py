@@ -13,8 +13,9 @@ from DiffSegLib.commands import run
 from DiffSegLib.config import DataConfig
 from DiffSegLib.data.cases import Dataset
 from DiffSegLib.data.files import read_label
+from DiffSegLib.data.native import regions_as, to_native
 from DiffSegLib.data.preprocess import to_model_space
-from DiffSegLib.data.regions import as_regions, membership, regions_to_native
+from DiffSegLib.data.regions import as_regions, membership
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import binary_entropy
@@ -44,8 +45,8 @@ def test_later_regions_write_over_earlier_ones():
     probability[3, ..., 5] = 0.5  # not above a half
     volume = Volume(np.zeros((1, 1, 1, 6), np.float32), np.diag([-1.0, 1, 1, 1]))  # stored from right to left
     grid = to_model_space(volume, DataConfig())[1]
-    assert regions_to_native(probability, grid, [1, 2, 3])[0, 0].tolist() == [0, 0, 2, 3, 2, 1]
-    assert regions_to_native(probability, grid, [3, 1, 2])[0, 0].tolist() == [0, 0, 1, 2, 1, 3]
+    assert to_native(probability, grid, regions_as([1, 2, 3]))[0, 0].tolist() == [0, 0, 2, 3, 2, 1]
+    assert to_native(probability, grid, regions_as([3, 1, 2]))[0, 0].tolist() == [0, 0, 1, 2, 1, 3]
 
 
 def test_a_region_s_dice_counts_all_its_values():

@@ -1,5 +1,6 @@
 """From a volume to the network's tensor and from its answer back to the volume's own grid."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,16 +52,26 @@ def normalise(image: torch.Tensor, rule: str, of: torch.Tensor | None = None) ->
     """
     if rule == "ct":
         return image.clamp(-1000.0, 1000.0) / 500.0
-    out = torch.empty_like(image, dtype=torch.float32)
-    for n, (channel, source) in enumerate(zip(image, image if of is None else of, strict=True)):
+    out = image.float() if image.dtype != torch.float32 else image.clone()
+    for channel, source in zip(out, image if of is None else of, strict=True):
         low, high = (float(x) for x in np.percentile(source.numpy(), (0.5, 99.5)))
-        clipped = source.float().clamp(low, high)
         if rule == "percentile":
             shift, scale = low, high - low
         else:
-            shift, scale = float(clipped.double().mean()), float(clipped.double().std(correction=0))
-        out[n] = (channel.float().clamp(low, high) - shift) / scale if scale > 1e-8 * max(abs(shift), 1e-8) else 0.0
+            shift, scale = _moments(source, low, high)
+        if scale > 1e-8 * max(abs(shift), 1e-8):
+            channel.clamp_(low, high).sub_(shift).div_(scale)
+        else:
+            channel.zero_()
     return out
+
+
+def _moments(values: torch.Tensor, low: float, high: float) -> tuple[float, float]:
+    """Mean and standard deviation of the clipped values in double precision, part by part: no second copy of them."""
+    parts = values.reshape(-1).split(1 << 22)
+    mean = sum(float(part.double().clamp_(low, high).sum()) for part in parts) / values.numel()
+    squares = sum(float(part.double().clamp_(low, high).sub_(mean).square_().sum()) for part in parts)
+    return mean, math.sqrt(squares / values.numel())
 
 
 def to_model_space(volume: Volume, data: DataConfig, of: np.ndarray | None = None) -> tuple[torch.Tensor, Grid]:
@@ -91,26 +102,3 @@ def _canonical(
     if thin is not None:
         turned, spacing = turned.squeeze(1 + thin), spacing[:thin] + spacing[thin + 1 :]
     return turned, spacing, Grid(orientation, turned.shape[1:], thin)
-
-
-def classes_to_native(probabilities: torch.Tensor, grid: Grid) -> np.ndarray:
-    """(classes, *spatial) on the network's grid -> (K, J, I) uint8 class index on the volume's own grid.
-
-    Resampled class by class with a running best, so that no (classes x volume) array at native size ever exists.
-    """
-    if tuple(probabilities.shape[1:]) == grid.shape:
-        best = probabilities.argmax(dim=0).to(torch.uint8)
-    else:
-        best = torch.zeros(grid.shape, dtype=torch.uint8)
-        top = resample(probabilities[:1], grid.shape)[0]
-        for n in range(1, len(probabilities)):
-            value = resample(probabilities[n : n + 1], grid.shape)[0]
-            better = value > top
-            best[better] = n
-            top = torch.maximum(top, value)
-    return grid.undo(best.numpy())
-
-
-def scalar_to_native(values: torch.Tensor, grid: Grid) -> np.ndarray:
-    """A (*spatial) float map on the network's grid -> (K, J, I) float32 on the volume's own grid."""
-    return grid.undo(resample(values[None].float(), grid.shape)[0].numpy())

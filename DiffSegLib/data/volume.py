@@ -101,7 +101,7 @@ def resample(array: "torch.Tensor", shape: tuple[int, ...], nearest: bool = Fals
 
     if tuple(array.shape[1:]) == tuple(shape):
         return array
-    linear = {2: "bilinear", 3: "trilinear"}[len(shape)]
+    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(shape)]
     if nearest:
         return torch.nn.functional.interpolate(array[None].float(), shape, mode="nearest-exact")[0].to(array.dtype)
     return torch.nn.functional.interpolate(array[None].float(), shape, mode=linear, align_corners=False)[0]

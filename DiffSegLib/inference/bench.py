@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from DiffSegLib import events
 from DiffSegLib.config import DiffusionConfig, NetworkConfig
-from DiffSegLib.inference.windows import sample_volume
+from DiffSegLib.inference.sampling import sample_volume
 from DiffSegLib.network.build import build
 from DiffSegLib.network.features import denoise, encode
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision

@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to run a volume: windows of `patch`; `growth` and `state` as in windows.sample_volume."""
+    """One way to run a volume: windows of `patch`; `growth` and `state` as in sampling.Sampling."""
 
     name: str
     device: torch.device

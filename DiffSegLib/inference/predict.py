@@ -3,7 +3,6 @@
 import gc
 import time
 from collections.abc import Callable
-from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -11,13 +10,13 @@ import torch
 
 from DiffSegLib import __version__, events
 from DiffSegLib.data.batch import Prediction
-from DiffSegLib.data.preprocess import classes_to_native, scalar_to_native, to_model_space
-from DiffSegLib.data.regions import regions_to_native
+from DiffSegLib.data.native import NativeMap, best_class, only_channel, regions_as
+from DiffSegLib.data.preprocess import Grid, to_model_space
 from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.diffusion.process import mask_channels
 from DiffSegLib.errors import Cancelled, InputError
-from DiffSegLib.inference.ladder import Rung, rungs
-from DiffSegLib.inference.windows import sample_volume
+from DiffSegLib.inference.ladder import rungs
+from DiffSegLib.inference.sampling import Pass, Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import Model
 from DiffSegLib.network.memory import is_out_of_memory
@@ -63,28 +62,15 @@ class Predictor:
         whole = volume.array if options.roi and card.looks_like(*extents) else None
         image, grid = to_model_space(inside, card.data, whole)
         prepared = time.perf_counter()
-        values = np.array([0, *(label.value for label in card.labels)], dtype=np.uint8)
 
-        def native(probability: torch.Tensor) -> np.ndarray:
-            mask = np.zeros(volume.array.shape[1:], dtype=np.uint8)
-            if card.regions:
-                written = [region.value for region in card.regions]
-                mask[box] = regions_to_native(probability, grid, written)
-            else:
-                mask[box] = values[classes_to_native(probability, grid)]
-            return mask
-
-        def tick(sample: int, step: int, window: int, windows: int) -> None:
+        def tick(at: Pass) -> None:
             if cancelled():
                 raise Cancelled("Segmentation was cancelled.")
-            done = ((sample * options.steps + step - 1) * windows + window - 1) / (
-                options.samples * options.steps * windows
-            )
-            text = f"step {step} of {options.steps}, window {window} of {windows}"
-            text += f", sample {sample + 1} of {options.samples}" if options.samples > 1 else ""
-            numbers = {"step": step, "steps": options.steps, "window": window, "windows": windows}
-            numbers |= {"sample": sample + 1, "samples": options.samples}
-            listener(events.make("progress", fraction=done, text=text, **numbers))
+            text = f"step {at.step} of {options.steps}, window {at.window} of {at.windows}"
+            text += f", sample {at.sample} of {options.samples}" if options.samples > 1 else ""
+            numbers = {"step": at.step, "steps": options.steps, "window": at.window, "windows": at.windows}
+            numbers |= {"sample": at.sample, "samples": options.samples}
+            listener(events.make("progress", fraction=at.fraction, text=text, **numbers))
 
         fallbacks: list[str] = []
         factors = card.network.factors
@@ -93,7 +79,25 @@ class Predictor:
                 fallbacks[-1] += f"; went on with {rung.name}."
                 listener(events.make("warning", text=fallbacks[-1]))
             try:
-                mean, masks = self._draw(rung, image, options, native, on_step, tick)
+                views = mirrored_views(card.flip)
+                sampling = Sampling(
+                    self.model.network.to(rung.device),
+                    card.num_classes,
+                    rung.patch,
+                    factors,
+                    card.diffusion,
+                    steps=options.steps,
+                    sampler=options.sampler,
+                    seed=options.seed,
+                    views=[views[sample % len(views)] for sample in range(options.samples)],
+                    device=rung.device,
+                    precision=pick_precision("auto", rung.device),
+                    every_step=options.keep_steps or on_step is not None,
+                    growth=rung.growth,
+                    state=rung.state,
+                    tick=tick,
+                )
+                masks, uncertainty = self._draw(sampling, image, grid, options, on_step, volume.array.shape[1:], box)
                 break
             except Exception as problem:
                 if not is_out_of_memory(problem):
@@ -105,11 +109,6 @@ class Predictor:
         else:
             raise InputError(f"{fallbacks[-1]}; choose a region of interest, or close other programs.")
         warnings += fallbacks
-        uncertainty = None
-        if options.uncertainty:
-            uncertainty = np.zeros(volume.array.shape[1:], dtype=np.float32)
-            spread = binary_entropy(mean[1:]) if card.diffusion.classes == "overlapping" else entropy(mean)
-            uncertainty[box] = scalar_to_native(spread, grid)
         volumes = volumes_ml(masks[-1], volume, [label.value for label in card.labels])
         finished = time.perf_counter()
         provenance = {
@@ -135,55 +134,47 @@ class Predictor:
 
     def _draw(
         self,
-        rung: Rung,
+        sampling: Sampling,
         image: torch.Tensor,
+        grid: Grid,
         options: SegmentOptions,
-        native: Callable[[torch.Tensor], np.ndarray],
         on_step: OnStep | None,
-        tick: Callable[[int, int, int, int], None],
-    ) -> tuple[torch.Tensor, list[np.ndarray]]:
-        """The mean probabilities of the last step, (C, *spatial), and the masks of the steps that were asked for."""
-        card = self.model.card
-        network = self.model.network.to(rung.device)
-        totals: list[torch.Tensor] = []
+        shape: tuple[int, ...],
+        box: tuple[slice, ...],
+    ) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """The masks of the steps that were asked for, on the volume's own grid, and the last step's uncertainty."""
+        card, size = self.model.card, image.shape[1:]
+        overlapping = card.diffusion.classes == "overlapping"
+        reduce = regions_as([region.value for region in card.regions]) if card.regions else best_class
+        values = np.array([0, *(label.value for label in card.labels)], dtype=np.uint8)
+        maps: dict[tuple[int, int], NativeMap] = {}
+        spread: NativeMap | None = None
         masks: list[np.ndarray] = []
-        views = mirrored_views(card.flip)
-        for sample in range(options.samples):
-            mirrored = views[sample % len(views)]
-            run = sample_volume(
-                network,
-                image.flip(mirrored),
-                card.num_classes,
-                rung.patch,
-                card.network.factors,
-                card.diffusion,
-                steps=options.steps,
-                sampler=options.sampler,
-                seed=options.seed,
-                sample=sample,
-                device=rung.device,
-                precision=pick_precision("auto", rung.device),
-                every_step=options.keep_steps or on_step is not None,
-                growth=rung.growth,
-                state=rung.state,
-                tick=partial(tick, sample),
-            )
-            last_sample = sample == options.samples - 1
-            for n, found in enumerate(run):
-                probability = found.flip(mirrored)
-                if options.samples == 1:  # of one sample only the last step's is needed again
-                    totals[:] = [probability]
-                elif sample == 0:
-                    totals.append(probability)
-                else:
-                    totals[n] = totals[n] + probability
-                if last_sample or (sample == 0 and on_step is not None):
-                    mask = native(totals[-1 if options.samples == 1 else n] / (sample + 1))
-                    if on_step is not None:
-                        on_step(n + 1, options.steps, mask)
-                    if last_sample:
-                        masks.append(mask)
-        return totals[-1] / options.samples, masks
+        for piece in sampling.pieces(image):
+            is_final = piece.samples == options.samples
+            if not is_final and on_step is None:
+                continue
+            key = (piece.step, piece.samples)
+            if key not in maps:
+                maps[key] = NativeMap(grid, size, piece.axis, reduce, torch.uint8)
+            maps[key].add(piece.probability, piece.start)
+            if options.uncertainty and is_final and piece.step == options.steps:
+                spread = spread or NativeMap(grid, size, piece.axis, only_channel, torch.float32)
+                certain = binary_entropy(piece.probability[1:]) if overlapping else entropy(piece.probability)
+                spread.add(certain[None], piece.start)
+            if piece.last:
+                found = maps.pop(key).result()
+                mask = np.zeros(shape, dtype=np.uint8)
+                mask[box] = found if card.regions else values[found]
+                if on_step is not None:
+                    on_step(piece.step, options.steps, mask)
+                if is_final:
+                    masks.append(mask)
+        if spread is None:
+            return masks, None
+        uncertainty = np.zeros(shape, dtype=np.float32)
+        uncertainty[box] = spread.result()
+        return masks, uncertainty
 
     def warm_up(self) -> None:
         """Run the network once on a small input, so that the first volume does not pay for its set-up."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from DiffSegLib.config import Config
 from DiffSegLib.data.patches import Prepared
-from DiffSegLib.inference.windows import sample_volume
+from DiffSegLib.inference.sampling import sample_volume
 from DiffSegLib.training.checkpoint import State
 from DiffSegLib.training.distributed import ALONE, Group
 
@@ -52,7 +52,7 @@ def validate(
                 steps=steps,
                 device=device,
                 precision=precision,
-                tick=lambda *_: check() if check else None,
+                tick=lambda _: check() if check else None,
             )
             for k, probability in enumerate(run):
                 scores[n, k] = torch.tensor(class_dice(probability, cases[n].label, regions), dtype=torch.float64)

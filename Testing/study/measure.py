@@ -15,10 +15,11 @@ from scipy.stats import rankdata
 import study
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import read, read_label
-from DiffSegLib.data.preprocess import classes_to_native, to_model_space
+from DiffSegLib.data.native import to_native
+from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.splits import split
 from DiffSegLib.evaluation.metrics import score
-from DiffSegLib.inference.windows import sample_volume
+from DiffSegLib.inference.sampling import sample_volume
 from DiffSegLib.models import store
 
 STEPS = 5
@@ -87,7 +88,7 @@ class ValidationCase:
 
     def mask(self, probability: torch.Tensor) -> np.ndarray:
         """The label map on the case's own grid."""
-        return np.array([0, *VALUES], dtype=np.uint8)[classes_to_native(probability, self.grid)]
+        return np.array([0, *VALUES], dtype=np.uint8)[to_native(probability, self.grid)]
 
     def dice(self, probability: torch.Tensor) -> list[float]:
         """Dice of each structure."""

@@ -1,0 +1,247 @@
+"""The diffusion steps over a volume of any size, window by window.
+
+Where memory allows it, all windows take step 1, then all take step 2, ..., so that the whole mask of a step is there as
+early as it can be. A larger volume goes in layers of windows along one axis: each layer takes all its steps and samples
+and what no later layer reaches is finished (see blend).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.diffusion.process import make_process
+from DiffSegLib.diffusion.sampler import sample_steps
+from DiffSegLib.inference import windows
+from DiffSegLib.inference.blend import Slab, gaussian_weight
+from DiffSegLib.inference.windows import Windows, window_noise
+from DiffSegLib.network.features import Features, denoise, encode
+from DiffSegLib.network.precision import autocast
+
+STATE_BUDGET = 1 << 30  # bytes of x_t, image features and means kept for windows that wait for their next step
+BLEND_BUDGET = 1 << 30  # bytes of blended probabilities
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the network is about to do, all numbers from 1; fraction: of all passes, how many are done."""
+
+    step: int
+    window: int
+    windows: int
+    sample: int
+    fraction: float
+
+
+Tick = Callable[[Pass], None]  # raises Cancelled to stop
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Rows of a step's probabilities, (C, *spatial) from row `start` of spatial axis `axis` on; the mean of `samples`.
+
+    Pieces of one step come in the order of their rows. step: from 1. last: the step is whole with it.
+    """
+
+    step: int
+    samples: int
+    axis: int
+    start: int
+    probability: Tensor
+    last: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """How to sample a volume: a network of `num_classes` for windows of `patch`, whose total stride is `factors`.
+
+    views: spatial axes that each sample's windows are mirrored along, from 1 as in (C, *spatial); there are as many
+    samples. every_step: or the last only. growth: see plan_windows. state: bytes that windows which wait for their next
+    step may keep, STATE_BUDGET if None.
+    """
+
+    network: nn.Module
+    num_classes: int
+    patch: tuple[int, ...]
+    factors: tuple[int, ...]
+    diffusion: DiffusionConfig
+    steps: int = 5
+    sampler: str = "ddim"
+    seed: int = 0
+    views: Sequence[tuple[int, ...]] = ((),)
+    first_sample: int = 0
+    device: torch.device = CPU
+    precision: torch.dtype = torch.float32
+    every_step: bool = True
+    growth: float | None = None
+    state: int | None = None
+    tick: Tick = lambda _: None
+
+    def pieces(self, image: Tensor) -> Iterator[Piece]:
+        """The steps' probabilities of (C, *spatial), normalised.
+
+        Of several samples of a volume that goes as a whole, the first one's steps come before the means of all.
+        """
+        plan = windows.plan_windows(tuple(image.shape[1:]), self.patch, self.factors, growth=self.growth)
+        work = _Work(self, plan, _padded(image, plan), tuple(image.shape[1:]))
+        yield from work.as_a_whole() if work.fits() else work.in_layers()
+
+    def volumes(self, image: Tensor) -> Iterator[Tensor]:
+        """The whole (C, *spatial) of each step, the mean of all samples."""
+        parts: dict[int, list[Tensor]] = {}
+        for piece in self.pieces(image):
+            if piece.samples == len(self.views):
+                parts.setdefault(piece.step, []).append(piece.probability)
+                if piece.last:
+                    yield torch.cat(parts.pop(piece.step), piece.axis + 1)
+
+
+class _Work:
+    """One volume's sampling."""
+
+    def __init__(self, how: Sampling, plan: Windows, padded: Tensor, shape: tuple[int, ...]) -> None:
+        self.how, self.plan, self.padded, self.shape = how, plan, padded, shape
+        self.process = make_process(how.diffusion, how.steps)
+        self.unbounded = how.diffusion.parametrisation != "x_start" and self.process.exclusive
+        self.weight = gaussian_weight(plan.size)
+        self.kept = range(how.steps) if how.every_step else range(how.steps - 1, how.steps)
+        self.count, self.samples = len(plan.starts), len(how.views)
+        self.state = STATE_BUDGET if how.state is None else how.state
+        self.done = 0
+        self.first: _Window | None = self._window(0, how.views[0])
+        masks = 2 if how.diffusion.fusion == "mean" else 1
+        self.waiting = 4 * masks * how.num_classes * int(np.prod(plan.size)) + self.first.kept()  # bytes a window
+
+    def fits(self) -> bool:
+        """Whether all windows may wait for each other, and what is blended may be kept whole."""
+        held = len(self.kept) if self.samples > 1 else 1
+        whole = 4 * held * self.how.num_classes * int(np.prod(self.plan.padded))
+        return self.count == 1 or (self.count * self.waiting <= self.state and whole <= BLEND_BUDGET)
+
+    def as_a_whole(self) -> Iterator[Piece]:
+        """All windows take each step together."""
+        sums: dict[int, Tensor] = {}
+        for sample in range(self.samples):
+            slab: Slab | None = None
+            for k, n, probability in self._run(range(self.count), sample):
+                if self.count == 1:
+                    whole = probability
+                else:
+                    slab = slab or Slab(len(probability), self.plan.padded, 0, self.plan.padded[0], torch.float32)
+                    slab.add(self.plan.slices(n), probability, self.weight)
+                    if n < self.count - 1:
+                        continue
+                    whole, slab = slab.whole(), None
+                if self.samples > 1:
+                    whole = sums[k] = sums[k] + whole if k in sums else whole
+                if sample in (0, self.samples - 1):
+                    mean = whole / (sample + 1) if sample else whole
+                    yield Piece(k + 1, sample + 1, 0, 0, mean[self._inside(mean)], True)
+
+    def in_layers(self) -> Iterator[Piece]:
+        """Layer after layer along the axis on which a layer is the smallest part of the volume."""
+        size, padded = self.plan.size, self.plan.padded
+        axis = int(np.argmin(np.divide(size, padded)))
+        thin = self.how.num_classes * int(np.prod(padded)) // padded[axis] * size[axis] * len(self.kept)
+        dtype = torch.float32 if 4 * thin <= BLEND_BUDGET else torch.float16
+        slabs = {k: Slab(self.how.num_classes, padded, axis, size[axis], dtype) for k in self.kept}
+        layers = sorted({start[axis] for start in self.plan.starts})
+        together = max(1, self.state // self.waiting)
+        for layer, following in zip(layers, [*layers[1:], padded[axis]], strict=True):
+            members = [n for n, start in enumerate(self.plan.starts) if start[axis] == layer]
+            for first in range(0, len(members), together):
+                for sample in range(self.samples):
+                    for k, n, probability in self._run(members[first : first + together], sample):
+                        slabs[k].add(self.plan.slices(n), probability, self.weight, 1.0 / self.samples)
+            for k, slab in slabs.items():
+                for start, block in slab.take(following):
+                    inside = block[self._inside(block, axis, start)]
+                    last = start + block.shape[axis + 1] == padded[axis]
+                    if last or inside.shape[axis + 1]:
+                        yield Piece(k + 1, self.samples, axis, start, inside, last)
+
+    def _run(self, members: Sequence[int], sample: int) -> Iterator[tuple[int, int, Tensor]]:
+        """(step from 0, window, probability (C, *size) on the CPU) of the kept steps of some windows, step by step."""
+        how, view = self.how, self.how.views[sample]
+        shape, number = (how.num_classes, *self.plan.size), how.first_sample + sample
+        runs = []
+        for n in members:
+            denoiser, self.first = self.first or self._window(n, view), None
+            noise = window_noise(how.seed, number, n, how.steps, shape)[None].to(how.device)
+            draw = partial(_step_noise, how.seed, number, n)
+            runs.append(sample_steps(denoiser, self.process, noise, draw, how.sampler))
+        sums: dict[int, Tensor] = {}
+        for k in range(how.steps):
+            for n, run in zip(members, runs, strict=True):
+                total = self.count * how.steps * self.samples
+                how.tick(Pass(k + 1, n + 1, self.count, sample + 1, self.done / total))
+                probability = ((next(run)[0] + 1.0) / 2.0).float().cpu()
+                self.done += 1
+                if self.unbounded:  # x_0 from a predicted noise or v: no probabilities yet
+                    probability = probability.clamp_min(1e-6)
+                    probability = probability / probability.sum(0)
+                if how.diffusion.fusion == "mean":
+                    sums[n] = sums[n] + probability if n in sums else probability
+                    probability = sums[n] / (k + 1)
+                if k in self.kept:
+                    yield k, n, probability.flip(view) if view else probability
+
+    def _window(self, n: int, view: tuple[int, ...]) -> "_Window":
+        part = self.padded[(slice(None), *self.plan.slices(n))]
+        return _Window(self.how.network, part.flip(view) if view else part, self.how.device, self.how.precision)
+
+    def _inside(self, block: Tensor, axis: int = 0, start: int = 0) -> tuple[slice, ...]:
+        """Without the padding at the volume's end; `block` begins at row `start` of `axis`."""
+        stops = [n - start if place == axis else n for place, n in enumerate(self.shape)]
+        return (slice(None), *(slice(0, max(0, stop)) for stop in stops))
+
+
+def sample_volume(
+    network: nn.Module,
+    image: Tensor,
+    num_classes: int,
+    patch: tuple[int, ...],
+    factors: tuple[int, ...],
+    diffusion: DiffusionConfig,
+    **options: object,
+) -> Iterator[Tensor]:
+    """Yield the class probabilities (num_classes, *spatial) of each step of one sample; options: as of Sampling."""
+    return Sampling(network, num_classes, patch, factors, diffusion, **options).volumes(image)  # type: ignore[arg-type]
+
+
+def _padded(image: Tensor, plan: Windows) -> Tensor:
+    padding = [n for have, want in zip(image.shape[:0:-1], plan.padded[::-1], strict=True) for n in (0, want - have)]
+    return torch.nn.functional.pad(image, padding) if any(padding) else image
+
+
+def _step_noise(seed: int, sample: int, window: int, step: int, shape: torch.Size) -> Tensor:
+    return window_noise(seed, sample, window, step, tuple(shape[1:]))[None]
+
+
+class _Window:
+    """A window as a Denoiser: what the network keeps of the image is computed once, at the first step."""
+
+    def __init__(self, network: nn.Module, window: Tensor, device: torch.device, precision: torch.dtype) -> None:
+        self.network, self.window, self.device, self.precision = network, window, device, precision
+        self.features: Features = ()
+
+    def encode(self) -> Features:
+        if not self.features:
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                self.features = encode(self.network, self.window[None].to(self.device))
+        return self.features
+
+    def kept(self) -> int:
+        """Bytes."""
+        return sum(x.nbytes for x in self.encode())
+
+    def __call__(self, mask: Tensor | None, t: Tensor) -> Tensor:
+        features = self.encode()
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            return denoise(self.network, features, mask, t).float()
