@@ -19,7 +19,7 @@ from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference import sampling, windows
 from DiffSegLib.inference.batch import segment_with
-from DiffSegLib.inference.predict import Predictor, entropy, mirrored_views
+from DiffSegLib.inference.predict import Predictor, mirrored_views
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
 from DiffSegLib.network.precision import pick_precision
@@ -88,11 +88,6 @@ def test_samples_are_averaged_and_uncertainty_lies_between_0_and_1(predictor):
     assert answer.uncertainty.shape == answer.mask.shape and answer.uncertainty.dtype == np.float32
     assert 0 <= answer.uncertainty.min() < answer.uncertainty.max() <= 1 + 1e-6
     assert (predictor(volume(), SegmentOptions()).mask != answer.mask).any()
-
-
-def test_entropy_of_known_probabilities():
-    values = entropy(torch.tensor([[0.5, 1.0], [0.5, 0.0]]))
-    assert values.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
 def test_a_region_is_segmented_as_if_cut_out_and_the_rest_stays_empty(predictor):

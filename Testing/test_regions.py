@@ -18,7 +18,7 @@ from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.regions import as_regions, membership
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
-from DiffSegLib.inference.predict import binary_entropy
+from DiffSegLib.inference.uncertainty import binary_entropy
 from DiffSegLib.labels import Label, Region
 from DiffSegLib.models.card import parse_card
 from DiffSegLib.models.shipped import read_card

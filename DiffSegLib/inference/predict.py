@@ -17,6 +17,7 @@ from DiffSegLib.diffusion.process import mask_channels
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference.ladder import rungs
 from DiffSegLib.inference.sampling import Pass, Sampling
+from DiffSegLib.inference.uncertainty import uncertainty
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import Model
 from DiffSegLib.network.memory import is_out_of_memory
@@ -97,7 +98,7 @@ class Predictor:
                     state=rung.state,
                     tick=tick,
                 )
-                masks, uncertainty = self._draw(sampling, image, grid, options, on_step, volume.array.shape[1:], box)
+                masks, doubt = self._draw(sampling, image, grid, options, on_step, volume.array.shape[1:], box)
                 break
             except Exception as problem:
                 if not is_out_of_memory(problem):
@@ -130,7 +131,7 @@ class Predictor:
             "warnings": warnings,
         }
         steps = masks if options.keep_steps else []
-        return Prediction(masks[-1], steps, uncertainty, volumes, warnings, provenance)
+        return Prediction(masks[-1], steps, doubt, volumes, warnings, provenance)
 
     def _draw(
         self,
@@ -144,7 +145,6 @@ class Predictor:
     ) -> tuple[list[np.ndarray], np.ndarray | None]:
         """The masks of the steps that were asked for, on the volume's own grid, and the last step's uncertainty."""
         card, size = self.model.card, image.shape[1:]
-        overlapping = card.diffusion.classes == "overlapping"
         reduce = regions_as([region.value for region in card.regions]) if card.regions else best_class
         values = np.array([0, *(label.value for label in card.labels)], dtype=np.uint8)
         maps: dict[tuple[int, int], NativeMap] = {}
@@ -160,21 +160,21 @@ class Predictor:
             maps[key].add(piece.probability, piece.start)
             if options.uncertainty and is_final and piece.step == options.steps:
                 spread = spread or NativeMap(grid, size, piece.axis, only_channel, torch.float32)
-                certain = binary_entropy(piece.probability[1:]) if overlapping else entropy(piece.probability)
-                spread.add(certain[None], piece.start)
+                found = uncertainty(piece.probability, card.temperature, card.diffusion.classes == "exclusive")
+                spread.add(found[None], piece.start)
             if piece.last:
-                found = maps.pop(key).result()
+                native = maps.pop(key).result()
                 mask = np.zeros(shape, dtype=np.uint8)
-                mask[box] = found if card.regions else values[found]
+                mask[box] = native if card.regions else values[native]
                 if on_step is not None:
                     on_step(piece.step, options.steps, mask)
                 if is_final:
                     masks.append(mask)
         if spread is None:
             return masks, None
-        uncertainty = np.zeros(shape, dtype=np.float32)
-        uncertainty[box] = spread.result()
-        return masks, uncertainty
+        doubt = np.zeros(shape, dtype=np.float32)
+        doubt[box] = spread.result()
+        return masks, doubt
 
     def warm_up(self) -> None:
         """Run the network once on a small input, so that the first volume does not pay for its set-up."""
@@ -238,17 +238,6 @@ def mirrored_views(flip: tuple[bool, ...]) -> list[tuple[int, ...]]:
     """
     axes = [axis for axis, is_flipped in enumerate(flip, start=1) if is_flipped]
     return [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
-
-
-def entropy(probability: torch.Tensor) -> torch.Tensor:
-    """(C, *spatial) probabilities -> (*spatial) entropy divided by log C: 0 is certain, 1 is undecided."""
-    p = probability.clamp_min(1e-8)
-    return -(p * p.log()).sum(0) / float(np.log(len(probability)))
-
-
-def binary_entropy(probability: torch.Tensor) -> torch.Tensor:
-    """(C, *spatial) probabilities of overlapping classes -> (*spatial), 0..1: that of the least certain class."""
-    return torch.stack([entropy(torch.stack([p, 1.0 - p])) for p in probability]).amax(0)
 
 
 def volumes_ml(mask: np.ndarray, volume: Volume, values: list[int]) -> dict[int, float]:

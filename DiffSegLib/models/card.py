@@ -32,7 +32,7 @@ class Card:
 
     regions: empty, or the overlapping classes that the network predicts; the labels then name what they write. flip:
     the axes along which it was trained on mirrored images, too. members: empty, or all networks of an ensemble, the
-    first of which is `network`.
+    first of which is `network`. temperature: what its logits are divided by where certainty is told.
     expects: see EXPECTS. training: data set, licence, reference, cases, iterations. scores: measured figures with the
     command that measured them.
     """
@@ -46,6 +46,7 @@ class Card:
     regions: tuple[Region, ...] = ()
     flip: tuple[bool, ...] = ()
     members: tuple[Member, ...] = ()
+    temperature: float = 1.0
     description: str = ""
     licence: str = ""
     not_for: str = ""
@@ -124,6 +125,9 @@ def parse_card(text: str, where: str) -> Card:
     for key, kind in kinds.items():
         if key in data and not isinstance(data[key], kind):
             raise InputError(f"{where}: {key} of its model card must be {kind.__name__}.")
+    temperature = data.get("temperature", 1.0)
+    if not isinstance(temperature, (int, float)) or isinstance(temperature, bool) or not 0.01 <= temperature <= 100.0:
+        raise InputError(f"{where}: temperature of its model card must be a number from 0.01 to 100.")
     _check_expects(data.get("expects", {}), where)
     sections: dict[str, Any] = {key: data[key] for key in ("network", "diffusion", "data")}
     config = from_json({"version": SCHEMA_VERSION, **sections, **_unknown(data)}, where)
@@ -149,6 +153,7 @@ def parse_card(text: str, where: str) -> Card:
         network=config.network,
         diffusion=config.diffusion,
         data=config.data,
+        temperature=float(temperature),
         **rest,
     )
 

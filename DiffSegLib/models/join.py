@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from DiffSegLib.errors import InputError
 from DiffSegLib.models import store
 from DiffSegLib.models.card import Card, Member
@@ -42,7 +44,8 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
             )
     members = tuple(Member(model.card.network, model.card.diffusion.strategy) for model in models)
     training = {**first.training, "members": [model.card.training for model in models]}
-    card = replace(first, name=name, members=members, training=training, scores={})
+    temperature = round(float(np.mean([model.card.temperature for model in models])), 3)
+    card = replace(first, name=name, members=members, temperature=temperature, training=training, scores={})
     plain = [member.strategy == "supervised" for member in members]
     ensemble = Ensemble([model.network for model in models], plain, first.diffusion.classes == "exclusive")
     path.parent.mkdir(parents=True, exist_ok=True)

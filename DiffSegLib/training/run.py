@@ -21,6 +21,7 @@ from DiffSegLib.models.card import Card, card_of
 from DiffSegLib.network.build import build
 from DiffSegLib.network.precision import pick_device
 from DiffSegLib.training import distributed
+from DiffSegLib.training.calibration import fit_temperature
 from DiffSegLib.training.lock import locked
 from DiffSegLib.training.loop import Trained, train
 from DiffSegLib.training.plan import Plan, make_plan
@@ -60,6 +61,10 @@ def train_folder(
             if cancelled():
                 raise Cancelled("Training was stopped before it began.")
             listener(event)
+
+        def stop() -> None:
+            if cancelled():
+                raise Cancelled("Training was stopped before its model was written; it can be resumed.")
 
         with group.together():
             if resume:
@@ -113,7 +118,13 @@ def train_folder(
         path = run / "model.safetensors"
         with group.together():
             if group.first:
-                store.save(path, trained.weights, _card(run, plan, training, trained))
+                listener(events.make("progress", fraction=1.0, text="calibrating"))
+                place = pick_device(device)
+                network.load_state_dict(trained.weights)
+                temperature = fit_temperature(
+                    network.to(place), validation, dataset.num_classes, settings, place, membership(dataset), stop
+                )
+                store.save(path, trained.weights, _card(run, plan, training, trained, temperature))
         del prepared, training, validation  # the mapped files must be closed before they can be removed on Windows
         if group.first:
             shutil.rmtree(run / "cache", ignore_errors=True)
@@ -135,7 +146,7 @@ def frozen(run: Path, settings: Config) -> Config:
     return replace(kept, training=replace(kept.training, **budget))
 
 
-def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained) -> Card:
+def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained, temperature: float) -> Card:
     dataset, settings = plan.dataset, plan.settings
     sizes = np.array([np.multiply(case.label.shape, case.spacing) for case in training])
     return card_of(
@@ -144,6 +155,7 @@ def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained) -> 
         labels=dataset.labels,
         channels=dataset.channels,
         regions=dataset.regions,
+        temperature=temperature,
         description=f"Trained on {dataset.name}.",
         licence=dataset.licence,
         seed=settings.training.seed,

@@ -1,0 +1,110 @@
+"""Uncertainty that says how often the model is wrong: entropy, and the temperature that training ends with."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import TINY, blob_case
+from DiffSegLib import config
+from DiffSegLib.data.patches import Prepared
+from DiffSegLib.data.volume import Volume
+from DiffSegLib.errors import InputError
+from DiffSegLib.inference.predict import Predictor
+from DiffSegLib.inference.uncertainty import entropy, tempered, uncertainty
+from DiffSegLib.jobs import SegmentOptions
+from DiffSegLib.models import store
+from DiffSegLib.models.join import join
+from DiffSegLib.training.calibration import fit_temperature
+from DiffSegLib.training.run import train_folder
+
+CPU = torch.device("cpu")
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_entropy_of_known_probabilities():
+    values = entropy(torch.tensor([[0.5, 1.0], [0.5, 0.0]]))
+    assert values.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.8])
+def test_a_temperature_divides_the_logits(temperature):
+    logits = 2 * normal(4, 1000)
+    found = tempered(logits.softmax(0), temperature, exclusive=True)
+    torch.testing.assert_close(found, (logits / temperature).softmax(0), atol=1e-5, rtol=1e-3)
+    single = tempered(logits.sigmoid(), temperature, exclusive=False)
+    torch.testing.assert_close(single, (logits / temperature).sigmoid(), atol=1e-5, rtol=1e-3)
+
+
+def test_a_higher_temperature_is_less_sure():
+    p = (3 * normal(3, 1000)).softmax(0)
+    assert uncertainty(p, 2.0, True).mean() > uncertainty(p, 1.0, True).mean() > uncertainty(p, 0.5, True).mean()
+
+
+class Boastful(torch.nn.Module):
+    """Answers with given logits, `times` too large, whatever it is shown."""
+
+    def __init__(self, logits, times):
+        super().__init__()
+        self.logits, self.times = logits, times
+
+    def forward(self, _image, _mask, _t):
+        return self.times * self.logits[None]
+
+
+@pytest.mark.parametrize("times", [0.7, 1.0, 2.5])
+@pytest.mark.parametrize("classes", ["exclusive", "overlapping"])
+def test_the_temperature_is_what_a_network_boasts_by(times, classes):
+    logits = 1.5 * normal(3, 24, 24, 24)
+    noise = torch.rand(24, 24, 24, generator=torch.Generator().manual_seed(1))
+    regions = None
+    if classes == "exclusive":
+        label = (noise > logits.softmax(0).cumsum(0)).sum(0).clamp_max(2)
+    else:  # label values 1, 2, 3 are: the first region, the second, both
+        drawn = torch.rand(2, 24, 24, 24, generator=torch.Generator().manual_seed(2)) < logits[1:].sigmoid()
+        label, regions = drawn[0] + 2 * drawn[1], torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1]])
+    case = Prepared("case", normal(1, 24, 24, 24), label.to(torch.uint8), (1.0, 1.0, 1.0), ())
+    settings = config.from_json({"data": {"patch": [24, 24, 24]}, "diffusion": {"classes": classes}})
+    found = fit_temperature(Boastful(logits, times), [case], 3, settings, CPU, regions)
+    assert found == pytest.approx(times, rel=0.06)
+
+
+def test_without_structures_the_temperature_is_one():
+    case = Prepared("case", normal(1, 16, 16, 16), torch.zeros(16, 16, 16, dtype=torch.uint8), (1.0, 1.0, 1.0), ())
+    settings = config.from_json({"data": {"patch": [16, 16, 16]}})
+    assert fit_temperature(Boastful(normal(3, 16, 16, 16), 2.0), [case], 3, settings, CPU) == 1.0
+
+
+def test_training_ends_with_a_temperature_that_the_uncertainty_follows_and_no_mask(dataset, tmp_path):
+    model = store.load(train_folder(dataset, tmp_path / "run", config.from_json(TINY), device="cpu"))
+    assert 0.5 <= model.card.temperature <= 5.0 and model.card.temperature != 1.0
+    scan = Volume(blob_case(0)[0][None], np.eye(4), "scan")
+    options = SegmentOptions(uncertainty=True)
+    answers = [
+        Predictor(replace(model, card=replace(model.card, temperature=t)), "cpu")(scan, options) for t in (1.0, 3.0)
+    ]
+    np.testing.assert_array_equal(answers[0].mask, answers[1].mask)
+    assert answers[1].uncertainty.mean() > answers[0].uncertainty.mean()
+
+
+def test_an_ensemble_has_its_members_mean_temperature(tiny_model, tmp_path):
+    model = store.load(tiny_model)
+    for name, temperature in (("one", 1.5), ("two", 2.5)):
+        card = replace(model.card, name=name, temperature=temperature)
+        store.save(tmp_path / f"{name}.safetensors", model.network.state_dict(), card)
+    names = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
+    assert join(names, "both", tmp_path / "both.safetensors").temperature == 2.0
+    assert store.load(tmp_path / "both.safetensors").card.temperature == 2.0
+
+
+@pytest.mark.parametrize("value", [0, -1, "2", True, None, float("nan"), 1000])
+def test_a_card_with_an_impossible_temperature_is_refused(tiny_model, tmp_path, value):
+    model = store.load(tiny_model)
+    card = replace(model.card, temperature=value)
+    with pytest.raises(InputError, match="temperature"):
+        store.save(tmp_path / "odd.safetensors", model.network.state_dict(), card)
+        store.load(tmp_path / "odd.safetensors")
