@@ -158,5 +158,10 @@ def test_bench_measures_each_contestant(monkeypatch, capsys):
 
     monkeypatch.setattr(bench, "SHAPE", (16, 16, 16))
     assert run(["bench", "--rounds", "1", "--device", "cpu", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
-    assert len(rows) >= 5 and all(row["fastest"] > 0 and row["parameters"] > 1e6 for row in rows)
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["rows"]) == 6 and min(found["ceilings"].values()) > 0
+    for row in found["rows"]:
+        assert 0 < row["fastest"] <= row["seconds"] <= row["slowest"] and row["cpu_seconds"] > 0
+        assert row["parameters"] > 1e6 and row["gflop"] > 0
+    by_name = {row["what"]: row["gflop"] for row in found["rows"]}
+    assert by_name["unet, five diffusion steps"] > 4.9 * by_name["unet, supervised twin, one pass"]

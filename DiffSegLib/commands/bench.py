@@ -15,22 +15,34 @@ def add(verbs: Any) -> None:
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Measure and print a table; every time also as a multiple of the first row."""
     from DiffSegLib.errors import InputError
-    from DiffSegLib.inference.bench import run_bench
+    from DiffSegLib.inference.bench import ceilings, measure, own
+    from DiffSegLib.network.precision import pick_device, pick_precision
     from DiffSegLib.terminal import Show
 
     if options.rounds < 1:
         raise InputError(f"--rounds is {options.rounds}; it must be at least 1.")
-    show = Show()
-    rows = run_bench(options.device, options.rounds, show)
+    show, device = Show(), pick_device(options.device)
+    precision = pick_precision("auto", device)
+    most = ceilings(device, precision)
+    rows = measure(own(device, precision), options.rounds, device, show)
     show.close()
     if not options.json:
-        print(
-            f"{'one 64 x 64 x 64 volume, 3 classes':38s}{'M param.':>9s}{'median s':>10s}{'range s':>15s}{'ratio':>7s}"
+        print("\n".join(table(rows, most["tflops"])))
+        kind = str(precision).removeprefix("torch.")
+        print(f"Ceilings: a large {kind} convolution {most['tflops']:.2f} TFLOP/s,", end=" ")
+        print(f"copying memory {most['gigabytes_per_second']:.1f} GB/s.")
+    return 0, {"rows": rows, "ceilings": most}
+
+
+def table(rows: list[dict[str, Any]], tflops: float) -> list[str]:
+    """Lines of text; of the ceiling: FLOPs in a second against those of a large convolution."""
+    head = ("one 64 x 64 x 64 volume, 3 classes", "M param.", "median s", "range s", "CPU s", "GFLOP", "ceiling", "MB")
+    lines = ["{:44s}{:>9s}{:>10s}{:>13s}{:>8s}{:>8s}{:>9s}{:>7s}{:>7s}".format(*head, "ratio")]
+    for row in rows:
+        span = f"{row['fastest']:.2f}-{row['slowest']:.2f}"
+        share = row["gflop"] / row["seconds"] / 1e3 / tflops
+        lines.append(
+            f"{row['what']:44s}{row['parameters'] / 1e6:9.1f}{row['seconds']:10.3f}{span:>13s}{row['cpu_seconds']:8.2f}"
+            f"{row['gflop']:8.0f}{share:9.0%}{row['memory_mb']:7.0f}{row['seconds'] / rows[0]['seconds']:7.2f}"
         )
-        for row in rows:
-            span = f"{row['fastest']:.2f}-{row['slowest']:.2f}"
-            ratio = float(row["seconds"]) / float(rows[0]["seconds"])
-            print(
-                f"{row['what']:38s}{float(row['parameters']) / 1e6:9.1f}{row['seconds']:10.2f}{span:>15s}{ratio:7.2f}"
-            )
-    return 0, {"rows": rows}
+    return lines

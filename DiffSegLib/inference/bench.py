@@ -1,119 +1,181 @@
-"""The speed of this machine: training step and five-step inference of our networks beside others, in one run.
+"""The speed of this machine: what a network's pass, five diffusion steps and a training step cost, in one run.
 
 Ratios within one run are what counts; the rounds are interleaved, so that a machine that slows down slows all alike.
 """
 
-import importlib.util
 import math
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from DiffSegLib import events
 from DiffSegLib.config import DiffusionConfig, NetworkConfig
 from DiffSegLib.inference.sampling import sample_volume
 from DiffSegLib.network.build import build
 from DiffSegLib.network.features import denoise, encode
-from DiffSegLib.network.precision import autocast, pick_device, pick_precision
+from DiffSegLib.network.precision import autocast
 
 SHAPE, CLASSES, ROUNDS = (64, 64, 64), 3, 5
 Row = dict[str, float | str]
 
 
-def run_bench(device: str = "auto", rounds: int = ROUNDS, listener: events.Listener = events.silent) -> list[Row]:
-    """Median, fastest and slowest seconds of each contestant on one 64^3 volume with three classes, and its size."""
-    target = pick_device(device)
-    precision = pick_precision("auto", target)
-    contestants = _contestants(target, precision, listener)
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """What is measured: `work` runs `network` on one volume of SHAPE with CLASSES."""
+
+    name: str
+    network: nn.Module
+    work: Callable[[], object]
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    rounds: int,
+    device: torch.device,
+    listener: events.Listener = events.silent,
+) -> list[Row]:
+    """A row for each contestant: wall and processor seconds (medians), range, FLOPs, parameters, peak memory.
+
+    memory_mb: above what the process held before, where the system tells (Linux, CUDA), else NaN.
+    """
+    taken: dict[str, list[tuple[float, float, float]]] = {each.name: [] for each in contestants}
+    flops: dict[str, float] = {}
     for n in range(rounds + 1):  # the first round warms up and is not counted
-        for name, (_, work) in contestants.items():
-            listener(events.make("progress", fraction=n / (rounds + 1), text=f"round {n} of {rounds}: {name}"))
-            began = time.perf_counter()
-            work()
-            if target.type == "cuda":
-                torch.cuda.synchronize()
-            if n > 0:
-                times[name].append(time.perf_counter() - began)
-    return [
-        {
-            "what": name,
-            "parameters": float(sum(p.numel() for p in network.parameters())),
-            "seconds": statistics.median(times[name]),
-            "fastest": min(times[name]),
-            "slowest": max(times[name]),
-        }
-        for name, (network, _) in contestants.items()
-    ]
+        for each in contestants:
+            listener(events.make("progress", fraction=n / (rounds + 1), text=f"round {n} of {rounds}: {each.name}"))
+            if n == 0:
+                with FlopCounterMode(display=False) as counter:
+                    each.work()
+                flops[each.name] = float(counter.get_total_flops())
+            taken[each.name].append(_once(each.work, device))
+    rows: list[Row] = []
+    for each in contestants:
+        wall, processor, memory = (list(values) for values in zip(*taken[each.name][1:], strict=True))
+        size = float(sum(p.numel() for p in each.network.parameters()))
+        row: Row = {"what": each.name, "parameters": size, "seconds": statistics.median(wall), "fastest": min(wall)}
+        row |= {"slowest": max(wall), "cpu_seconds": statistics.median(processor)}
+        rows.append(row | {"gflop": flops[each.name] / 1e9, "memory_mb": max(memory)})
+    return rows
 
 
-def _contestants(
-    device: torch.device, precision: torch.dtype, listener: events.Listener
-) -> dict[str, tuple[nn.Module, Callable[[], object]]]:
-    config, diffusion = NetworkConfig(), DiffusionConfig()
-    unet, cached = (build(replace(config, name=name), 1, CLASSES).to(device) for name in ("unet", "cached"))
-    twin = build(config, 1, CLASSES, DiffusionConfig(strategy="supervised")).to(device).eval()
-    image = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
-    batch, mask = image[None].to(device), torch.rand(1, CLASSES, *SHAPE).to(device)
-    t = torch.ones(1, device=device)
+def ceilings(device: torch.device, precision: torch.dtype) -> dict[str, float]:
+    """What the machine can do at most: TFLOP/s of a large convolution, and GB/s of copying memory."""
+    convolution = nn.Conv3d(64, 64, 3, padding=1).to(device)
+    x = torch.randn(1, 64, *SHAPE, device=device)
 
-    def five_steps(network: nn.Module) -> Callable[[], object]:
-        options: dict[str, Any] = {"device": device, "precision": precision, "every_step": False}
-        factors = tuple(math.prod(axis) for axis in zip(*config.strides, strict=True))
+    def convolve() -> None:
+        with torch.inference_mode(), autocast(device, precision):
+            convolution(x)
 
-        def work() -> object:
-            return next(sample_volume(network.eval(), image, CLASSES, SHAPE, factors, diffusion, **options))
+    source = torch.ones(1 << 26, device=device)
+    target = torch.empty_like(source)
+    best = [min(_once(work, device)[0] for _ in range(6)) for work in (convolve, lambda: target.copy_(source))]
+    flop = 2 * 27 * 64 * 64 * math.prod(SHAPE)
+    return {"tflops": flop / best[0] / 1e12, "gigabytes_per_second": 2 * source.nbytes / best[1] / 1e9}
 
-        return work
 
-    def one_pass(network: nn.Module, *inputs: Tensor) -> Callable[[], object]:
-        def work() -> object:
-            with torch.inference_mode(), autocast(device, precision):
-                return network(*inputs)
-
-        return work
-
-    def recycling_step(network: nn.Module) -> Callable[[], object]:
-        def work() -> None:
-            network.train()
-            with autocast(device, precision):
-                features = encode(network, batch)
-                with torch.no_grad():
-                    denoise(network, features, mask, t)
-                loss = denoise(network, features, mask, t).float().square().mean()
-            loss.backward()
-            network.zero_grad(set_to_none=True)
-
-        return work
-
-    found: dict[str, tuple[nn.Module, Callable[[], object]]] = {
-        "unet, supervised twin, one pass": (twin, one_pass(twin, batch)),
-        "unet, five diffusion steps": (unet, five_steps(unet)),
-        "cached, five diffusion steps": (cached, five_steps(cached)),
-        "unet, training step with recycling": (unet, recycling_step(unet)),
-        "cached, training step with recycling": (cached, recycling_step(cached)),
-    }
-    if importlib.util.find_spec("einops") is None:
-        text = "MONAI's DiffusionModelUNet is left out: it needs the package einops (pip install einops)."
-        listener(events.make("warning", text=text))
-        return found
-    from monai.networks.nets import DiffusionModelUNet
-
-    other = DiffusionModelUNet(
-        spatial_dims=3,
-        in_channels=1 + CLASSES,
-        out_channels=CLASSES,
-        channels=config.channels,
-        attention_levels=(False,) * (len(config.channels) - 1) + (True,),
-        num_res_blocks=config.blocks,
-        num_head_channels=config.channels[-1] // config.heads,
-    )
-    other = other.to(device).eval()
-    both = torch.cat([batch, mask], dim=1)
-    found["MONAI DiffusionModelUNet, one pass"] = (other, one_pass(other, both, t))
+def own(device: torch.device, precision: torch.dtype) -> list[Contestant]:
+    """The supervised twin's one pass, then five steps and a recycling training step of `unet` and `cached`."""
+    config = NetworkConfig()
+    found = []
+    for name in ("unet", "cached"):
+        shape = replace(config, name=name)
+        twin = build(shape, 1, CLASSES, DiffusionConfig(strategy="supervised")).to(device).eval()
+        network = build(shape, 1, CLASSES).to(device)
+        found += [
+            Contestant(f"{name}, supervised twin, one pass", twin, one_pass(twin, device, precision)),
+            Contestant(f"{name}, five diffusion steps", network, five_steps(network, device, precision)),
+            Contestant(f"{name}, training step with recycling", network, recycling_step(network, device, precision)),
+        ]
     return found
+
+
+def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """An image (1, 1, *SHAPE), a mask (1, CLASSES, *SHAPE) and a time (1,)."""
+    image = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    return image.to(device), torch.rand(1, CLASSES, *SHAPE).to(device), torch.ones(1, device=device)
+
+
+def one_pass(network: Callable[..., Any], device: torch.device, precision: torch.dtype) -> Callable[[], object]:
+    """Of a supervised network."""
+    image = inputs(device)[0]
+
+    def work() -> object:
+        with torch.inference_mode(), autocast(device, precision):
+            return network(image)
+
+    return work
+
+
+def five_steps(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
+    """As a prediction does them."""
+    image = inputs(device)[0][0].cpu()
+    factors = NetworkConfig().factors
+    options: dict[str, Any] = {"device": device, "precision": precision, "every_step": False}
+
+    def work() -> object:
+        return next(sample_volume(network.eval(), image, CLASSES, SHAPE, factors, DiffusionConfig(), **options))
+
+    return work
+
+
+def recycling_step(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
+    """Forward without gradient, forward and backward, as training with x_T-recycling does them."""
+    image, mask, t = inputs(device)
+
+    def work() -> None:
+        network.train()
+        with autocast(device, precision):
+            features = encode(network, image)
+            with torch.no_grad():
+                denoise(network, features, mask, t)
+            loss = denoise(network, features, mask, t).float().square().mean()
+        loss.backward()
+        network.zero_grad(set_to_none=True)
+
+    return work
+
+
+def _once(work: Callable[[], object], device: torch.device) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds, peak memory in MB above the start."""
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = float(torch.cuda.memory_allocated())
+    else:
+        before = restart_peak()
+    began, used = time.perf_counter(), time.process_time()
+    work()
+    if cuda:
+        torch.cuda.synchronize()
+    ended = time.perf_counter() - began, time.process_time() - used
+    peak = float(torch.cuda.max_memory_allocated()) if cuda else peak_memory()
+    return *ended, (peak - before) / 1e6
+
+
+def restart_peak() -> float:
+    """Let `peak_memory` begin anew; returns the bytes that are held now. NaN where the system is no Linux."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def peak_memory() -> float:
+    """Bytes that this process held at most; NaN where the system is no Linux."""
+    return _status("VmHWM")
+
+
+def _status(key: str) -> float:
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024.0 * float(text.split(f"{key}:")[1].split()[0])
+    return math.nan

@@ -1,0 +1,134 @@
+"""docs/performance.md from what run.py measured, with its plots."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
+LEVERS = HERE / "levers.md"  # what a person says of them
+STAGES = ("read", "prepare", "network", "diffusion and blending", "resample back", "write", "other")
+# a row, what it is divided by, and at most how much that should be
+GOALS = (
+    ("unet, five diffusion steps", "unet, supervised twin, one pass", 5.2),
+    ("cached, five diffusion steps", "cached, supervised twin, one pass", 1.6),
+    ("unet, five diffusion steps", "nnU-Net's network, fp32, mirrored", 0.7),
+    ("cached, five diffusion steps", "nnU-Net's network, mirrored", 0.5),
+    ("unet, training step with recycling", "MONAI DiffusionModelUNet, training step", 0.6),
+)
+
+HEAD = """# Performance
+
+Written by `make bench` (`Testing/benchmarks/run.py`). Times are medians of interleaved rounds in one run on one
+machine: **{processor}, {cores} cores, GPU: {gpu}, torch {torch}**. Only ratios within a table carry over to another
+machine; run it on yours. `diffseg bench` prints the first table for our own networks, and needs no further package."""
+
+
+def write(found: dict[str, Any]) -> str:
+    """Write the page; returns its text."""
+    parts = [HEAD.format(**found["machine"])]
+    if "networks" in found:
+        parts += [networks(found["networks"]), goals(found["networks"])]
+    if "volumes" in found:
+        parts.append(volumes(found["volumes"]))
+    if "growth" in found:
+        picture(found["growth"], DOCS / "images" / "performance.png")
+        parts.append(growth(found["growth"]))
+    parts.append(LEVERS.read_text(encoding="utf-8").strip())
+    text = "\n\n".join(parts) + "\n"
+    (DOCS / "performance.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def networks(found: dict[str, Any]) -> str:
+    """The first table."""
+    most = found["ceilings"]
+    lines = [
+        "## Networks",
+        "",
+        f"One volume of 64 x 64 x 64 voxels, 3 classes, default networks, {found['precision']} unless said. "
+        f"Ceilings measured in the same run: a large convolution (64 to 64 channels) {most['tflops']:.2f} TFLOP/s, "
+        f"copying memory {most['gigabytes_per_second']:.1f} GB/s.",
+        "",
+        "| | M parameters | s (range) | CPU-s | GFLOP | of the ceiling | peak MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found["rows"]:
+        share = row["gflop"] / row["seconds"] / 1e3 / most["tflops"]
+        lines.append(
+            f"| {row['what']} | {row['parameters'] / 1e6:.1f} | {row['seconds']:.3f} ({row['fastest']:.3f}–"
+            f"{row['slowest']:.3f}) | {row['cpu_seconds']:.2f} | {row['gflop']:.0f} | {share:.0%} | "
+            f"{row['memory_mb']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def goals(found: dict[str, Any]) -> str:
+    """Ratios of rows."""
+    seconds = {row["what"]: row["seconds"] for row in found["rows"]}
+    lines = ["| ratio of times | measured | goal |", "| --- | --- | --- |"]
+    for one, other, most in GOALS:
+        lines.append(f"| {one} / {other} | {seconds[one] / seconds[other]:.2f} | at most {most} |")
+    return "\n".join(lines)
+
+
+def volumes(rows: list[dict[str, Any]]) -> str:
+    """The second table: from file to file."""
+    lines = [
+        "## From file to file",
+        "",
+        "`cached`, five steps, one volume read from `.nii.gz` and its mask written, in a process of its own. Peak memory "
+        "is of the whole process; the last column leaves out the image as float32 and what was held before it was read.",
+        "",
+        f"| voxels | classes | grid mm | s | {' | '.join(STAGES)} | peak MB | above image |",
+        "| --- " * (6 + len(STAGES)) + "|",
+    ]
+    for row in rows:
+        shape = " x ".join(map(str, row["shape"][::-1]))
+        shares = " | ".join(f"{row[stage] / row['seconds']:.0%}" for stage in STAGES)
+        above = row["peak_mb"] - row["start_mb"] - row["image_mb"]
+        lines.append(
+            f"| {shape} | {row['classes']} | {row['grid']:g} | {row['seconds']:.2f} | {shares} "
+            f"| {row['peak_mb']:.0f} | {above:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def growth(found: dict[str, Any]) -> str:
+    """What the plots show, in numbers."""
+    lines = [
+        "## As work grows",
+        "",
+        "![time and memory against size, classes, steps, samples](images/performance.png)",
+        "",
+    ]
+    lines += ["| processes at once | volumes of 64 x 64 x 64 a second |", "| --- | --- |"]
+    lines += [f"| {row['processes']} | {row['volumes_a_second']:.2f} |" for row in found["processes"]]
+    return "\n".join(lines)
+
+
+def picture(found: dict[str, Any], path: Path) -> None:
+    """Time and memory of each series."""
+    series = [name for name in found if name != "processes"]
+    figure, axes = plt.subplots(2, len(series), figsize=(3.4 * len(series), 5.6), layout="constrained")
+    for column, name in enumerate(series):
+        rows = found[name]
+        x = [row["shape"][0] ** 3 / 1e6 if name == "size" else row[name] for row in rows]
+        network = [row["network"] for row in rows]
+        axes[0][column].plot(x, [row["seconds"] for row in rows], "o-", label="all")
+        axes[0][column].plot(x, network, "s--", label="network")
+        axes[1][column].plot(x, [row["peak_mb"] - row["start_mb"] for row in rows], "o-", color="tab:green")
+        axes[1][column].set_xlabel("million voxels" if name == "size" else name)
+        for row in (0, 1):
+            axes[row][column].set_ylim(bottom=0)
+            axes[row][column].set_xlim(left=0)
+            axes[row][column].grid(alpha=0.3)
+    axes[0][0].set_ylabel("seconds")
+    axes[1][0].set_ylabel("peak MB above the start")
+    axes[0][0].legend()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)

@@ -1,0 +1,120 @@
+"""Everything in one run: `make bench` prints the tables and writes docs/performance.md with its plots.
+
+python Testing/benchmarks/run.py                # all of it, about half an hour on two cores
+python Testing/benchmarks/run.py --parts networks
+python Testing/benchmarks/run.py --parts        # only the page anew, from what was measured before
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import page
+import torch
+
+from DiffSegLib.inference.bench import ceilings, measure, own
+from DiffSegLib.network.precision import pick_device, pick_precision
+from DiffSegLib.terminal import Show
+
+HERE = Path(__file__).resolve().parent
+MEASURED = HERE / "measured.json"
+PARTS = ("networks", "volumes", "growth")
+
+# the scan of a head's part, of a head, of a body; the last one's model works on 1.5 mm, as TotalSegmentator's fast one
+VOLUMES = (
+    {"shape": (36, 50, 36), "classes": 3, "patch": 48, "rounds": 15},
+    {"shape": (64, 64, 64), "classes": 3, "patch": 64, "rounds": 7},
+    {"shape": (128, 128, 128), "classes": 10, "rounds": 3},
+    {"shape": (256, 256, 256), "classes": 20, "rounds": 1, "grid": 1.5},
+    {"shape": (256, 256, 256), "classes": 100, "rounds": 0, "grid": 1.5},
+    {"shape": (400, 512, 512), "spacing": (1.0, 0.8, 0.8), "classes": 25, "rounds": 0, "grid": 1.5},
+)
+SIZES, CLASSES, STEPS, SAMPLES = (48, 64, 96, 128, 160), (2, 5, 10, 25, 50, 100), (1, 2, 5, 10, 20), (1, 2, 4)
+GROWTH = {
+    "size": [{"shape": (n, n, n), "patch": 64} for n in SIZES],
+    "classes": [{"shape": (96, 96, 96), "patch": 64, "classes": n} for n in CLASSES],
+    "steps": [{"shape": (64, 64, 64), "patch": 64, "steps": n} for n in STEPS],
+    "samples": [{"shape": (64, 64, 64), "patch": 64, "samples": n} for n in SAMPLES],
+}
+
+
+def main() -> int:
+    """Measure what is asked for, keep it, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--rounds", type=int, default=7, help="of the networks")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options = parser.parse_args()
+    found: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
+    if options.parts:
+        found["machine"] = machine()
+    if "networks" in options.parts:
+        found["networks"] = networks(options.device, options.rounds)
+    if "volumes" in options.parts:
+        found["volumes"] = [one(**case) for case in VOLUMES]
+    if "growth" in options.parts:
+        found["growth"] = {name: [one(rounds=2, **case) for case in cases] for name, cases in GROWTH.items()}
+        found["growth"]["processes"] = [several(count) for count in (1, 2, 4)]
+    MEASURED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(page.write(found))
+    return 0
+
+
+def machine() -> dict[str, str]:
+    """What it was measured on."""
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {"processor": cpu, "cores": str(os.cpu_count()), "gpu": gpu, "torch": torch.__version__}
+
+
+def networks(name: str, rounds: int) -> dict[str, Any]:
+    """Our networks beside others, interleaved."""
+    from others import others
+
+    show, device = Show(), pick_device(name)
+    precision = pick_precision("auto", device)
+    before = ceilings(device, precision)
+    rows = measure([*own(device, precision), *others(device, precision)], rounds, device, show)
+    show.close()
+    after = ceilings(device, precision)
+    most = {key: max(value, after[key]) for key, value in before.items()}
+    return {"rows": rows, "ceilings": most, "precision": str(precision).removeprefix("torch.")}
+
+
+def one(**case: Any) -> dict[str, Any]:
+    """Of a process of its own."""
+    return json.loads(start(case).communicate()[0])
+
+
+def several(count: int) -> dict[str, Any]:
+    """The same small volumes in several processes at once: how many a second."""
+    case = {"shape": (64, 64, 64), "patch": 64, "rounds": 5}
+    began = time.perf_counter()
+    running = [start(case) for _ in range(count)]
+    rows = [json.loads(process.communicate()[0]) for process in running]
+    rate = sum(1.0 / row["seconds"] for row in rows)
+    return {"processes": count, "volumes_a_second": rate, "seconds": time.perf_counter() - began}
+
+
+def start(case: dict[str, Any]) -> subprocess.Popen[str]:
+    """Begin to measure one case."""
+    command = [sys.executable, str(HERE / "end_to_end.py")]
+    for key, value in case.items():
+        command += [f"--{key}", *map(str, value if isinstance(value, (tuple, list)) else (value,))]
+    print(" ".join(command[1:]), file=sys.stderr, flush=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
