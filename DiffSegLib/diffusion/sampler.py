@@ -60,6 +60,7 @@ def sample_steps(
     """
     config, schedule = process.config, process.schedule
     guess: Tensor | None = None
+    remembers = config.strategy in SELF_CONDITIONED
     for k in range(len(schedule) - 1, -1, -1):
         index = torch.full((x_t.shape[0],), k, dtype=torch.int64)
         time = process.time(index).to(x_t.device)
@@ -68,16 +69,20 @@ def sample_steps(
             yield guess
             continue
         shown = x_to_mask(x_t)
-        if config.strategy in SELF_CONDITIONED:
+        if remembers:
             shown = torch.cat([shown, torch.zeros_like(shown) if guess is None else x_to_mask(guess)], dim=1)
         output = denoise(shown, time)
+        del shown
         guess = process.guess(output, x_t, index)
-        yield guess
-        if k == 0:
-            return
-        if sampler == "ddim":
+        if k > 0 and sampler == "ddim":
             fresh = noise(k, x_t.shape).to(x_t) if config.eta > 0 else None
             x_t = ddim_step(schedule, guess, x_t, index, fresh, config.eta)
-        else:
+        elif k > 0:
             log_variance = None if config.variance == "fixed_small" else process.log_variance(output, index)
             x_t = ddpm_step(schedule, guess, x_t, index, noise(k, x_t.shape).to(x_t), log_variance)
+        # many windows may wait for their next step: nothing but what that needs is kept meanwhile
+        answer = [guess]
+        guess = guess if remembers and k > 0 else None
+        x_t = x_t if k > 0 else x_t[:0]
+        del output
+        yield answer.pop()

@@ -135,6 +135,7 @@ class _Work:
                 else:
                     slab = slab or Slab(len(probability), self.plan.padded, 0, self.plan.padded[0], torch.float32)
                     slab.add(self.plan.slices(n), probability, self.weight)
+                    del probability
                     if n < self.count - 1:
                         continue
                     whole, slab = slab.whole(), None
@@ -152,13 +153,12 @@ class _Work:
         dtype = torch.float32 if 4 * thin <= BLEND_BUDGET else torch.float16
         slabs = {k: Slab(self.how.num_classes, padded, axis, size[axis], dtype) for k in self.kept}
         layers = sorted({start[axis] for start in self.plan.starts})
-        together = max(1, self.state // self.waiting)
         for layer, following in zip(layers, [*layers[1:], padded[axis]], strict=True):
-            members = [n for n, start in enumerate(self.plan.starts) if start[axis] == layer]
-            for first in range(0, len(members), together):
+            for window in (n for n, start in enumerate(self.plan.starts) if start[axis] == layer):
                 for sample in range(self.samples):
-                    for k, n, probability in self._run(members[first : first + together], sample):
+                    for k, n, probability in self._run([window], sample):
                         slabs[k].add(self.plan.slices(n), probability, self.weight, 1.0 / self.samples)
+                        del probability
             for k, slab in slabs.items():
                 for start, block in slab.take(following):
                     inside = block[self._inside(block, axis, start)]
@@ -173,15 +173,15 @@ class _Work:
         runs = []
         for n in members:
             denoiser, self.first = self.first or self._window(n, view), None
-            noise = window_noise(how.seed, number, n, how.steps, shape)[None].to(how.device)
             draw = partial(_step_noise, how.seed, number, n)
-            runs.append(sample_steps(denoiser, self.process, noise, draw, how.sampler))
+            x_t = [window_noise(how.seed, number, n, how.steps, shape)[None].to(how.device)]
+            runs.append(sample_steps(denoiser, self.process, x_t.pop(), draw, how.sampler))  # nobody else keeps it
         sums: dict[int, Tensor] = {}
         for k in range(how.steps):
             for n, run in zip(members, runs, strict=True):
                 total = self.count * how.steps * self.samples
                 how.tick(Pass(k + 1, n + 1, self.count, sample + 1, self.done / total))
-                probability = ((next(run)[0] + 1.0) / 2.0).float().cpu()
+                probability = next(run)[0].float().add(1.0).div_(2.0).cpu()
                 self.done += 1
                 if self.unbounded:  # x_0 from a predicted noise or v: no probabilities yet
                     probability = probability.clamp_min(1e-6)
@@ -189,8 +189,10 @@ class _Work:
                 if how.diffusion.fusion == "mean":
                     sums[n] = sums[n] + probability if n in sums else probability
                     probability = sums[n] / (k + 1)
+                found = [probability.flip(view) if view else probability]
+                del probability  # while the next pass runs
                 if k in self.kept:
-                    yield k, n, probability.flip(view) if view else probability
+                    yield k, n, found.pop()
 
     def _window(self, n: int, view: tuple[int, ...]) -> "_Window":
         part = self.padded[(slice(None), *self.plan.slices(n))]

@@ -81,8 +81,8 @@ def volumes(rows: list[dict[str, Any]]) -> str:
     lines = [
         "## From file to file",
         "",
-        "`cached`, five steps, one volume read from `.nii.gz` and its mask written, in a process of its own. Peak memory "
-        "is of the whole process; the last column leaves out the image as float32 and what was held before it was read.",
+        "`cached`, five steps, one volume read from `.nii.gz` and its mask written, in a process of its own. Peak "
+        "memory is of the whole process; the last column leaves out the image as float32 and what was held before.",
         "",
         f"| voxels | classes | grid mm | s | {' | '.join(STAGES)} | peak MB | above image |",
         "| --- " * (6 + len(STAGES)) + "|",
