@@ -237,7 +237,7 @@ def _read(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror}).") from None
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise InputError(f"{path}: is no valid JSON ({problem}).") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold one JSON object.")

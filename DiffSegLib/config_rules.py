@@ -59,7 +59,7 @@ def _bottom(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
     """Voxels of a patch at the bottom of the network."""
     size = list(patch)
     for stride in strides:
-        size = [-(-n // s) for n, s in zip(size, stride, strict=True)]
+        size = [-(-n // s) for n, s in zip(size, stride, strict=False)]  # of other dimensions: another rule's concern
     return math.prod(size)
 
 

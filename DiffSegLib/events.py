@@ -50,7 +50,7 @@ def from_line(line: str | bytes) -> Event | None:
     """Parse a line; None if it is no event (stray output of a library must never stop the listener)."""
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     known = isinstance(event, dict) and event.get("event") in KINDS and event.get("v") == SCHEMA_VERSION
     return event if known else None

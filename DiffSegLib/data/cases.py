@@ -1,6 +1,7 @@
 """What a labelled data set is, whatever layout its folder has: cases, labels and channels."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,11 +52,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; raises InputError naming the file."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise InputError(f"{path}: is no readable JSON file ({problem}).") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold one JSON object.")
     return data
+
+
+def inside(folder: Path, name: object, where: Path) -> Path:
+    """The path of a file that a description names, relative to its folder. Raises InputError for any other place."""
+    path = Path(os.path.normpath(folder / str(name)))
+    if not isinstance(name, str) or not path.is_relative_to(os.path.normpath(folder)):
+        raise InputError(f"{where}: names {name!r}, which does not lie in its folder.")
+    return path
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Reading images and label maps, and writing masks, with every check that SimpleITK leaves out."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,12 +8,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers
-from DiffSegLib.data.volume import Volume, check_geometry
+from DiffSegLib.data.volume import SHEARED, Volume, check_geometry
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.whole_files import whole_file
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own go to stderr, between the lines of progress
+MOST_PACKED = 1100  # values that a byte of a file can hold: zlib packs at most 1032 to 1
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
 
 
@@ -182,10 +184,21 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file.")
     finite = check_payload(path) if is_nifti(path) else True
+    data = _detached(path)
     try:
-        image = sitk.ReadImage(str(path))
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        values = reader.GetNumberOfComponents() * int(np.prod([max(n, 1) for n in reader.GetSize()], dtype=object))
+        if values > MOST_PACKED * sum(part.stat().st_size for part in data) + (1 << 20):  # before anything is allocated
+            raise InputError(f"{path}: its header promises {values} values, more than the file can hold.")
+        image = reader.Execute()
     except RuntimeError as problem:
+        if "orthonormal" in str(problem):
+            raise InputError(f"{path}: {SHEARED}") from None
         raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
+    except MemoryError:
+        raise InputError(f"{path}: is too large for this machine's memory.") from None
     if path.suffix.lower() == ".png":
         image.SetSpacing((1.0, 1.0))  # the scale that few PNGs carry is seldom in mm
     if image.GetDimension() == 2:
@@ -200,10 +213,28 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
     return image, finite
 
 
+def _detached(path: Path) -> list[Path]:
+    """The files that hold an image's voxels. Raises InputError for a header that names one in another folder."""
+    if path.suffix.lower() not in (".mhd", ".nhdr"):
+        return [path]
+    with open(path, "rb") as file:
+        text = file.read(1 << 16).decode("latin-1")
+    names = re.findall(r"(?im)^\s*(?:ElementDataFile\s*=|data ?file\s*:)\s*(.+?)\s*$", text)
+    named = [name for name in names if not name.upper().startswith(("LOCAL", "LIST"))]
+    for name in named:
+        if Path(name).name != name or name in (".", ".."):
+            raise InputError(f"{path}: names its voxels' file {name!r}; only a file beside it is read.")
+    missing = [name for name in named if not (path.parent / name).is_file()]
+    if missing and "%" not in missing[0]:
+        raise InputError(f"{path}: its voxels' file {missing[0]} is missing.")
+    return [path, *(path.parent / name for name in named if (path.parent / name).is_file())]
+
+
 def _reason(problem: BaseException) -> str:
     """The last telling line of an ITK error, without its source location.
 
     The "Reason:" that MetaImage adds is whatever the system complained of last, not the reason.
     """
     lines = [text for line in str(problem).splitlines() if (text := line.strip()) and not text.startswith("Reason:")]
-    return (lines[-1].rpartition("ERROR: ")[2] if lines else type(problem).__name__)[:200].rstrip(".")
+    text = lines[-1].rpartition("ERROR: ")[2] if lines else type(problem).__name__
+    return re.sub(r"^\w+\(0x[0-9a-f]+\): ", "", text)[:200].rstrip(".")

@@ -34,6 +34,8 @@ def check_payload(path: Path) -> bool:
             order = "<" if header[:4] == struct.pack("<i", 348) else ">"
             if len(header) < 348 or struct.unpack(order + "i", header[:4])[0] != 348:
                 raise InputError(f"{path}: is no NIfTI image (its header is missing or damaged).")
+            if header[344:348] != b"n+1\0":  # ITK would take it for another format, whose voxels begin elsewhere
+                raise InputError(f"{path}: is no NIfTI-1 image in one file (its magic is {header[344:348]!r}).")
             dims = struct.unpack(order + "8h", header[40:56])
             spacing = struct.unpack(order + "3f", header[80:92])
             kind, bits = struct.unpack(order + "2h", header[70:74])
@@ -55,7 +57,7 @@ def check_payload(path: Path) -> bool:
     if any(dims[n + 1] > 1 and not abs(mm) > 1e-6 for n, mm in enumerate(spacing[: dims[0]])):  # ITK reads 0 as 1
         found = ", ".join(f"{mm:g}" for mm in spacing)
         raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
-    if header[344:347] == b"n+1" and size < promised:
+    if size < promised:
         raise InputError(f"{path}: is incomplete ({size} of {promised} bytes); copy or export it again.")
     return finite
 

@@ -15,6 +15,7 @@ from DiffSegLib.errors import InputError
 if TYPE_CHECKING:  # reading and writing files needs no torch, and Slicer's own process has none
     import torch
 
+SHEARED = "its axes are not at right angles (sheared grid); resample it to a straight grid first."
 SHEAR_TOLERANCE = 1e-3  # largest cosine between two axes of a grid that still counts as orthogonal
 SPACING_TOLERANCE = 1e-3  # relative; a closer spacing is not resampled
 ANISOTROPIC = 3.0  # nnU-Net's threshold: one axis this much coarser than the next
@@ -49,14 +50,14 @@ def check_geometry(affine: np.ndarray, name: str) -> None:
     """Raise InputError for a grid that no mask could be laid on: non-finite, zero spacing, or sheared."""
     columns = affine[:3, :3]
     lengths = np.linalg.norm(columns, axis=0)
-    if not np.isfinite(affine).all() or lengths.min() < 1e-6:
+    if not np.isfinite(affine).all():
+        raise InputError(f"{name}: its position, directions or spacing are not numbers (NaN); correct the header.")
+    if lengths.min() < 1e-6:
         found = ", ".join(f"{x:g}" for x in lengths)
         raise InputError(f"{name}: its voxel spacing ({found} mm) is not above zero; correct the header.")
     cosines = (columns / lengths).T @ (columns / lengths)
     if np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE:
-        raise InputError(
-            f"{name}: its axes are not at right angles (sheared grid); resample it to a straight grid first."
-        )
+        raise InputError(f"{name}: {SHEARED}")
 
 
 @dataclass(frozen=True)

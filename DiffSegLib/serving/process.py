@@ -102,7 +102,7 @@ def _listen(
             continue
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
             send(events.make("error", message="A request was no JSON object.", exit_code=2, detail=line[:200]))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import Case, Dataset, image_files, read_json, whole_cases
+from DiffSegLib.data.cases import Case, Dataset, image_files, inside, read_json, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names
@@ -20,7 +20,7 @@ def read(folder: Path) -> Dataset | None:
         return None
     data = read_json(path)
     try:
-        entries = [(folder / item["image"], folder / item["label"]) for item in data["training"]]
+        entries = [(inside(folder, x["image"], path), inside(folder, x["label"], path)) for x in data["training"]]
         cases = tuple(Case(case_name(image), (image,), label) for image, label in entries)
         described(folder, data, cases)
     except KeyError as problem:

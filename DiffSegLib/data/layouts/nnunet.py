@@ -7,7 +7,7 @@ and `file_ending`; version 1 has the keys of the Decathlon and files named as ve
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, read_json, whole_cases
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, inside, read_json, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.data.layouts.msd import described
 from DiffSegLib.errors import InputError
@@ -92,8 +92,9 @@ def _cases(
 ) -> tuple[tuple[Case, ...], tuple[tuple[str, str], ...]]:
     """Whole cases by their label files, or as `listed` in dataset.json; and every missing or lonely file."""
     if listed is not None:
+        where = folder / "dataset.json"
         cases = tuple(
-            Case(name, tuple(folder / image for image in entry["images"]), folder / entry["label"])
+            Case(name, tuple(inside(folder, x, where) for x in entry["images"]), inside(folder, entry["label"], where))
             for name, entry in listed.items()
         )
         return whole_cases(folder, cases)

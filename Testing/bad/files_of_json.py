@@ -1,0 +1,230 @@
+"""Configurations, data sets and models, and the lines between window and worker."""
+
+import json
+import pickle
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bad import READ, kind
+from conftest import make_dataset, write_image
+from tiny_models import write_model
+
+DEEP = "[" * 100_000 + "]" * 100_000
+NOT_JSON = {"empty": "", "no JSON": "{", "a list": "[1, 2]", "a number": "17", "nested 100,000 deep": DEEP}
+NOT_JSON |= {"of another encoding": "ÿþ", "a number of 5,000 digits": "9" * 5000}
+
+
+def text_file(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="latin-1")
+    return path
+
+
+for title, text in NOT_JSON.items():
+    kind("configuration", title)(lambda folder, text=text: text_file(folder, "config.json", text))
+
+for title, change, words in (
+    ("an unknown section", {"optimizer": {}}, "optimizer"),
+    ("an unknown key", {"training": {"lr": 1e-3}}, "lr"),
+    ("a text for a number", {"training": {"batch": "two"}}, "batch"),
+    ("a number for a list", {"data": {"patch": 64}}, "patch"),
+    ("a fraction for a whole number", {"training": {"batch": 2.5}}, "batch"),
+    ("a truth value for a number", {"training": {"batch": True}}, "batch"),
+    ("NaN", {"training": {"learning_rate": float("nan")}}, "learning_rate"),
+    ("infinity", {"augment": {"rotation": float("inf")}}, "rotation"),
+    ("a negative batch", {"training": {"batch": -1}}, "batch"),
+    ("more voxels in a patch than there are", {"data": {"patch": [100_000] * 3}}, "patch"),
+    ("an unknown strategy", {"diffusion": {"strategy": "magic"}}, "strategy"),
+    ("patch and strides of other dimensions", {"data": {"patch": [64, 64]}}, "patch|strides|axes"),
+    ("another version", {"version": 99}, "version"),
+    ("nothing where a section belongs", {"network": None}, "network"),
+    ("two million channels", {"network": {"channels": [2_000_000] * 4}}, "channels"),
+):
+    kind("configuration", title, words=words)(
+        lambda folder, change=change: text_file(folder, "config.json", json.dumps({"version": 1, **change}))
+    )
+
+
+def described(folder: Path, **change: object) -> Path:
+    """A data set whose description differs."""
+    make_dataset(folder, 2)
+    path = folder / "dataset.json"
+    data = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}))
+    return folder
+
+
+for title, text in NOT_JSON.items():
+
+    @kind("data set", f"its description is {title}", words="dataset.json")
+    def _(folder, text=text):
+        make_dataset(folder, 2)
+        text_file(folder, "dataset.json", text)
+        return folder
+
+
+for title, change, words in (
+    ("no list of cases", {"training": None}, "training"),
+    ("an empty list of cases", {"training": []}, ""),
+    ("cases that are texts", {"training": ["a"]}, "layout"),
+    ("a case without label", {"training": [{"image": "imagesTr/blob_00.nii.gz"}]}, "label"),
+    ("no labels", {"labels": None}, "labels"),
+    ("labels that are a list", {"labels": ["a", "b"]}, "layout"),
+    ("no modality", {"modality": None}, "modality"),
+    ("an image above the folder", {"training": [{"image": "../x.nii.gz", "label": "y.nii.gz"}]}, "in its folder"),
+    ("an image anywhere", {"training": [{"image": "/etc/passwd", "label": "y.nii.gz"}]}, "in its folder"),
+    ("a label that is a number", {"training": [{"image": "imagesTr/blob_00.nii.gz", "label": 3}]}, "in its folder"),
+    ("a case twice", {"training": [{"image": "imagesTr/blob_00.nii.gz", "label": "labelsTr/blob_00.nii.gz"}] * 2}, ""),
+):
+    kind("data set", title, words=words)(lambda folder, change=change: described(folder, **change))
+
+
+@kind("data set", "an empty folder", words="known layout")
+def _(folder):
+    return folder
+
+
+@kind("data set", "no folder", words="no such folder")
+def _(folder):
+    return folder / "nowhere"
+
+
+@kind("data set", "a label on another grid", words="grid of its image")
+def _(folder):
+    make_dataset(folder, 3)
+    write_image(folder / "labelsTr" / "blob_01.nii.gz", np.ones((5, 5, 5), np.uint8))
+    return folder
+
+
+for title, text in NOT_JSON.items():
+
+    @kind("data set", f"its split is {title}", words="splits.json")
+    def _(folder, text=text):
+        make_dataset(folder, 4)
+        text_file(folder, "splits.json", text)
+        return folder
+
+
+def model(folder: Path) -> Path:
+    return write_model(folder / "model.safetensors")
+
+
+def card_changed(folder: Path, change: dict) -> Path:
+    """A model whose card differs."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = model(folder)
+    with safe_open(path, framework="pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        card = json.loads(file.metadata()["diffseg"])
+    card = {key: value for key, value in {**card, **change}.items() if value != "gone"}
+    save_file(weights, path, {"diffseg": json.dumps(card)})
+    return path
+
+
+@kind("model", "a good one", READ)
+def _(folder):
+    return model(folder)
+
+
+@kind("model", "cut in the middle")
+def _(folder):
+    path = model(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+@kind("model", "cut within its header")
+def _(folder):
+    path = model(folder)
+    path.write_bytes(path.read_bytes()[:100])
+    return path
+
+
+@kind("model", "a header of 2^60 bytes", words="no model file")
+def _(folder):
+    path = model(folder)
+    path.write_bytes(struct.pack("<Q", 1 << 60) + path.read_bytes()[8:])
+    return path
+
+
+@kind("model", "a pickle by that name", words="no model file")
+def _(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(pickle.dumps({"weights": np.zeros(3)}))
+    return path
+
+
+@kind("model", "of torch.save", words="no model file")
+def _(folder):
+    path = folder / "model.safetensors"
+    torch.save({"weights": torch.zeros(3)}, path)
+    return path
+
+
+@kind("model", "an image by that name", words="no model file")
+def _(folder):
+    image = write_image(folder / "scan.nii.gz", np.ones((4, 4, 4), np.float32))
+    return Path(shutil.move(image, folder / "model.safetensors"))
+
+
+@kind("model", "an empty file", words="no model file")
+def _(folder):
+    return text_file(folder, "model.safetensors", "")
+
+
+@kind("model", "another program's weights", words="no DiffSeg card")
+def _(folder):
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(3)}, folder / "model.safetensors")
+    return folder / "model.safetensors"
+
+
+@kind("model", "weights that are NaN", words="not numbers")
+def _(folder):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = model(folder)
+    with safe_open(path, framework="pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    next(iter(weights.values()))[:] = float("nan")
+    save_file(weights, path, metadata)
+    return path
+
+
+for title, change, words in (
+    ("a card of another schema", {"schema": 99}, "schema"),
+    ("a card without labels", {"labels": "gone"}, "labels"),
+    ("a card with labels that are texts", {"labels": ["a", "b"]}, ""),
+    ("a card with a label of value 300", {"labels": [{"value": 300, "name": "a"}]}, "300"),
+    ("a card with an unknown key", {"run": "rm -rf"}, "run"),
+    ("a card of a far larger network", {"network": {"name": "unet", "channels": [9000] * 4}}, ""),
+    ("a card that fits other weights", {"network": {"name": "unet", "channels": [8, 8], "strides": [[2, 2, 2]]}}, ""),
+    ("a card with a name that is a list", {"name": ["a"]}, "name"),
+    ("a card without channels", {"channels": []}, "channels"),
+    ("a card with an impossible field of view", {"expects": {"field_of_view_mm": [-1, 0, 1]}}, "field_of_view"),
+):
+    kind("model", title, words=words)(lambda folder, change=change: card_changed(folder, change))
+
+
+for title, text in {**NOT_JSON, "unknown": '{"do": "dance", "id": "1"}', "without a task": '{"id": "1"}'}.items():
+    kind("request", title)(lambda folder, text=text: text_file(folder, "line", text))
+for title, body in {
+    "a job without an image": {"model": "m"},
+    "a job with an unknown key": {"run": "rm"},
+    "a job with a matrix of texts": {"model": "m", "image": "i", "ijk_to_lps": "abc", "output": "o"},
+    "a job with steps of text": {"options": {"steps": "many"}, "model": "m", "image": "i", "output": "o"},
+    "a job whose image is no array": {"model": "hippocampus", "image": "/etc/passwd", "output": "/tmp"},
+    "a job without an id": {"id": None},
+}.items():
+    matrix = {"ijk_to_lps": np.eye(4).tolist()}
+    line = json.dumps({"do": "segment", "id": "1", **matrix, **body})
+    kind("request", title)(lambda folder, line=line: text_file(folder, "line", line))
