@@ -3,6 +3,7 @@
 #
 #   make demo    segment both hippocampi of a real brain image in five steps; masks, scene and pictures in demo/
 #   make test    run the tests
+#   make nightly the tests of lost processes again, 50 kills each
 #   make lint    style and types
 #   make bench   the speed and memory of this machine
 #   make clean   remove .venv and everything generated
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_READY := $(VENV)/.torch-$(TORCH)
 comma := ,
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test nightly lint bench clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -29,13 +30,16 @@ demo: $(VENV)/.with-scene+demo
 test: $(VENV)/.with-scene+demo+test
 	$(BIN)/python -m pytest
 
+nightly: $(VENV)/.with-scene+demo+test
+	DIFFSEG_KILLS=50 $(BIN)/python -m pytest Testing/test_crash.py Testing/test_resume.py
+
 lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: $(VENV)/.with-bench
-	$(BIN)/python -m DiffSegLib bench
+	$(BIN)/python Testing/benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import sys
 import tempfile
 from pathlib import Path
@@ -14,9 +15,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only
 HOME = tempfile.TemporaryDirectory(prefix="diffseg-home-")  # no model of the user's
 os.environ["DIFFSEG_HOME"] = HOME.name
 ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, Path(__file__).resolve().parent):
+OFFLINE = Path(__file__).resolve().parent / "offline"
+for folder in (ROOT, OFFLINE.parent):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
+runpy.run_path(str(OFFLINE / "sitecustomize.py"))  # nothing here, nor in what it starts, reaches another machine
 
 
 def blob_case(seed: int, shape: tuple[int, int, int] = (18, 22, 20)) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Every kind of malformed input: one sentence that names the file, or the right answer; never a crash or a wrong one."""
+"""Every kind of malformed input: one sentence that names the file, or the right answer; never a crash."""
 
 import json
 import re

@@ -52,10 +52,12 @@ def test_a_training_stopped_anywhere_ends_as_one_that_was_not(whole, tmp_path, c
     assert story == [{k: x for k, x in event.items() if k != "seconds"} for event in events_of(whole)]
 
 
-def test_a_training_killed_anywhere_ends_as_one_that_was_not(whole, tmp_path):
+@pytest.mark.parametrize("kill", range(int(os.environ.get("DIFFSEG_KILLS", "1"))))
+def test_a_training_killed_anywhere_ends_as_one_that_was_not(whole, tmp_path, kill):
     code = "import sys; from pathlib import Path; from small_training import *\n"
     code += "small_training(Path(sys.argv[1]), settings_of(*ALL))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "Testing")])}
+    folders = [os.environ["PYTHONPATH"], str(ROOT), str(ROOT / "Testing")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=environment)
     while not (tmp_path / "checkpoint" / checkpoint.LAST).exists() and process.poll() is None:
         time.sleep(0.01)
@@ -66,7 +68,7 @@ def test_a_training_killed_anywhere_ends_as_one_that_was_not(whole, tmp_path):
     small_training(tmp_path, settings_of(*ALL), resume=True)
     for name in (checkpoint.LAST, checkpoint.BEST):
         assert_same(state_of(tmp_path, name), state_of(whole, name))
-    assert not list((tmp_path / "checkpoint").glob(".*")), f"after {delay} s"
+    assert not list((tmp_path / "checkpoint").glob(".*")), f"kill {kill} after {delay} s"
 
 
 def cut_off(path):

@@ -15,23 +15,20 @@ def add(verbs: Any) -> None:
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Measure and print a table; every time also as a multiple of the first row."""
     from DiffSegLib.errors import InputError
-    from DiffSegLib.inference.bench import ceilings, measure, own
-    from DiffSegLib.network.precision import pick_device, pick_precision
+    from DiffSegLib.inference import bench
     from DiffSegLib.terminal import Show
 
     if options.rounds < 1:
         raise InputError(f"--rounds is {options.rounds}; it must be at least 1.")
-    show, device = Show(), pick_device(options.device)
-    precision = pick_precision("auto", device)
-    most = ceilings(device, precision)
-    rows = measure(own(device, precision), options.rounds, device, show)
+    show = Show()
+    found = bench.run(options.device, options.rounds, show)
     show.close()
     if not options.json:
-        print("\n".join(table(rows, most["tflops"])))
-        kind = str(precision).removeprefix("torch.")
-        print(f"Ceilings: a large {kind} convolution {most['tflops']:.2f} TFLOP/s,", end=" ")
+        most = found["ceilings"]
+        print("\n".join(table(found["rows"], most["tflops"])))
+        print(f"Ceilings: a large {found['precision']} convolution {most['tflops']:.2f} TFLOP/s,", end=" ")
         print(f"copying memory {most['gigabytes_per_second']:.1f} GB/s.")
-    return 0, {"rows": rows, "ceilings": most}
+    return 0, found
 
 
 def table(rows: list[dict[str, Any]], tflops: float) -> list[str]:

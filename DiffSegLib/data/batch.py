@@ -18,6 +18,7 @@ import numpy as np
 
 from DiffSegLib import events
 from DiffSegLib.data.cases import CHANNEL, image_files
+from DiffSegLib.data.dicom import find_series
 from DiffSegLib.data.files import case_name, write_mask, write_volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
 from DiffSegLib.labels import Label
@@ -70,24 +71,31 @@ class Outcome:
 def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
     """(case name, image files) pairs, folders searched one level deep, in the order of names.
 
+    A folder without images may hold DICOM series, itself or in the folders in it; each is a case.
+
     channels: of the model; with several, the files CASE_0000, CASE_0001, ... of a folder are the channels of one case,
     and any other file must hold all channels itself. With one channel `_0000` is cut off where every file has it.
     Raises InputError for a missing path, a folder without images, two cases of one name, or a channel without file.
     """
     files: list[Path] = []
+    series: dict[str, Path] = {}
     for path in inputs:
         if path.is_dir():
             found = image_files(path)
-            if not found:
-                raise InputError(f"{path}: holds no image (.nii.gz, .nii, .nrrd, .mha, .mhd, .png).")
+            dicom = {} if found else find_series(path)
+            if not found and not dicom:
+                raise InputError(f"{path}: holds no image (.nii.gz, .nii, .nrrd, .mha, .mhd, .png, DICOM series).")
             files += found
+            for name, file in dicom.items():
+                if series.setdefault(name, file) != file:
+                    raise InputError(f"{file}: has the same case name as {series[name]}; their outputs would collide.")
         elif path.is_file():
             files.append(path)
         else:
             raise InputError(f"{path}: there is no such file or folder.")
     files = list(dict.fromkeys(files))
     first_channels = all(case_name(path).endswith("_0000") for path in files)
-    cases: dict[str, list[Path]] = {}
+    cases: dict[str, list[Path]] = {name: [path] for name, path in series.items()}
     for path in files:
         name = case_name(path)
         stem = CHANNEL.sub("", name)

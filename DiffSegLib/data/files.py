@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from DiffSegLib.data.dicom import is_dicom, read_series
 from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry
 from DiffSegLib.errors import InputError
@@ -35,7 +36,7 @@ def read(path: Path, frames: int = 1) -> Volume:
     """An image of one or several channels as float32. Raises InputError naming the file and what is wrong.
 
     A 4D file is taken where `frames` says how many channels it must hold. A 2D image, PNG too, is one slice:
-    (C, 1, J, I).
+    (C, 1, J, I). A folder, or a DICOM file, is a DICOM series.
     """
     image, finite = _read(path, frames)
     array = sitk.GetArrayViewFromImage(image)
@@ -181,18 +182,11 @@ def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, 
 
 def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
     """The image, and False where ITK has hidden that it holds values that are not finite."""
-    if not path.is_file():
+    if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: there is no such file.")
-    finite = check_payload(path) if is_nifti(path) else True
-    data = _detached(path)
+    finite = check_payload(path) if is_nifti(path) and path.is_file() else True
     try:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        values = reader.GetNumberOfComponents() * int(np.prod([max(n, 1) for n in reader.GetSize()], dtype=object))
-        if values > MOST_PACKED * sum(part.stat().st_size for part in data) + (1 << 20):  # before anything is allocated
-            raise InputError(f"{path}: its header promises {values} values, more than the file can hold.")
-        image = reader.Execute()
+        image = read_series(path) if path.is_dir() or is_dicom(path) else _read_file(path)
     except RuntimeError as problem:
         if "orthonormal" in str(problem):
             raise InputError(f"{path}: {SHEARED}") from None
@@ -211,6 +205,18 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
         raise InputError(f"{path}: has {image.GetDimension()} dimensions; a 3D volume is needed.")
     check_geometry(affine_of(image), str(path))
     return image, finite
+
+
+def _read_file(path: Path) -> sitk.Image:
+    """Raises InputError for a header that promises more than the file can hold, before anything is allocated."""
+    data = _detached(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    values = reader.GetNumberOfComponents() * int(np.prod([max(n, 1) for n in reader.GetSize()], dtype=object))
+    if values > MOST_PACKED * sum(part.stat().st_size for part in data) + (1 << 20):
+        raise InputError(f"{path}: its header promises {values} values, more than the file can hold.")
+    return reader.Execute()
 
 
 def _detached(path: Path) -> list[Path]:

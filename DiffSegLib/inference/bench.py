@@ -21,7 +21,7 @@ from DiffSegLib.config import DiffusionConfig, NetworkConfig
 from DiffSegLib.inference.sampling import sample_volume
 from DiffSegLib.network.build import build
 from DiffSegLib.network.features import denoise, encode
-from DiffSegLib.network.precision import autocast
+from DiffSegLib.network.precision import autocast, pick_device, pick_precision
 
 SHAPE, CLASSES, ROUNDS = (64, 64, 64), 3, 5
 Row = dict[str, float | str]
@@ -34,6 +34,15 @@ class Contestant:
     name: str
     network: nn.Module
     work: Callable[[], object]
+
+
+def run(name: str, rounds: int, listener: events.Listener = events.silent) -> dict[str, Any]:
+    """rows, ceilings and precision of our own networks on a device of that name."""
+    device = pick_device(name)
+    precision = pick_precision("auto", device)
+    most = ceilings(device, precision)
+    rows = measure(own(device, precision), rounds, device, listener)
+    return {"rows": rows, "ceilings": most, "precision": str(precision).removeprefix("torch.")}
 
 
 def measure(

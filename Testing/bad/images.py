@@ -162,7 +162,7 @@ for text, content in (("empty file", b""), ("a text", b"no image\n" * 50), ("zer
             return path
 
 
-@kind("image", "a folder named like an image", words="no such file")
+@kind("image", "a folder named like an image", words="holds no DICOM series")
 def _(folder):
     (folder / "scan.nii.gz").mkdir()
     return folder / "scan.nii.gz"

@@ -7,13 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "Testing")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import test_bad_inputs
 from bad import KINDS
 from DiffSegLib.errors import InputError
 
+ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- kinds -->", "<!-- end of kinds -->"
 
 

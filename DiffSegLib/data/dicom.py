@@ -1,0 +1,89 @@
+"""DICOM series: found in folders by GDCM, read as volumes, with the checks that ITK leaves out.
+
+ITK stacks whatever slices it is given and takes their distance for the same everywhere.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from DiffSegLib.data.volume import SHEARED
+from DiffSegLib.errors import InputError
+
+UNEVEN = 0.02  # of the distance of two slices: by so much it may differ before a slice is thought to be missing
+POSITION, ORIENTATION = "0020|0032", "0020|0037"
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's mark, whatever its name."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def find_series(folder: Path) -> dict[str, Path]:
+    """Name -> a file of each series in a folder and in the folders in it.
+
+    A series is called after its folder; where one holds several, with a number in the order of their identifiers.
+    """
+    found: dict[str, Path] = {}
+    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    for place in (folder, *subfolders):
+        if not any(is_dicom(path) for path in sorted(place.iterdir()) if path.is_file()):
+            continue
+        groups = [_files(place, series) for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place))]
+        for n, files in enumerate((group for group in groups if group), start=1):
+            found[place.resolve().name if len(groups) == 1 else f"{place.resolve().name}_{n}"] = Path(files[0])
+    return found
+
+
+def read_series(path: Path) -> sitk.Image:
+    """The series in a folder, or the one that a file belongs to. Raises InputError for none, or several in a folder.
+
+    Slices are sorted by position. Uneven distances (a slice is missing) and a tilted gantry are refused.
+    """
+    folder = path if path.is_dir() else path.parent
+    groups = [_files(folder, series) for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))]
+    if path.is_dir() and len(groups) != 1:
+        if not groups:
+            raise InputError(f"{path}: is a folder and holds no DICOM series.")
+        raise InputError(f"{path}: holds {len(groups)} DICOM series; name a file of the one that is meant.")
+    names = groups[0] if path.is_dir() else next((g for g in groups if str(path) in g), (str(path),))
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(names)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    image = reader.Execute()
+    if len(names) > 1:
+        try:
+            at = np.array([_numbers(reader.GetMetaData(n, POSITION)) for n in range(len(names))])
+            axes = np.array([_numbers(reader.GetMetaData(n, ORIENTATION)) for n in range(len(names))])
+        except (RuntimeError, ValueError):
+            raise InputError(f"{path}: its slices do not say where they lie; export it again.") from None
+        _check(path, at, axes)
+    return image
+
+
+def _check(path: Path, at: np.ndarray, axes: np.ndarray) -> None:
+    """at: (slices, 3) positions in mm; axes: (slices, 6) directions of rows and columns."""
+    if np.abs(axes - axes[0]).max() > 1e-3:
+        raise InputError(f"{path}: its slices have different orientations; export one series.")
+    normal = np.cross(axes[0, :3], axes[0, 3:])
+    distances = np.diff(at @ normal)
+    usual = float(np.median(distances))
+    if abs(usual) < 1e-3 or np.abs(distances - usual).max() > UNEVEN * abs(usual):
+        low, high = np.abs(distances).min(), np.abs(distances).max()
+        raise InputError(f"{path}: slices are missing or double (distances from {low:.3g} to {high:.3g} mm).")
+    across = (at[-1] - at[0]) - normal * float((at[-1] - at[0]) @ normal)
+    if np.linalg.norm(across) > 1e-3 * abs(float((at[-1] - at[0]) @ normal)):
+        raise InputError(f"{path}: {SHEARED}")
+
+
+def _files(folder: Path, series: str) -> tuple[str, ...]:
+    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series))
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split("\\")]

@@ -1,0 +1,130 @@
+"""DICOM series: the same voxels in the same place as every other format and as Slicer's MRML, or a sentence."""
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
+
+from conftest import blob_case
+from DiffSegLib.commands import run
+from DiffSegLib.data.batch import find_cases
+from DiffSegLib.data.files import read, read_label, write_volume
+from DiffSegLib.errors import InputError
+
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [20, -10, 35], degrees=True).as_matrix() @ np.diag([0.9, 1.1, 2.0])
+OBLIQUE[:3, 3] = (12.0, -30.0, 55.0)
+IMAGE = (blob_case(0)[0] * 100).astype(np.int16)
+
+
+def write_series(folder, array=IMAGE, affine=OBLIQUE, uid="1.2.3", order=None, move=lambda n, at: at):
+    """One file a slice, named in any order; move: changes where a slice says it lies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / spacing
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for n, plane in enumerate(array):
+        image = sitk.GetImageFromArray(plane)
+        image.SetSpacing(spacing[:2].tolist())
+        at = move(n, affine[:3, 3] + n * affine[:3, 2])
+        tags = {"0008|0060": "MR", "0020|000e": uid, "0020|000d": "1.2", "0008|0018": f"{uid}.{n + 1}"}
+        tags |= {"0020|0032": "\\".join(f"{x:.6f}" for x in at), "0020|0013": str(n)}
+        tags |= {"0020|0037": "\\".join(f"{x:.8f}" for x in axes[:, :2].T.ravel()), "0018|0050": f"{spacing[2]:.6f}"}
+        for key, value in tags.items():
+            image.SetMetaData(key, value)
+        number = n if order is None else order[n]
+        writer.SetFileName(str(folder / f"{uid}-{number:03d}.dcm"))
+        writer.Execute(image)
+    return folder
+
+
+@pytest.mark.parametrize("affine", [OBLIQUE, np.diag([1.0, 1.0, 3.0, 1.0]), np.diag([-1.0, -1.0, 2.0, 1.0])], ids=str)
+def test_a_series_is_the_volume_that_every_format_holds(tmp_path, affine):
+    shuffled = np.random.default_rng(0).permutation(len(IMAGE))
+    series = read(write_series(tmp_path / "series", affine=affine, order=shuffled))
+    for ending in ("nii.gz", "nrrd", "mha"):
+        write_volume(tmp_path / f"scan.{ending}", IMAGE, affine)
+        other = read(tmp_path / f"scan.{ending}")
+        np.testing.assert_array_equal(series.array, other.array)
+        np.testing.assert_allclose(series.affine, other.affine, atol=2e-4)
+    file = next((tmp_path / "series").iterdir())
+    np.testing.assert_array_equal(read(file).array, series.array)
+
+
+def test_slicer_s_mrml_reads_the_same_place(tmp_path):
+    slicer = pytest.importorskip("slicer", reason="needs the package slicer-core")
+    from DiffSegLib.scene import nodes
+    from DiffSegLib.scene.host import SceneHost
+
+    SceneHost()
+    folder = write_series(tmp_path / "series")
+    ours = read(folder)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(sorted(folder.iterdir())[0]))
+    for file in sorted(folder.iterdir()):
+        storage.AddFileName(str(file))
+    storage.SetSingleFile(False)
+    assert storage.ReadData(node)
+    np.testing.assert_allclose(nodes.ijk_to_lps(node), ours.affine, atol=2e-4)
+    np.testing.assert_array_equal(nodes.volume_array(node), ours.array[0])
+
+
+def far(n, at):
+    return at + (n == 7) * 1.0 * OBLIQUE[:3, 2]
+
+
+def tilted(n, at):
+    return at + 0.2 * n * OBLIQUE[:3, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(far, "slices are missing or double"), (tilted, "right angles"), ("gone", "slices are missing")],
+)
+def test_series_that_are_no_volume_are_refused(tmp_path, change, words):
+    folder = write_series(tmp_path / "series", move=change if callable(change) else lambda n, at: at)
+    if change == "gone":
+        (folder / "1.2.3-007.dcm").unlink()
+    with pytest.raises(InputError, match=f"series: .*{words}"):
+        read(folder)
+
+
+def test_a_folder_of_two_series_asks_which(tmp_path):
+    write_series(tmp_path / "two")
+    write_series(tmp_path / "two", IMAGE[::-1], uid="1.2.4")
+    with pytest.raises(InputError, match="holds 2 DICOM series"):
+        read(tmp_path / "two")
+    assert read(tmp_path / "two" / "1.2.4-000.dcm").array[0, 0, 5, 5] == IMAGE[-1, 5, 5]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="holds no DICOM series"):
+        read(tmp_path / "none")
+
+
+def test_studies_are_segmented_from_their_folders(tmp_path, tiny_model, capsys):
+    studies = tmp_path / "studies"
+    write_series(studies / "anna")
+    write_series(studies / "bert", uid="1.2.4")
+    write_series(studies / "cleo", uid="1.2.5")
+    write_series(studies / "cleo", uid="1.2.6")
+    (studies / "note.txt").write_text("no image")
+    assert [name for name, _ in find_cases([studies])] == ["anna", "bert", "cleo_1", "cleo_2"]
+    shutil.rmtree(studies / "cleo")
+    (studies / "bert" / "1.2.4-003.dcm").write_bytes(b"DICM" * 100)
+    command = ["predict", "--model", str(tiny_model), "--input", str(studies), "--output", str(tmp_path / "out")]
+    assert run(command) == 1
+    assert "1 done, 0 skipped, 1 failed" in capsys.readouterr().err
+    mask, affine = read_label(tmp_path / "out" / "anna.seg.nrrd")
+    assert mask.shape == IMAGE.shape
+    np.testing.assert_allclose(affine, read(studies / "anna").affine, atol=2e-4)
+
+
+def test_a_damaged_slice_is_told(tmp_path):
+    folder = write_series(tmp_path / "series")
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(InputError, match="series"):
+        read(folder)

@@ -1,0 +1,114 @@
+"""Bytes changed by chance, a fixed number from fixed seeds: an answer that holds, or one sentence."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+import bad.images
+from bad.images import itk, nifti
+from conftest import make_dataset
+from DiffSegLib import config, events
+from DiffSegLib.data.datasets import load_dataset
+from DiffSegLib.data.files import read
+from DiffSegLib.errors import InputError
+from DiffSegLib.jobs import SegmentJob
+from DiffSegLib.models.store import load
+from tiny_models import write_model
+
+ROUNDS = 200
+assert bad.images
+
+
+def damaged(data, rng, most):
+    """A few bytes within the first `most` replaced, removed or doubled."""
+    data = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(min(most, len(data)))
+        how = rng.random()
+        if how < 0.7:
+            data[place] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+        elif how < 0.85:
+            del data[place : place + rng.randint(1, 8)]
+        else:
+            data[place:place] = data[place : place + rng.randint(1, 8)]
+    return bytes(data)
+
+
+def attempt(reader, path):
+    """What is read, or None where it is refused in a sentence that names the file."""
+    try:
+        return reader(path)
+    except InputError as problem:
+        assert path.name in str(problem), problem
+        return None
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz", "nrrd", "mha"])
+def test_images(tmp_path, ending):
+    rng, path = random.Random(1), tmp_path / f"scan.{ending}"
+    if ending.startswith("nii"):
+        bad.images.write(tmp_path, nifti(), path.name)
+    else:
+        itk(tmp_path, path.name)
+    good, found = path.read_bytes(), 0
+    for _ in range(ROUNDS):
+        path.write_bytes(damaged(good, rng, 352 if ending == "nii" else 400))
+        volume = attempt(read, path)
+        if volume is not None:
+            found += 1
+            assert np.isfinite(volume.array).all() and np.isfinite(volume.affine).all() and volume.array.ndim == 4
+    assert ending == "nii.gz" or found > 10, "most of a header may be anything"
+
+
+def test_models(tmp_path):
+    rng, path = random.Random(2), write_model(tmp_path / "model.safetensors")
+    good, found = path.read_bytes(), 0
+    for _ in range(ROUNDS):
+        path.write_bytes(damaged(good, rng, 4000))
+        model = attempt(load, path)
+        if model is not None:
+            found += 1
+            assert all(bool(np.isfinite(value.numpy()).all()) for value in model.network.state_dict().values())
+    assert found < ROUNDS
+
+
+def test_configurations(tmp_path):
+    rng, path = random.Random(3), tmp_path / "config.json"
+    good = config.to_text(config.preset("default").to_json()).encode()
+    for _ in range(2 * ROUNDS):
+        path.write_bytes(damaged(good, rng, len(good)))
+        settings = attempt(config.load, path)
+        assert settings is None or config.from_json(settings.to_json()) == settings
+
+
+def test_descriptions_of_data_sets(tmp_path):
+    rng = random.Random(4)
+    folder = make_dataset(tmp_path / "set", 3)
+    path = folder / "dataset.json"
+    good = path.read_bytes()
+    for _ in range(2 * ROUNDS):
+        path.write_bytes(damaged(good, rng, len(good)))
+        try:
+            dataset = load_dataset(folder)
+        except InputError as problem:
+            assert str(folder) in str(problem)
+        else:
+            assert dataset.cases and all(1 <= label.value <= 255 for label in dataset.labels)
+
+
+def test_lines_of_events_and_jobs():
+    rng = random.Random(5)
+    job = SegmentJob("1", "model", "image.npy", tuple(tuple(row) for row in np.eye(4).tolist()), "out").to_line()
+    line = events.to_line(events.make("progress", fraction=0.5, text="half"))
+    for _ in range(2 * ROUNDS):
+        event = events.from_line(damaged(line.encode(), rng, len(line)))
+        assert event is None or event["event"] in events.KINDS
+        try:
+            body = json.loads(damaged(job.encode(), rng, len(job)))
+            SegmentJob.from_json(body)
+        except InputError as problem:
+            assert str(problem)
+        except (ValueError, AttributeError):  # no JSON, or no object: the worker's listener refuses it before
+            continue
