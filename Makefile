@@ -37,6 +37,7 @@ lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive -ll --skip B113,B615 DiffSegLib DiffSeg
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python Testing/benchmarks/run.py

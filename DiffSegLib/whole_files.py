@@ -1,18 +1,23 @@
 """Files that are whole or not there: written aside, flushed to disk, then renamed."""
 
 import contextlib
+import glob
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from DiffSegLib.errors import InputError
 
 
+STALE = 600  # seconds without another byte after which nobody writes a file any more
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[Path]:
     """The path to write to in place of `path`, which it becomes when the block ends well; else nothing is left.
 
-    The folder is made. ending: what the name must end with for the writer to know the format. durable: wait for the
+    The folder is made, and what a killed process left of the same file is removed. ending: what the name must end with for the writer to know the format. durable: wait for the
     disk, so that the file survives a power cut. Raises InputError that names `path` where it cannot be written.
 
         with whole_file(Path("a.json")) as aside:
@@ -21,6 +26,9 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
     aside = path.with_name(f".{path.name}.{os.getpid()}.part{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
         yield aside
         if durable:
             with open(aside, "r+b") as file:  # Windows flushes only what is open for writing

@@ -17,8 +17,19 @@ import pytest
 from conftest import ROOT, blob_case, write_image
 from DiffSegLib.commands import run
 from DiffSegLib.data.files import read_label
+from DiffSegLib.whole_files import write_text
 
 KILLS = int(os.environ.get("DIFFSEG_KILLS", "3"))
+
+
+def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    old, young, other = (tmp_path / f".{name}.part" for name in ("a.json.1", "a.json.2", "b.json.3"))
+    for path in (old, young, other):
+        path.write_text("half")
+    for path in (old, other):
+        os.utime(path, (time.time() - 3600,) * 2)
+    write_text(tmp_path / "a.json", "{}")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", young.name, other.name}
 
 
 def test_no_test_reaches_another_machine():
