@@ -9,7 +9,6 @@ from pathlib import Path
 
 from DiffSegLib.errors import InputError
 
-
 STALE = 600  # seconds without another byte after which nobody writes a file any more
 
 

@@ -8,7 +8,7 @@ import torch
 
 from DiffSegLib.config import DataConfig
 from DiffSegLib.data.preprocess import label_to_model_space, normalise
-from DiffSegLib.inference.windows import gaussian_weight
+from DiffSegLib.inference.blend import gaussian_weight
 
 
 def test_a_label_map_on_another_grid_keeps_its_values():
