@@ -16,8 +16,9 @@ STALE = 600  # seconds without another byte after which nobody writes a file any
 def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[Path]:
     """The path to write to in place of `path`, which it becomes when the block ends well; else nothing is left.
 
-    The folder is made, and what a killed process left of the same file is removed. ending: what the name must end with for the writer to know the format. durable: wait for the
-    disk, so that the file survives a power cut. Raises InputError that names `path` where it cannot be written.
+    The folder is made, and what a killed process left of the same file is removed. ending: what the name must end with
+    for the writer to know the format. durable: wait for the disk, so that the file survives a power cut. Raises
+    InputError that names `path` where it cannot be written.
 
         with whole_file(Path("a.json")) as aside:
             aside.write_text("{}")
