@@ -19,6 +19,7 @@ from DiffSegLib.labels import labels_from_names
 from DiffSegLib.models import store
 from DiffSegLib.models.card import card_of
 from DiffSegLib.network.build import build
+from DiffSegLib.network.precision import autocast, ready
 from DiffSegLib.training.step import training_loss
 from DiffSegLib.training.time_sampling import TimeSampler
 
@@ -228,3 +229,18 @@ def test_autocast_reaches_the_convolutions_in_training_and_in_prediction(name):
     options = {"steps": 2, "precision": torch.bfloat16}
     list(sampling.sample_volume(network.eval(), image, 3, (8, 12, 8), (2,) * 3, settings.diffusion, **options))
     assert seen and set(seen) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", ["unet", "cached"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_network_that_is_made_ready_gives_the_same_numbers(name, dtype):
+    network, settings = made(name)
+    weights = {key: value.clone() for key, value in network.state_dict().items()}
+    cpu = torch.device("cpu")
+    fast = ready(network, cpu, dtype)
+    image, mask, t = inputs_of(settings, (8, 8, 8))
+    with torch.inference_mode(), autocast(cpu, dtype):
+        assert torch.equal(fast(image, mask, t), network.eval()(image, mask, t))
+    assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items()), "the model stays"
+    casts = {module.weight.dtype for module in fast.modules() if isinstance(module, torch.nn.Conv3d)}
+    assert casts == {dtype}

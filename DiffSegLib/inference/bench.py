@@ -3,6 +3,7 @@
 Ratios within one run are what counts; the rounds are interleaved, so that a machine that slows down slows all alike.
 """
 
+import ctypes
 import math
 import statistics
 import time
@@ -21,7 +22,7 @@ from DiffSegLib.config import DiffusionConfig, NetworkConfig
 from DiffSegLib.inference.sampling import sample_volume
 from DiffSegLib.network.build import build
 from DiffSegLib.network.features import denoise, encode
-from DiffSegLib.network.precision import autocast, pick_device, pick_precision
+from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
 
 SHAPE, CLASSES, ROUNDS = (64, 64, 64), 3, 5
 Row = dict[str, float | str]
@@ -113,9 +114,9 @@ def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return image.to(device), torch.rand(1, CLASSES, *SHAPE).to(device), torch.ones(1, device=device)
 
 
-def one_pass(network: Callable[..., Any], device: torch.device, precision: torch.dtype) -> Callable[[], object]:
+def one_pass(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
     """Of a supervised network."""
-    image = inputs(device)[0]
+    image, network = inputs(device)[0], ready(network, device, precision)
 
     def work() -> object:
         with torch.inference_mode(), autocast(device, precision):
@@ -129,9 +130,10 @@ def five_steps(network: nn.Module, device: torch.device, precision: torch.dtype)
     image = inputs(device)[0][0].cpu()
     factors = NetworkConfig().factors
     options: dict[str, Any] = {"device": device, "precision": precision, "every_step": False}
+    network = ready(network, device, precision)
 
     def work() -> object:
-        return next(sample_volume(network.eval(), image, CLASSES, SHAPE, factors, DiffusionConfig(), **options))
+        return next(sample_volume(network, image, CLASSES, SHAPE, factors, DiffusionConfig(), **options))
 
     return work
 
@@ -173,7 +175,8 @@ def _once(work: Callable[[], object], device: torch.device) -> tuple[float, floa
 
 def restart_peak() -> float:
     """Let `peak_memory` begin anew; returns the bytes that are held now. NaN where the system is no Linux."""
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 

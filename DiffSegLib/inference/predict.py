@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from torch import nn
 
 from DiffSegLib import __version__, events
 from DiffSegLib.data.batch import Prediction
@@ -21,7 +22,7 @@ from DiffSegLib.inference.uncertainty import uncertainty
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import Model
 from DiffSegLib.network.memory import is_out_of_memory
-from DiffSegLib.network.precision import autocast, pick_device, pick_precision
+from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
 
 # called with (step, steps, mask); the mask is (K, J, I) uint8 label values on the volume's grid. With several samples
 # it is called for the first, so that there is something to see early, and at the last for the mean of all
@@ -38,6 +39,7 @@ class Predictor:
     def __init__(self, model: Model, device: str = "auto") -> None:
         self.model = model
         self.device = pick_device(device)
+        self._ready: dict[torch.device, nn.Module] = {}
 
     def __call__(
         self,
@@ -82,7 +84,7 @@ class Predictor:
             try:
                 views = mirrored_views(card.flip)
                 sampling = Sampling(
-                    self.model.network.to(rung.device),
+                    self._network(rung.device),
                     card.num_classes,
                     rung.patch,
                     factors,
@@ -176,12 +178,19 @@ class Predictor:
         doubt[box] = spread.result()
         return masks, doubt
 
+    def _network(self, device: torch.device) -> nn.Module:
+        """The model's network as it runs there, made once; another device's is let go of."""
+        if device not in self._ready:
+            self._ready.clear()
+            self._ready[device] = ready(self.model.network, device, pick_precision("auto", device))
+        return self._ready[device]
+
     def warm_up(self) -> None:
         """Run the network once on a small input, so that the first volume does not pay for its set-up."""
         card = self.model.card
         shape = tuple(2 * f for f in card.network.factors)
         try:
-            network = self.model.network.to(self.device)
+            network = self._network(self.device)
             image = torch.zeros(1, len(card.channels), *shape, device=self.device)
             mask = torch.zeros(1, mask_channels(card.diffusion, card.num_classes), *shape, device=self.device)
             with torch.inference_mode(), autocast(self.device, pick_precision("auto", self.device)):

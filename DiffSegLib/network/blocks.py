@@ -105,11 +105,16 @@ class ResidualBlock(nn.Module):
             shift = shift.reshape(*shift.shape, *[1] * (x.ndim - 2)).to(x.dtype)
         h = self.norm1(self.conv1(x))
         if shift is not None and not self.time_before_norm:
-            h = h + shift
+            h = add(h, shift)
         h = self.conv2(self.dropout(self.act(h)))
         if shift is not None and self.time_before_norm:
             h = h + shift
-        return self.act(self.norm2(h) + x)
+        return self.act(add(self.norm2(h), x))
+
+
+def add(made: Tensor, other: Tensor) -> Tensor:
+    """Made + other; into `made`, which a norm has just written and whose backward pass does not need it."""
+    return made.add_(other) if made.dtype == other.dtype else made + other
 
 
 class Down(nn.Module):

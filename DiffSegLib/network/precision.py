@@ -1,11 +1,16 @@
 """Which device and floating-point precision to run in, decided by what the machine can do."""
 
 import contextlib
+import copy
 import functools
 
 import torch
+from torch import nn
 
 from DiffSegLib.errors import EnvironmentProblem, InputError
+
+# whose weights autocast casts
+CAST = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
 def pick_device(name: str) -> torch.device:
@@ -33,6 +38,21 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+def ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A network for inference on `device`, a copy whose convolutions have their weights in `dtype` already.
+
+    The same numbers as under autocast alone, which would cast all weights anew in every pass. On a CPU in float32 it is
+    the network itself.
+    """
+    if dtype == torch.float32 and device.type == "cpu":
+        return network.eval()
+    copied = copy.deepcopy(network).to(device).eval()
+    for module in copied.modules():
+        if dtype != torch.float32 and isinstance(module, CAST):
+            module.to(dtype)
+    return copied
 
 
 @functools.lru_cache(maxsize=1)

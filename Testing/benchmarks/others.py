@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from DiffSegLib.config import NetworkConfig
 from DiffSegLib.inference import bench
 from DiffSegLib.inference.bench import Contestant, five_steps, inputs, one_pass, recycling_step
-from DiffSegLib.network.precision import autocast
+from DiffSegLib.network.precision import autocast, ready
 
 AXES = (2, 3, 4)
 
@@ -62,9 +62,9 @@ def nnunet() -> nn.Module:
     ).eval()
 
 
-def mirrored(network: Callable[[Tensor], Tensor], device: torch.device, precision: torch.dtype) -> Callable[[], object]:
+def mirrored(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
     """The mean over the eight mirrorings, nnU-Net's default."""
-    image = inputs(device)[0]
+    image, network = inputs(device)[0], ready(network, device, precision)
     views = [axes for count in range(4) for axes in combinations(AXES, count)]
 
     def work() -> object:
