@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from DiffSegLib import events
 from DiffSegLib.config import DiffusionConfig, NetworkConfig
-from DiffSegLib.inference.sampling import sample_volume
+from DiffSegLib.inference.sampling import CPU, sample_volume
 from DiffSegLib.network.build import build
 from DiffSegLib.network.features import denoise, encode
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
@@ -56,23 +56,27 @@ def measure(
 
     memory_mb: above what the process held before, where the system tells (Linux, CUDA), else NaN.
     """
-    taken: dict[str, list[tuple[float, float, float]]] = {each.name: [] for each in contestants}
+    taken: dict[str, list[tuple[float, float]]] = {each.name: [] for each in contestants}
     flops: dict[str, float] = {}
-    for n in range(rounds + 1):  # the first round warms up and is not counted
+    memory: dict[str, float] = {}
+    for n in range(rounds + 1):  # the first round warms up, counts FLOPs and memory, and no time
         for each in contestants:
             listener(events.make("progress", fraction=n / (rounds + 1), text=f"round {n} of {rounds}: {each.name}"))
-            if n == 0:
-                with FlopCounterMode(display=False) as counter:
-                    each.work()
-                flops[each.name] = float(counter.get_total_flops())
-            taken[each.name].append(_once(each.work, device))
+            if n > 0:
+                taken[each.name].append(_once(each.work, device))
+                continue
+            before = restart_peak(device)
+            with FlopCounterMode(display=False) as counter:
+                each.work()
+            flops[each.name] = float(counter.get_total_flops())
+            memory[each.name] = (peak_memory(device) - before) / 1e6
     rows: list[Row] = []
     for each in contestants:
-        wall, processor, memory = (list(values) for values in zip(*taken[each.name][1:], strict=True))
+        wall, processor = (list(values) for values in zip(*taken[each.name], strict=True))
         size = float(sum(p.numel() for p in each.network.parameters()))
         row: Row = {"what": each.name, "parameters": size, "seconds": statistics.median(wall), "fastest": min(wall)}
         row |= {"slowest": max(wall), "cpu_seconds": statistics.median(processor)}
-        rows.append(row | {"gflop": flops[each.name] / 1e9, "memory_mb": max(memory)})
+        rows.append(row | {"gflop": flops[each.name] / 1e9, "memory_mb": memory[each.name]})
     return rows
 
 
@@ -155,35 +159,31 @@ def recycling_step(network: nn.Module, device: torch.device, precision: torch.dt
     return work
 
 
-def _once(work: Callable[[], object], device: torch.device) -> tuple[float, float, float]:
-    """Wall seconds, processor seconds, peak memory in MB above the start."""
-    cuda = device.type == "cuda"
-    if cuda:
+def _once(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Wall seconds and processor seconds."""
+    if device.type == "cuda":
         torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = float(torch.cuda.memory_allocated())
-    else:
-        before = restart_peak()
     began, used = time.perf_counter(), time.process_time()
     work()
-    if cuda:
+    if device.type == "cuda":
         torch.cuda.synchronize()
-    ended = time.perf_counter() - began, time.process_time() - used
-    peak = float(torch.cuda.max_memory_allocated()) if cuda else peak_memory()
-    return *ended, (peak - before) / 1e6
+    return time.perf_counter() - began, time.process_time() - used
 
 
-def restart_peak() -> float:
-    """Let `peak_memory` begin anew; returns the bytes that are held now. NaN where the system is no Linux."""
+def restart_peak(device: torch.device = CPU) -> float:
+    """Let `peak_memory` begin anew; returns the bytes that are held now. NaN on a CPU where the system is no Linux."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return float(torch.cuda.memory_allocated())
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 
-def peak_memory() -> float:
-    """Bytes that this process held at most; NaN where the system is no Linux."""
-    return _status("VmHWM")
+def peak_memory(device: torch.device = CPU) -> float:
+    """Bytes that this process held at most; NaN on a CPU where the system is no Linux."""
+    return float(torch.cuda.max_memory_allocated()) if device.type == "cuda" else _status("VmHWM")
 
 
 def _status(key: str) -> float:
