@@ -1,5 +1,6 @@
 """DICOM series: the same voxels in the same place as every other format and as Slicer's MRML, or a sentence."""
 
+import locale
 import shutil
 
 import numpy as np
@@ -26,6 +27,7 @@ def write_series(folder, array=IMAGE, affine=OBLIQUE, uid="1.2.3", order=None, m
     axes = affine[:3, :3] / spacing
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
+    kept = locale.setlocale(locale.LC_ALL)
     for n, plane in enumerate(array):
         image = sitk.GetImageFromArray(plane)
         image.SetSpacing(spacing[:2].tolist())
@@ -38,6 +40,7 @@ def write_series(folder, array=IMAGE, affine=OBLIQUE, uid="1.2.3", order=None, m
         number = n if order is None else order[n]
         writer.SetFileName(str(folder / f"{uid}-{number:03d}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, kept)  # writing DICOM leaves another one behind
     return folder
 
 

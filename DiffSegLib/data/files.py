@@ -68,8 +68,8 @@ def mend(array: np.ndarray, name: str) -> tuple[str, ...]:
                 border[np.unique(parts.take(end, axis))] = True
         inside = int((~border[parts] & where).sum())
         if inside or where.all():
-            what = "no number at all" if where.all() else f"{inside} voxel(s) that are not numbers (NaN or infinite)"
-            raise InputError(f"{name}: holds {what}; replace them first.")
+            many = f"values that are not numbers (NaN or infinite) in {inside} voxel(s) inside; replace them first"
+            raise InputError(f"{name}: holds {'no number at all' if where.all() else many}.")
         channel[where] = channel[~where].min()
     return (f"{name}: {int(odd.sum())} voxels of its border hold no number (NaN); they count as the lowest value.",)
 

@@ -117,7 +117,7 @@ def _(folder):
     return write(folder, nifti(np.stack([IMAGE] * 3)))
 
 
-@kind("image", "NIfTI: NaN inside", words="3 voxel.* not numbers")
+@kind("image", "NIfTI: NaN inside", words="not numbers .* in 3 voxel")
 def _(folder):
     array = IMAGE.copy()
     array[3, 4, 3:6] = np.nan
