@@ -2,7 +2,8 @@
 
 x_t = sqrt(alphas_cumprod_t) x_0 + sqrt(1 - alphas_cumprod_t) eps   (DDPM eq. 4)
 
-All tensors are (batch, classes, *spatial); `index` is (batch,) int64, a position in the schedule.
+All tensors are (batch, classes, *spatial); `index` is (batch,) int64, a position in the schedule. What an expression has
+made itself is written over in place: with many classes these lines are bound by memory.
 """
 
 import numpy as np
@@ -30,13 +31,13 @@ def q_sample(schedule: Schedule, x_start: Tensor, index: Tensor, noise: Tensor) 
 def q_posterior_mean(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
     """Mean of q(x_{t-1} | x_t, x_0) (DDPM eq. 7); exactly x_0 at index 0."""
     coef_start = gather(schedule.posterior_mean_coef_x_start, index, x_t)
-    return coef_start * x_start + gather(schedule.posterior_mean_coef_x_t, index, x_t) * x_t
+    return (coef_start * x_start).add_(gather(schedule.posterior_mean_coef_x_t, index, x_t) * x_t)
 
 
 def predict_noise(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
     """The noise that belongs to (x_0, x_t): q_sample solved for the noise."""
     signal = gather(np.sqrt(schedule.alphas_cumprod), index, x_t)
-    return (x_t - signal * x_start) / gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_t)
+    return (x_t - signal * x_start).div_(gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_t))
 
 
 def predict_x_start(schedule: Schedule, noise: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ def predict_x_start(schedule: Schedule, noise: Tensor, x_t: Tensor, index: Tenso
 
 def mask_to_x(mask: Tensor) -> Tensor:
     """One-hot or probabilities in [0, 1] -> x-space [-1, 1]."""
-    return 2.0 * mask - 1.0
+    return (2.0 * mask).sub_(1.0)
 
 
 def x_to_mask(x: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ def x_to_mask(x: Tensor) -> Tensor:
 
     The sampler goes on from the unclipped x_t.
     """
-    return (x.clamp(-1.0, 1.0) + 1.0) / 2.0
+    return x.clamp(-1.0, 1.0).add_(1.0).div_(2.0)
 
 
 def logits_to_x(logits: Tensor, exclusive: bool = True) -> Tensor:

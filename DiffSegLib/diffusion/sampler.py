@@ -44,8 +44,8 @@ def ddim_step(
     sigma = eta * np.sqrt(schedule.posterior_variance)
     direction = gather(np.sqrt(np.maximum(1.0 - previous - sigma**2, 0.0)), index, x_t)
     x = gather(np.sqrt(previous), index, x_t) * x_start
-    x = x + direction * predict_noise(schedule, x_start, x_t, index)
-    return x if noise is None or eta == 0.0 else x + gather(sigma, index, x_t) * noise
+    x.add_(predict_noise(schedule, x_start, x_t, index).mul_(direction))
+    return x if noise is None or eta == 0.0 else x.add_(gather(sigma, index, x_t) * noise)
 
 
 def sample_steps(
