@@ -2,8 +2,8 @@
 
 x_t = sqrt(alphas_cumprod_t) x_0 + sqrt(1 - alphas_cumprod_t) eps   (DDPM eq. 4)
 
-All tensors are (batch, classes, *spatial); `index` is (batch,) int64, a position in the schedule. What an expression has
-made itself is written over in place: with many classes these lines are bound by memory.
+All tensors are (batch, classes, *spatial); `index` is (batch,) int64, a position in the schedule. What an expression
+has made itself is written over in place: with many classes these lines are bound by memory.
 """
 
 import numpy as np
