@@ -129,3 +129,11 @@ def test_the_progress_of_a_large_volume_never_goes_back(model, many_windows):
         )
         assert fractions == sorted(fractions) and fractions[0] == 0 and len(set(fractions)) == len(fractions)
         assert fractions[-1] < 1
+
+
+def test_a_volume_of_many_classes_is_not_taken_in_one_window(model, monkeypatch):
+    image, counted = noise(1, 24, 18, 20), []
+    for largest in (4 * 3 * 24 * 18 * 20, 4 * 3 * 24 * 18 * 20 - 1):
+        monkeypatch.setattr(sampling, "ONE_WINDOW", largest)
+        list(how(model, tick=lambda at: counted.append(at.windows)).volumes(image))
+    assert counted[0] == 1 and counted[-1] > 1

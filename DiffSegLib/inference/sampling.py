@@ -24,6 +24,7 @@ from DiffSegLib.network.precision import autocast
 
 STATE_BUDGET = 1 << 30  # bytes of x_t, image features and means kept for windows that wait for their next step
 BLEND_BUDGET = 1 << 30  # bytes of blended probabilities
+ONE_WINDOW = 1 << 28  # bytes of a volume's probabilities above which it is no longer taken in one window
 
 CPU = torch.device("cpu")
 
@@ -88,7 +89,10 @@ class Sampling:
 
         Of several samples of a volume that goes as a whole, the first one's steps come before the means of all.
         """
-        plan = windows.plan_windows(tuple(image.shape[1:]), self.patch, self.factors, growth=self.growth)
+        growth = self.growth
+        if growth is None and 4 * self.num_classes * image[0].numel() > ONE_WINDOW:
+            growth = 1.0
+        plan = windows.plan_windows(tuple(image.shape[1:]), self.patch, self.factors, growth=growth)
         work = _Work(self, plan, _padded(image, plan), tuple(image.shape[1:]))
         yield from work.as_a_whole() if work.fits() else work.in_layers()
 
