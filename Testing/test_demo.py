@@ -64,7 +64,7 @@ def test_every_promised_file_is_there_and_the_mask_lies_on_the_templates_grid(de
 def test_the_shipped_model_is_small_and_its_card_complete():
     path = shipped()["hippocampus"]
     card = read_card(path)
-    assert path.stat().st_size <= 10_000_000
+    assert path.stat().st_size <= 20_000_000
     assert card.licence == "CC BY-SA 4.0" and card.not_for and card.training["train_cases"] == 181
     assert card.scores["dice"] >= 0.86 and card.scores["dice_by_step"][-1] >= card.scores["dice_by_step"][0]
     assert [label.type[1] for label in card.labels] == ["5366008", "5366008"]

@@ -81,11 +81,11 @@ def main() -> None:
     parser.add_argument("--others", type=Path, nargs="+", default=[], metavar="RUN")
     arguments = parser.parse_args()
     trained = store.load(arguments.run / "model.safetensors")
+    kept = tempfile.TemporaryDirectory()  # until all is measured: a model reads its file's checksum late
     if arguments.others:
-        with tempfile.TemporaryDirectory() as folder:
-            both = Path(folder) / "both.safetensors"
-            join([run / "model.safetensors" for run in (arguments.run, *arguments.others)], "hippocampus", both)
-            trained = store.load(both)
+        both = Path(kept.name) / "both.safetensors"
+        join([run / "model.safetensors" for run in (arguments.run, *arguments.others)], "hippocampus", both)
+        trained = store.load(both)
     dataset = load_dataset(arguments.data)
     training, validation = split(dataset)
     rows, found = [], {}
