@@ -23,9 +23,9 @@ GOALS = (
 
 WHY_NOT_STRAIGHT = """Time grows with the voxels, but by more where a volume passes three patches: from there on
 windows overlap by half (here between 64^3 and 96^3). Steps cost the light denoiser alone, so ten cost less than twice
-one. Classes cost the network little and the diffusion's formulas, which are bound by memory, in proportion. Samples cost
-what they are. Several processes on the same cores hold each other up, since each has a thread for every core: give each
-its share, for two processes on two cores `OMP_NUM_THREADS=1`."""
+one. Classes cost the network little and the diffusion's formulas, which are bound by memory, in proportion. Samples
+cost what they are. Several processes on the same cores hold each other up, since each has a thread for every core: give
+each its share, for two processes on two cores `OMP_NUM_THREADS=1`."""
 
 HEAD = """# Performance
 

@@ -2,7 +2,7 @@
 
 python Testing/benchmarks/run.py                # all of it, about half an hour on two cores
 python Testing/benchmarks/run.py --parts networks
-python Testing/benchmarks/run.py --parts        # only the page anew, from what was measured before
+python Testing/benchmarks/run.py --page        # only the page anew, from what was measured before
 """
 
 import argparse
@@ -50,9 +50,11 @@ def main() -> int:
     """Measure what is asked for, keep it, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--page", action="store_true", help="measure nothing")
     parser.add_argument("--rounds", type=int, default=7, help="of the networks")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args()
+    options.parts = () if options.page else options.parts
     found: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
     if options.parts:
         found["machine"] = machine()
