@@ -111,6 +111,8 @@ def growth(found: dict[str, Any]) -> str:
         "",
         "![time and memory against size, classes, steps, samples](images/performance.png)",
         "",
+        WHY_NOT_STRAIGHT,
+        "",
     ]
     lines += ["| processes at once | volumes of 64 x 64 x 64 a second |", "| --- | --- |"]
     lines += [f"| {row['processes']} | {row['volumes_a_second']:.2f} |" for row in found["processes"]]
