@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -463,6 +464,16 @@ def test_labels_may_be_written_the_other_way_round(dataset):
     text = json.loads((dataset / "dataset.json").read_text())
     (dataset / "dataset.json").write_text(json.dumps({**text, "labels": {"background": 0, "one": 1, "two": 2}}))
     assert labels_of(load_dataset(dataset)) == {1: "one", 2: "two"}
+
+
+def test_a_description_stays_in_its_folder_also_where_that_is_the_current_one(dataset, monkeypatch):
+    monkeypatch.chdir(dataset)
+    assert len(load_dataset(Path(".")).cases) == 6
+    text = json.loads((dataset / "dataset.json").read_text())
+    text["training"][0]["image"] = f"../{dataset.name}/../x.nii.gz"
+    (dataset / "dataset.json").write_text(json.dumps(text))
+    with pytest.raises(InputError, match="does not lie in its folder"):
+        load_dataset(Path("."))
 
 
 def test_a_border_without_numbers_is_told_before_training(dataset):

@@ -61,10 +61,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def inside(folder: Path, name: object, where: Path) -> Path:
     """The path of a file that a description names, relative to its folder. Raises InputError for any other place."""
-    path = Path(os.path.normpath(folder / str(name)))
-    if not isinstance(name, str) or not path.is_relative_to(os.path.normpath(folder)):
+    # by their names, not by what links point to: images may be linked; absolute, for every path is relative to "."
+    path = Path(os.path.abspath(folder / str(name)))
+    if not isinstance(name, str) or not path.is_relative_to(os.path.abspath(folder)):
         raise InputError(f"{where}: names {name!r}, which does not lie in its folder.")
-    return path
+    return folder / name
 
 
 def image_files(folder: Path) -> list[Path]:
