@@ -82,7 +82,7 @@ def sample_steps(
             x_t = ddpm_step(schedule, guess, x_t, index, noise(k, x_t.shape).to(x_t), log_variance)
         # many windows may wait for their next step: nothing but what that needs is kept meanwhile
         answer = [guess]
-        guess = guess if remembers and k > 0 else None
-        x_t = x_t if k > 0 else x_t[:0]
+        guess = guess if remembers else None
+        x_t = x_t if k > 0 else x_t.new_empty(0)  # a part of it would keep all of it
         del output
         yield answer.pop()

@@ -24,7 +24,7 @@ from DiffSegLib.network.build import build
 from DiffSegLib.network.features import denoise, encode
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
 
-SHAPE, CLASSES, ROUNDS = (64, 64, 64), 3, 5
+SHAPE, CLASSES = (64, 64, 64), 3
 Row = dict[str, float | str]
 
 
