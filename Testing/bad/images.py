@@ -218,18 +218,13 @@ for title, name, old, new in (
         return text_changed(folder, name, old, new)
 
 
-@kind("image", "mhd: its voxels are missing", words="is missing")
-def _(folder):
-    path = itk(folder, "scan.mhd")
-    (folder / "scan.raw").unlink()
-    return path
+for ending in ("mhd", "nhdr"):
 
-
-@kind("image", "nhdr: its voxels are missing", words="is missing")
-def _(folder):
-    path = itk(folder, "scan.nhdr")
-    (folder / "scan.raw").unlink()
-    return path
+    @kind("image", f"{ending}: its voxels are missing", words="is missing")
+    def _(folder, ending=ending):
+        path = itk(folder, f"scan.{ending}")
+        (folder / "scan.raw").unlink()
+        return path
 
 
 for ending, key in (("mhd", "ElementDataFile = "), ("nhdr", "data file: ")):
