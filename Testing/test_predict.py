@@ -18,7 +18,6 @@ from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference import sampling, windows
-from DiffSegLib.inference.batch import segment_with
 from DiffSegLib.inference.predict import Predictor, mirrored_views
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
@@ -177,7 +176,11 @@ def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, 
     (scans / "broken.nii.gz").write_bytes(b"no image")
     out = tmp_path / "out"
     options = SegmentOptions(keep_steps=True, uncertainty=True)
-    labels, segment = predictor.model.card.labels, segment_with(predictor, options)
+    labels = predictor.model.card.labels
+
+    def segment(volume, listener):
+        return predictor(volume, options, listener)
+
     outcome = run_cases(find_cases([scans]), out, labels, segment)
     assert outcome.done == ["case0", "case1"] and "broken.nii.gz" in outcome.failed["broken"]
     names = {
@@ -280,7 +283,7 @@ def test_a_warning_comes_before_the_work(tiny_model):
 
 
 def test_a_defect_in_one_case_costs_that_case_only(tmp_path, tiny_model, monkeypatch, capsys):
-    from DiffSegLib.inference import batch
+    from DiffSegLib.data import batch
 
     (tmp_path / "in").mkdir()
     for n in range(3):

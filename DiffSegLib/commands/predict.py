@@ -17,19 +17,26 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Segment every case; those that fail are named and the rest go on."""
     settings, shard = segment_options(options), shard_of(options.shard)
 
-    from DiffSegLib.data.batch import find_cases, run_cases
-    from DiffSegLib.inference.batch import segment_with
+    from DiffSegLib import events
+    from DiffSegLib.data.batch import Prediction, find_cases, run_cases
+    from DiffSegLib.data.volume import Volume
     from DiffSegLib.inference.predict import Predictor
     from DiffSegLib.models.shipped import find
     from DiffSegLib.models.store import load
     from DiffSegLib.terminal import Show, StopFlag
 
     model = load(find(options.model))
-    cases = find_cases(options.input, len(model.card.channels))[shard]
-    segment = segment_with(Predictor(model, options.device), settings, StopFlag())
-    labels, show = model.card.labels, Show()
+    card = model.card
+    cases = find_cases(options.input, len(card.channels))[shard]
+    predictor, stop, show = Predictor(model, options.device), StopFlag(), Show()
+
+    def segment(volume: Volume, listener: events.Listener) -> Prediction:
+        return predictor(volume, settings, listener, cancelled=stop)
+
     try:
-        outcome = run_cases(cases, options.output, labels, segment, options.format, options.skip_existing, show)
+        outcome = run_cases(
+            cases, options.output, card.labels, segment, len(card.channels), options.format, options.skip_existing, show
+        )
     finally:
         show.close()
     return outcome.report("diffseg predict", options.output)

@@ -1,15 +1,18 @@
 """Many cases one after another: found in folders, each written whole or not at all; one that fails stops no other.
 
 How a case is segmented is given from outside: `diffseg predict` does it in its own process, the batch in Slicer on
-nodes and in a worker. Nothing here needs torch.
+nodes and in a worker. Meanwhile the next case is read and the last one written. Nothing here needs torch.
 """
 
+import contextlib
 import glob
+import itertools
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,10 @@ import numpy as np
 
 from DiffSegLib import events
 from DiffSegLib.data.cases import CHANNEL, image_files
+from DiffSegLib.data.channels import read_case
 from DiffSegLib.data.dicom import find_series
 from DiffSegLib.data.files import case_name, write_mask, write_volume
+from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.whole_files import write_text
@@ -42,8 +47,8 @@ class Prediction:
     provenance: dict[str, Any]
 
 
-# segments the image files of one case, telling the listener how far it is; returns also the grid, (4, 4) ijk -> LPS mm
-Segment = Callable[[tuple[Path, ...], events.Listener], tuple[Prediction, np.ndarray]]
+# segments the (C, K, J, I) volume of one case, telling the listener how far it is
+Segment = Callable[[Volume, events.Listener], Prediction]
 
 
 @dataclass
@@ -53,6 +58,20 @@ class Outcome:
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def working_on(self, case: Case) -> Iterator[None]:
+        """Take down what fails with one case; what ends all cases alike is raised: Cancelled, EnvironmentProblem."""
+        name, paths = case
+        try:
+            yield
+        except (Cancelled, EnvironmentProblem):
+            raise
+        except DiffSegError as problem:
+            self.failed[name] = str(problem)
+        except Exception as problem:  # a defect of ours: its traceback is kept, and the other cases go on
+            traceback.print_exc()
+            self.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"
 
     def report(self, program: str, output: Path) -> tuple[int, dict[str, Any]]:
         """Say on stderr what became of the cases; returns the exit code and the answer for `--json`."""
@@ -119,37 +138,55 @@ def run_cases(
     output: Path,
     labels: Sequence[Label],
     segment: Segment,
+    channels: int = 1,
     file_format: str = "seg.nrrd",
     skip_existing: bool = False,
     listener: events.Listener = events.silent,
 ) -> Outcome:
     """Segment each case into `output`; `x.json` is written last, so a case with it is complete.
 
+    Meanwhile the next case is read and the one before is written, so three are in memory. channels: of the model.
     A case that fails is named in the outcome. What ends all cases alike is raised: Cancelled, EnvironmentProblem.
     """
     _check_output(output, cases, file_format)
+
+    def is_left(case: Case) -> bool:
+        return not (skip_existing and all((output / f"{case[0]}.{end}").is_file() for end in ("json", file_format)))
+
     outcome = Outcome()
-    for number, (name, paths) in enumerate(cases):
-        if skip_existing and (output / f"{name}.json").is_file() and (output / f"{name}.{file_format}").is_file():
-            outcome.skipped.append(name)
-            continue
+    read: dict[str, Future[Volume]] = {}
+    written: list[tuple[Case, Future[None]]] = []
 
-        def relay(event: events.Event, number: int = number, name: str = name) -> None:
-            if event["event"] == "progress":
-                fraction = (number + event["fraction"]) / len(cases)
-                event = {**event, "fraction": fraction, "text": f"{name}: {event['text']}"}
-            listener(event)
+    def finish_writing() -> None:
+        while written:
+            case, future = written.pop()
+            with outcome.working_on(case):
+                future.result()
+                outcome.done.append(case[0])
 
-        try:
-            _write(output, name, file_format, labels, *segment(paths, relay))
-            outcome.done.append(name)
-        except (Cancelled, EnvironmentProblem):
-            raise
-        except DiffSegError as problem:
-            outcome.failed[name] = str(problem)
-        except Exception as problem:  # a defect of ours: its traceback is kept, and the other cases go on
-            traceback.print_exc()
-            outcome.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        for number, case in enumerate(cases):
+            name, paths = case
+            here = read.pop(name, None)
+            if not is_left(case):  # another process may have done it meanwhile
+                outcome.skipped.append(name)
+                continue
+            here = here or reader.submit(read_case, paths, channels)
+            for after in itertools.islice(filter(is_left, cases[number + 1 :]), 1):
+                read[after[0]] = reader.submit(read_case, after[1], channels)
+
+            def relay(event: events.Event, number: int = number, name: str = name) -> None:
+                if event["event"] == "progress":
+                    fraction = (number + event["fraction"]) / len(cases)
+                    event = {**event, "fraction": fraction, "text": f"{name}: {event['text']}"}
+                listener(event)
+
+            with outcome.working_on(case):
+                volume = here.result()
+                found = segment(volume, relay)
+                finish_writing()
+                written.append((case, writer.submit(_write, output, name, file_format, labels, found, volume.affine)))
+        finish_writing()
     return outcome
 
 

@@ -46,7 +46,7 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Segment every case through SegmentLogic; those that fail are named and the rest go on."""
     from DiffSegLib import events
     from DiffSegLib.data.batch import Prediction, find_cases, run_cases
-    from DiffSegLib.data.channels import read_case
+    from DiffSegLib.data.volume import Volume
     from DiffSegLib.models.shipped import find, read_card
     from DiffSegLib.options import segment_options, shard_of
     from DiffSegLib.terminal import Show, StopFlag
@@ -66,8 +66,7 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     client, stop, show = WorkerClient(), StopFlag(), Show()
     logic = SegmentLogic(client)
 
-    def segment(paths: tuple[Path, ...], relay: events.Listener) -> tuple[Prediction, Any]:
-        volume = read_case(paths, len(card.channels))
+    def segment(volume: Volume, relay: events.Listener) -> Prediction:
         with _temporary_nodes():
             first, *others = [nodes.make_volume(volume.name, channel, volume.affine) for channel in volume.array]
             run = logic.segment(
@@ -94,11 +93,12 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             raise run.error or RuntimeError("the engine gave no mask")
         steps = run.masks if options.keep_steps else []
         sizes = {label.value: run.volumesMl[label.name] for label in run.labels}
-        found = Prediction(run.mask, steps, run.uncertainty, sizes, run.warnings, run.provenance)
-        return found, volume.affine
+        return Prediction(run.mask, steps, run.uncertainty, sizes, run.warnings, run.provenance)
 
     try:
-        outcome = run_cases(cases, chosen.output, card.labels, segment, chosen.format, chosen.skip_existing, show)
+        outcome = run_cases(
+            cases, chosen.output, card.labels, segment, len(card.channels), chosen.format, chosen.skip_existing, show
+        )
     finally:
         client.shutdown()
         show.close()

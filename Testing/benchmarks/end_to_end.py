@@ -25,7 +25,6 @@ from DiffSegLib import config
 from DiffSegLib.data import batch, files
 from DiffSegLib.data.native import NativeMap
 from DiffSegLib.inference import predict, sampling
-from DiffSegLib.inference.batch import segment_with
 from DiffSegLib.inference.bench import peak_memory, restart_peak
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
@@ -68,21 +67,23 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     taken: Counter[str] = Counter()
     watch(taken)
     predictor = Predictor(model)
-    segment = segment_with(predictor, SegmentOptions(steps=options.steps, samples=options.samples))
+    asked = SegmentOptions(steps=options.steps, samples=options.samples)
     before = restart_peak() / 1e6
     rounds = []
     for name in names:
         taken.clear()
         began, used = time.perf_counter(), time.process_time()
-        batch.run_cases([(name, (folder / "scan.nii.gz",))], folder / "out", model.card.labels, segment)
+        batch.run_cases(
+            [(name, (folder / "scan.nii.gz",))], folder / "out", model.card.labels, lambda v, _: predictor(v, asked)
+        )
         whole = time.perf_counter() - began
         rounds.append({"seconds": whole, "cpu_seconds": time.process_time() - used, **{s: taken[s] for s in STAGES}})
     counted = rounds[1:] or rounds
     result = {key: float(np.median([each[key] for each in counted])) for key in counted[0]}
     result |= {"peak_mb": peak_memory() / 1e6, "start_mb": before, "image_mb": size}
     result |= {"other": result["seconds"] - sum(result[stage] for stage in STAGES)}
-    asked = {key: value for key, value in vars(options).items() if key not in ("rounds", "network")}
-    return {**asked, **result}
+    described = {key: value for key, value in vars(options).items() if key not in ("rounds", "network")}
+    return {**described, **result}
 
 
 def made(options: argparse.Namespace, folder: Path) -> store.Model:
@@ -122,7 +123,7 @@ def watch(taken: Counter[str]) -> None:
 
         setattr(owner, name, call)
 
-    timed(sys.modules["DiffSegLib.inference.batch"], "read_case", "read")
+    timed(batch, "read_case", "read")
     timed(predict, "to_model_space", "prepare")
     timed(sampling, "encode", "network")
     timed(sampling, "denoise", "network")
