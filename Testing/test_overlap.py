@@ -1,0 +1,121 @@
+"""A batch reads the next case and writes the last one while it segments; what goes wrong meanwhile is not lost."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from conftest import blob_case, write_image
+from DiffSegLib.data import batch
+from DiffSegLib.errors import Cancelled, EnvironmentProblem
+from DiffSegLib.labels import labels_from_names
+
+LABELS = labels_from_names({1: "first", 2: "second"})
+
+
+@pytest.fixture
+def cases(tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for n in range(4):
+        write_image(scans / f"case{n}.nii.gz", blob_case(n)[0])
+    return batch.find_cases([scans])
+
+
+class Seen:
+    """Which cases were read and written, to be waited for."""
+
+    def __init__(self, monkeypatch):
+        self.told = {f"{what} case{n}": threading.Event() for what in ("read", "write") for n in range(4)}
+        self.watch(monkeypatch, "read_case", lambda paths, _: "read " + paths[0].name.split(".")[0])
+        self.watch(monkeypatch, "write_text", lambda path, _: "write " + path.stem)
+
+    def watch(self, monkeypatch, name, what):
+        action = getattr(batch, name)
+
+        def call(*arguments):
+            answer = action(*arguments)
+            self.told[what(*arguments)].set()
+            return answer
+
+        monkeypatch.setattr(batch, name, call)
+
+    def wait(self, what):
+        assert self.told[what].wait(30), f"no {what!r} while another case was segmented"
+
+
+def prediction(volume):
+    mask = np.zeros(volume.array.shape[1:], np.uint8)
+    return batch.Prediction(mask, [], None, {1: 0.0, 2: 0.0}, [], {})
+
+
+def test_the_next_case_is_read_and_the_last_one_written_meanwhile(cases, tmp_path, monkeypatch):
+    seen = Seen(monkeypatch)
+
+    def segment(volume, _listener):
+        n = int(volume.name[-len("0.nii.gz")])
+        if n < 3:
+            seen.wait(f"read case{n + 1}")
+        if n > 0:
+            seen.wait(f"write case{n - 1}")
+        if n < 2:
+            assert not seen.told[f"read case{n + 2}"].is_set(), "no more than one is read ahead"
+        return prediction(volume)
+
+    outcome = batch.run_cases(cases, tmp_path / "out", LABELS, segment)
+    assert outcome.done == ["case0", "case1", "case2", "case3"] and not outcome.failed
+
+
+def test_what_is_there_is_not_read_again(cases, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    batch.run_cases(cases[:3], out, LABELS, lambda volume, _: prediction(volume))
+    (out / "case1.json").unlink()
+    seen = Seen(monkeypatch)
+    outcome = batch.run_cases(cases, out, LABELS, lambda volume, _: prediction(volume), skip_existing=True)
+    assert outcome.skipped == ["case0", "case2"] and outcome.done == ["case1", "case3"]
+    assert {what for what, event in seen.told.items() if event.is_set() and "read" in what} == {
+        "read case1",
+        "read case3",
+    }
+
+
+def test_a_file_that_cannot_be_read_or_written_is_named_and_the_rest_goes_on(cases, tmp_path, monkeypatch):
+    cases[1][1][0].write_bytes(b"no image")
+    write = batch.write_mask
+
+    def fail_once(path, *rest):
+        if path.name.startswith("case2"):
+            raise RuntimeError("a defect")
+        write(path, *rest)
+
+    monkeypatch.setattr(batch, "write_mask", fail_once)
+    outcome = batch.run_cases(cases, tmp_path / "out", LABELS, lambda volume, _: prediction(volume))
+    assert outcome.done == ["case0", "case3"] and set(outcome.failed) == {"case1", "case2"}
+    assert "case1.nii.gz" in outcome.failed["case1"] and "a defect" in outcome.failed["case2"]
+
+
+def test_a_full_disk_ends_the_batch(cases, tmp_path, monkeypatch):
+    def full(*_):
+        raise EnvironmentProblem("no space is left")
+
+    monkeypatch.setattr(batch, "write_mask", full)
+    segmented = []
+
+    def segment(volume, _listener):
+        segmented.append(volume.name)
+        return prediction(volume)
+
+    with pytest.raises(EnvironmentProblem, match="no space"):
+        batch.run_cases(cases, tmp_path / "out", LABELS, segment)
+    assert len(segmented) == 2
+
+
+def test_a_cancelled_batch_has_written_what_was_done(cases, tmp_path):
+    def segment(volume, _listener):
+        if volume.name.endswith("case2.nii.gz"):
+            raise Cancelled("Cancelled.")
+        return prediction(volume)
+
+    with pytest.raises(Cancelled):
+        batch.run_cases(cases, tmp_path / "out", LABELS, segment)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["case0.json", "case1.json"]
