@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from DiffSegLib.errors import InputError
 
@@ -19,34 +19,38 @@ MAX_STEPS = 100_000  # as many noise levels as a schedule may have; a model's ow
 StoredMask = tuple[str, int]  # a label map's file, and the value of one structure in it
 
 
-class Job(Protocol):
-    """What a worker's client sends: any task of serving.process.TASKS."""
+@dataclass(frozen=True)
+class Job:
+    """What a worker is asked to do, see serving.process.TASKS; its id tells its events from those of others."""
 
-    @property
-    def id(self) -> str:
-        """Tells the job's events from those of others."""
+    task: ClassVar[str]
+    id: str
 
     def to_line(self) -> str:
         """The request as one line of JSON."""
+        return json.dumps({"do": self.task, **asdict(self)}, allow_nan=False)
 
 
 @dataclass(frozen=True)
-class PlanJob:
+class DescribeJob(Job):
+    """Say what the worker has: versions, device, memory."""
+
+    task = "describe"
+
+
+@dataclass(frozen=True)
+class PlanJob(Job):
     """Look through a labelled folder and propose a training.
 
     assignments: what is decided already, `section.key=value` as for `diffseg train --set`. memory: GiB that the
     proposal may plan with.
     """
 
-    id: str
+    task = "plan"
     data: str
     preset: str = "default"
     assignments: tuple[str, ...] = ()
     memory: float = 8.0
-
-    def to_line(self) -> str:
-        """The request as one line of JSON."""
-        return json.dumps({"do": "plan", **asdict(self)}, allow_nan=False)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "PlanJob":
@@ -111,7 +115,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class SegmentJob:
+class SegmentJob(Job):
     """Segment one volume.
 
     `image` is a `.npy` file of shape (K, J, I) or (channels, K, J, I), called `name` in messages; `ijk_to_lps` is the
@@ -120,7 +124,7 @@ class SegmentJob:
     before the event that names it.
     """
 
-    id: str
+    task = "segment"
     model: str
     image: str
     ijk_to_lps: tuple[tuple[float, ...], ...]
@@ -128,10 +132,6 @@ class SegmentJob:
     options: SegmentOptions = field(default_factory=SegmentOptions)
     name: str = "The volume"
     channels: tuple[Channel, ...] = ()
-
-    def to_line(self) -> str:
-        """The request as one line of JSON."""
-        return json.dumps({"do": "segment", **asdict(self)}, allow_nan=False)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "SegmentJob":
@@ -156,13 +156,13 @@ class SegmentJob:
 
 
 @dataclass(frozen=True)
-class EvaluateJob:
+class EvaluateJob(Job):
     """Compare structures: `pairs` of (prediction, reference), each a `.npy` label map (K, J, I) and the value in it.
 
     All label maps lie on one grid, whose `spacing` is in mm in array order (k, j, i).
     """
 
-    id: str
+    task = "evaluate"
     pairs: tuple[tuple[StoredMask, StoredMask], ...]
     spacing: tuple[float, ...]
     tolerance_mm: float = 1.0
@@ -172,10 +172,6 @@ class EvaluateJob:
             raise InputError(f"spacing is {self.spacing!r}; it must be three numbers of mm above zero.")
         if not _is_number(self.tolerance_mm) or self.tolerance_mm < 0:
             raise InputError(f"tolerance is {self.tolerance_mm!r}; it must be a number of mm, not below zero.")
-
-    def to_line(self) -> str:
-        """The request as one line of JSON."""
-        return json.dumps({"do": "evaluate", **asdict(self)}, allow_nan=False)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "EvaluateJob":
@@ -192,19 +188,15 @@ def _is_number(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class PrepareJob:
+class PrepareJob(Job):
     """Load a model in advance, so that the first segmentation with it starts at once."""
 
-    id: str
+    task = "prepare"
     model: str
     device: str = "auto"
 
     def __post_init__(self) -> None:
         _check_choice("device", self.device, DEVICES)
-
-    def to_line(self) -> str:
-        """The request as one line of JSON."""
-        return json.dumps({"do": "prepare", **asdict(self)})
 
 
 def options_from_json(data: Mapping[str, Any]) -> SegmentOptions:

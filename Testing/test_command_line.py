@@ -165,3 +165,28 @@ def test_bench_measures_each_contestant(monkeypatch, capsys):
         assert row["parameters"] > 1e6 and row["gflop"] > 0
     by_name = {row["what"]: row["gflop"] for row in found["rows"]}
     assert by_name["unet, five diffusion steps"] > 4.9 * by_name["unet, supervised twin, one pass"]
+
+
+def test_a_verb_that_computes_starts_itself_tuned_and_only_once(monkeypatch):
+    from DiffSegLib import __main__
+
+    calls = []
+    monkeypatch.setattr(__main__.os, "execve", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(__main__.sys, "platform", "linux")
+    monkeypatch.setattr("DiffSegLib.commands.run", lambda arguments: len(arguments))
+    monkeypatch.setattr(sys, "argv", ["diffseg", "predict", "--steps", "3"])
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    assert __main__.main() == 3
+    (program, command, environment) = calls.pop()
+    assert program == sys.executable and command[-4:] == ["DiffSegLib", "predict", "--steps", "3"]
+    assert environment["PYTHONPATH"] == os.pathsep.join([str(ROOT), "mine"])
+    assert environment["GOMP_SPINCOUNT"] == "1000" and int(environment["MALLOC_MMAP_THRESHOLD_"]) > 1 << 30
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    __main__.main()
+    monkeypatch.setattr(sys, "argv", ["diffseg", "evaluate"])
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    __main__.main()
+    assert calls == []

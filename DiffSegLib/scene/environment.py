@@ -5,7 +5,6 @@ slicer.packaging, after the user has agreed; a Python of the user's own is left 
 """
 
 import itertools
-import json
 import os
 import platform
 import subprocess
@@ -19,6 +18,7 @@ import slicer
 
 from DiffSegLib import __version__, events
 from DiffSegLib.errors import EnvironmentProblem
+from DiffSegLib.jobs import DescribeJob
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import settings
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter
@@ -28,17 +28,6 @@ from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter
 TORCH = ">=2.10,<2.13" if sys.platform == "win32" else ">=2.10"
 PYTHON_KEY = "Python"
 _numbers = itertools.count(1)
-
-
-class DescribeJob:
-    """Ask the worker what it has."""
-
-    def __init__(self) -> None:
-        self.id = f"describe-{next(_numbers)}"
-
-    def to_line(self) -> str:
-        """The request as one line of JSON."""
-        return json.dumps({"do": "describe", "id": self.id})
 
 
 @dataclass
@@ -104,7 +93,7 @@ def describe(client: WorkerClient, requirements: Path, finished: Callable[[Repor
             return
         finished(report)
 
-    client.submit(DescribeJob(), listen)
+    client.submit(DescribeJob(f"describe-{next(_numbers)}"), listen)
 
 
 def _advice(requirements: Path) -> str:

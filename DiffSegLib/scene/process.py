@@ -13,6 +13,7 @@ from DiffSegLib import events
 from DiffSegLib.jobs import Job
 from DiffSegLib.scene import settings
 from DiffSegLib.scene.transport import PipeTransport, QtTransport, Transport
+from DiffSegLib.tuning import tuned
 
 CANCEL_GRACE = 0.8  # seconds that a running job has to stop by itself before the worker is killed
 PYTHON_VARIABLE = "DIFFSEG_PYTHON"  # names another Python to run the engine with
@@ -45,13 +46,7 @@ def worker_environment(python: str) -> dict[str, str]:
     engine = str(Path(DiffSegLib.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [engine, environment.get("PYTHONPATH")]))
     environment["PYTHONUNBUFFERED"] = "1"
-    if "OMP_WAIT_POLICY" not in environment:
-        # by default a thread that waits for the others turns 300,000 rounds first: with a window, or anything else, on
-        # one of the cores a run takes ten times as long
-        environment.setdefault("GOMP_SPINCOUNT", "1000")
-    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
-    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(8 << 30))
-    return environment
+    return tuned(environment)
 
 
 def make_transport() -> Transport:

@@ -23,10 +23,11 @@ import torch
 from DiffSegLib.inference.bench import ceilings, measure, own
 from DiffSegLib.network.precision import pick_device, pick_precision
 from DiffSegLib.terminal import Show
+from DiffSegLib.tuning import tuned
 
 HERE = Path(__file__).resolve().parent
 MEASURED = HERE / "measured.json"
-PARTS = ("networks", "volumes", "growth")
+PARTS = ("networks", "volumes", "growth", "processes", "loading")
 
 # a crop, a part of a head, a head, a body; the last one's model works on 3 mm, as TotalSegmentator's fastest
 VOLUMES = (
@@ -64,7 +65,10 @@ def main() -> int:
         found["volumes"] = [one(**case) for case in VOLUMES]
     if "growth" in options.parts:
         found["growth"] = {name: [one(rounds=1, **case) for case in cases] for name, cases in GROWTH.items()}
-        found["growth"]["processes"] = [several(count) for count in (1, 2, 4)]
+    if "processes" in options.parts:
+        found["processes"] = [several(count) for count in (1, 2, 4)]
+    if "loading" in options.parts:
+        found["loading"] = json.loads(start("loading.py", {}).communicate()[0])
     MEASURED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(page.write(found))
     return 0
@@ -96,26 +100,26 @@ def networks(name: str, rounds: int) -> dict[str, Any]:
 
 def one(**case: Any) -> dict[str, Any]:
     """Of a process of its own."""
-    return json.loads(start(case).communicate()[0])
+    return json.loads(start("end_to_end.py", case).communicate()[0])
 
 
 def several(count: int) -> dict[str, Any]:
     """The same small volumes in several processes at once: how many a second."""
     case = {"shape": (64, 64, 64), "patch": 64, "rounds": 5}
     began = time.perf_counter()
-    running = [start(case) for _ in range(count)]
+    running = [start("end_to_end.py", case) for _ in range(count)]
     rows = [json.loads(process.communicate()[0]) for process in running]
     rate = sum(1.0 / row["seconds"] for row in rows)
     return {"processes": count, "volumes_a_second": rate, "seconds": time.perf_counter() - began}
 
 
-def start(case: dict[str, Any]) -> subprocess.Popen[str]:
-    """Begin to measure one case."""
-    command = [sys.executable, str(HERE / "end_to_end.py")]
+def start(program: str, case: dict[str, Any]) -> subprocess.Popen[str]:
+    """Begin to measure one case, in an environment as the command line makes it for itself."""
+    command = [sys.executable, str(HERE / program)]
     for key, value in case.items():
         command += [f"--{key}", *map(str, value if isinstance(value, (tuple, list)) else (value,))]
     print(" ".join(command[1:]), file=sys.stderr, flush=True)
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=tuned(os.environ))
 
 
 if __name__ == "__main__":
