@@ -6,9 +6,9 @@ from collections.abc import Mapping
 def tuned(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with settings for glibc and libgomp, where the user has not chosen otherwise.
 
-    glibc keeps large blocks: otherwise every tensor above 32 MB is mapped and page-faulted anew, and element-wise work on
-    it takes up to seven times as long. A thread of libgomp that waits for others sleeps soon: by default it turns 300,000
-    rounds first, and with a window or a second process on one of the cores a run takes ten times as long.
+    glibc keeps large blocks: otherwise every tensor above 32 MB is mapped and page-faulted anew, and work on it takes
+    up to seven times as long. A thread of libgomp that waits for others sleeps soon: by default it turns 300,000 rounds
+    first, and with a window or a second process on one of the cores a run takes ten times as long.
     """
     found = dict(environment)
     found.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
