@@ -3,15 +3,19 @@
 #
 #   make demo    segment both hippocampi of a real brain image in five steps; masks, scene and pictures in demo/
 #   make test    run the tests
-#   make nightly the tests of lost processes again, 50 kills each
-#   make lint    style and types
+#   make nightly what takes too long for every change: 50 kills, coverage, mutations, oldest and newest packages
+#   make lint    style, types, dangerous calls, known vulnerabilities of the packages
 #   make bench   the speed and memory of this machine
+#   make lock    write Testing/lock.txt anew: the packages that the tests run with
 #   make clean   remove .venv and everything generated
 #
 # Another Python: make PYTHON=python3.12 test.  Another torch: make TORCH=2.12.1 test.
+# Other packages than those of the lock: make PINS=FILE test, or PINS=/dev/null for the newest that are allowed.
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
+PINS ?= Testing/lock.txt
+NEWEST_TORCH ?= 2.14.1
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
@@ -20,7 +24,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_READY := $(VENV)/.torch-$(TORCH)
 comma := ,
 
-.PHONY: demo test nightly lint bench clean
+.PHONY: demo test nightly kills coverage mutations oldest newest lint bench lock clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -30,25 +34,59 @@ demo: $(VENV)/.with-scene+demo
 test: $(VENV)/.with-scene+demo+test
 	$(BIN)/python -m pytest
 
-nightly: $(VENV)/.with-scene+demo+test
+nightly: kills coverage mutations oldest newest
+
+# lost processes
+kills: $(VENV)/.with-scene+demo+test
 	DIFFSEG_KILLS=50 $(BIN)/python -m pytest Testing/test_crash.py Testing/test_resume.py
+
+# statements of the engine that the tests run, in their own process and in those that they start
+coverage: $(VENV)/.with-scene+demo+test+nightly
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+# how many of the changes made to the diffusion's formulas are noticed
+mutations: $(VENV)/.with-scene+demo+test+nightly
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut export-cicd-stats
+	$(BIN)/python -c 'import json; n = json.load(open("mutants/mutmut-cicd-stats.json")); share = 1 - n["survived"] / n["total"]; \
+		print(f"{share:.1%} of {n["total"]} mutations noticed"); raise SystemExit(share < 0.85)'
+
+# all tests with the lowest versions that pyproject.toml allows, and with the newest
+oldest:
+	$(MAKE) VENV=.venv-oldest TORCH=2.10.0 PINS=Testing/oldest.txt test
+
+newest:
+	$(MAKE) VENV=.venv-newest TORCH=$(NEWEST_TORCH) PINS=/dev/null test
 
 lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive -ll --skip B113,B615 DiffSegLib DiffSeg
+	sed 's/+.*//' $(VENV)/torch.txt Testing/lock.txt > $(VENV)/audit.txt
+	$(BIN)/pip-audit --requirement $(VENV)/audit.txt --no-deps --disable-pip --progress-spinner off
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python Testing/benchmarks/run.py
 
+lock:
+	rm -rf .venv-lock
+	$(MAKE) VENV=.venv-lock PINS=/dev/null .venv-lock/.with-scene+demo+test+dev
+	.venv-lock/bin/python -m pip freeze --exclude-editable --exclude torch > Testing/lock.txt
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-lock mutants .coverage demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find DiffSeg DiffSegLib Testing -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The constraint keeps whatever is installed later from exchanging torch for another build.
-$(VENV)/.with-%: pyproject.toml $(TORCH_READY)
-	$(PIP) install --quiet --constraint $(VENV)/torch.txt --editable ".[$(subst +,$(comma),$*)]"
+# The first constraint keeps whatever is installed later from exchanging torch for another build. A version of the lock
+# may not exist for this Python, or have been withdrawn; then the ranges of pyproject.toml decide alone.
+$(VENV)/.with-%: pyproject.toml $(PINS) $(TORCH_READY)
+	@$(PIP) install --quiet --constraint $(VENV)/torch.txt --constraint $(PINS) --editable ".[$(subst +,$(comma),$*)]" || \
+		{ echo "The versions of $(PINS) cannot be installed here; taking what pyproject.toml allows."; \
+		  $(PIP) install --quiet --constraint $(VENV)/torch.txt --editable ".[$(subst +,$(comma),$*)]"; }
 	@touch $@
 
 # On Linux plain "torch" is the CUDA build, several gigabytes of it. Without a working NVIDIA driver the build called

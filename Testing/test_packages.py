@@ -1,0 +1,47 @@
+"""The versions in pyproject.toml, in the lock and among the oldest agree with each other and with the Makefile."""
+
+import re
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NEEDED = [Requirement(text) for text in PROJECT["dependencies"]]
+LOCKED_EXTRAS = ("scene", "demo", "test", "dev")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def pins(name: str) -> dict[str, Version]:
+    lines = (ROOT / "Testing" / name).read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(package): Version(version) for package, version in pairs}
+
+
+def torch_of(target: str) -> Version:
+    return Version(re.search(rf"{target}.*?([0-9]+\.[0-9]+\.[0-9]+)", MAKEFILE, re.DOTALL)[1])
+
+
+@pytest.mark.parametrize("needed", NEEDED, ids=lambda needed: needed.name)
+def test_the_oldest_version_is_the_lowest_that_is_allowed(needed):
+    lowest = min(Version(part.version) for part in needed.specifier if part.operator == ">=")
+    oldest = {**pins("oldest.txt"), "torch": torch_of(r"\noldest:")}[canonicalize_name(needed.name)]
+    assert needed.specifier.contains(oldest) and oldest.release[: len(lowest.release)] == lowest.release
+
+
+@pytest.mark.parametrize("extra", ["", *LOCKED_EXTRAS])
+def test_the_lock_has_a_version_of_everything_and_all_are_allowed(extra):
+    locked = {**pins("lock.txt"), "torch": torch_of(r"\nTORCH \?=")}
+    texts = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    for needed in map(Requirement, texts):
+        version = locked[canonicalize_name(needed.name)]
+        assert needed.specifier.contains(version), f"{needed} does not take {version}"
+
+
+def test_the_lock_leaves_torch_to_the_machine():
+    assert not {"torch", "torchvision", "diffseg"} & set(pins("lock.txt"))
+    assert not [name for name in pins("lock.txt") if name.startswith("nvidia")]
