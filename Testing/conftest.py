@@ -104,3 +104,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     store.save(path, network.state_dict(), card)
     return path
+
+
+FAILED: set[str] = set()
+
+
+def pytest_runtest_logreport(report):
+    if report.failed:
+        FAILED.add(report.nodeid)
+
+
+def pytest_sessionfinish():
+    """DIFFSEG_TALLY: a file for how often something was tried, which Testing/bad/table.py puts on a page."""
+    if path := os.environ.get("DIFFSEG_TALLY"):
+        import tally
+
+        Path(path).write_text(json.dumps(tally.result(FAILED), indent=1) + "\n", encoding="utf-8")

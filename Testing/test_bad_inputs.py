@@ -17,6 +17,7 @@ from DiffSegLib.models.store import load
 from DiffSegLib.scene.process import worker_environment
 from DiffSegLib.scene.transport import PipeTransport
 from DiffSegLib.training.plan import make_plan
+from tally import tried
 
 assert bad.images and bad.files_of_json
 
@@ -34,6 +35,7 @@ def test_what_becomes_of_it(each, tmp_path, capfd):
     folder = tmp_path / "given"
     folder.mkdir()
     path = each.make(folder)
+    tried("malformed and odd inputs")
     if each.outcome in (READ, MENDED):
         found = READERS[each.group](path)
         if each.group == "image":

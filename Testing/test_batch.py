@@ -22,6 +22,7 @@ from DiffSegLib.commands import run
 from DiffSegLib.data.files import read_label
 from DiffSegLib.scene import batch, logic, process
 from DiffSegLib.scene.host import SceneHost, inside_slicer
+from tally import tried
 
 SCRIPT = ROOT / "DiffSegLib" / "scene" / "batch.py"
 as_program = pytest.mark.skipif(inside_slicer(), reason="runs outside of Slicer")
@@ -223,6 +224,7 @@ def test_an_engine_that_dies_costs_one_case_only(warm, client, scans, tmp_path, 
         plain(job, listener)
         if job.name.endswith("case1.nii.gz"):
             os.kill(client.pid, signal.SIGKILL)
+            tried("processes killed")
 
     monkeypatch.setattr(client, "submit", submit)
     assert batch.main(arguments(tiny_model, scans, tmp_path / "out", "--json")) == 1

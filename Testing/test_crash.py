@@ -18,6 +18,7 @@ from conftest import ROOT, blob_case, write_image
 from DiffSegLib.commands import run
 from DiffSegLib.data.files import read_label
 from DiffSegLib.whole_files import write_text
+from tally import tried
 
 KILLS = int(os.environ.get("DIFFSEG_KILLS", "3"))
 
@@ -67,6 +68,7 @@ def test_a_batch_killed_at_any_moment_goes_on_with_what_is_whole(scans, tiny_mod
         time.sleep(delay)
         process.kill()
         process.wait()
+        tried("processes killed")
         for path in out.glob("*.nii.gz"):  # whatever stands under a final name is whole
             np.testing.assert_array_equal(read_label(path)[0], wanted[path.name], err_msg=f"kill {kill}, {delay} s")
         for path in out.glob("*.json"):

@@ -13,6 +13,7 @@ from DiffSegLib.commands import run
 from DiffSegLib.data.batch import find_cases
 from DiffSegLib.data.files import read, read_label, write_volume
 from DiffSegLib.errors import InputError
+from tally import tried
 
 OBLIQUE = np.eye(4)
 OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [20, -10, 35], degrees=True).as_matrix() @ np.diag([0.9, 1.1, 2.0])
@@ -53,6 +54,7 @@ def test_a_series_is_the_volume_that_every_format_holds(tmp_path, affine):
         other = read(tmp_path / f"scan.{ending}")
         np.testing.assert_array_equal(series.array, other.array)
         np.testing.assert_allclose(series.affine, other.affine, atol=2e-4)
+        tried("orientations and formats")
     file = next((tmp_path / "series").iterdir())
     np.testing.assert_array_equal(read(file).array, series.array)
 

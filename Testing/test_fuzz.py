@@ -15,6 +15,7 @@ from DiffSegLib.data.files import read
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentJob
 from DiffSegLib.models.store import load
+from tally import tried
 from tiny_models import write_model
 
 ROUNDS = 200
@@ -23,6 +24,7 @@ assert bad.images
 
 def damaged(data, rng, most):
     """A few bytes within the first `most` replaced, removed or doubled."""
+    tried("files and requests with bytes changed by chance")
     data = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         place = rng.randrange(min(most, len(data)))

@@ -14,6 +14,7 @@ from DiffSegLib.data.volume import Volume, check_geometry, orientation_of, resam
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.blend import gaussian_weight
 from DiffSegLib.inference.windows import plan_windows, window_noise
+from tally import tried
 
 ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
@@ -36,6 +37,7 @@ def turned(array, affine, order, signs):
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
 @pytest.mark.parametrize("oblique", [False, True])
 def test_every_storage_of_one_volume_reaches_the_network_alike_and_comes_back(order, signs, oblique):
+    tried("orientations and formats")
     rng = np.random.default_rng(0)
     affine = np.diag([0.8, 1.1, 2.5, 1.0])
     if oblique:

@@ -18,6 +18,7 @@ from DiffSegLib.models.store import load
 from DiffSegLib.network.memory import is_out_of_memory
 from DiffSegLib.scene.process import WorkerClient, worker_environment
 from DiffSegLib.scene.transport import PipeTransport
+from tally import tried
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 PIECES = Sampling.pieces
@@ -35,6 +36,7 @@ def failing(monkeypatch, times, at=0, problem=None):
         given.append((sampling.patch, sampling.growth, sampling.state, sampling.device.type))
         for n, found in enumerate(PIECES(sampling, image)):
             if len(given) <= times and n == at:
+                tried("faults injected: memory, disk, loss")
                 raise problem or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
             yield found
 

@@ -20,6 +20,7 @@ from DiffSegLib.scene import nodes
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import QtTransport
 from host.application import Host, need_window
+from tally import tried
 
 need_window()
 
@@ -193,6 +194,7 @@ def test_a_killed_worker_is_told_in_the_status_line_and_the_next_press_works(hos
     window.segmentPanel.ui.applyButton.click()
     host.wait_for(lambda: window.segmentPanel.ui.progressBar.value >= 1)
     os.kill(client.pid, signal.SIGKILL)
+    tried("processes killed")
     host.wait_for(lambda: window.segmentPanel.run.finished)
     assert "ended unexpectedly" in window.segmentPanel.ui.statusLabel.text
     window.segmentPanel.ui.stepsSpinBox.value = 2

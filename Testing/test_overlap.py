@@ -9,6 +9,7 @@ from conftest import blob_case, write_image
 from DiffSegLib.data import batch
 from DiffSegLib.errors import Cancelled, EnvironmentProblem
 from DiffSegLib.labels import labels_from_names
+from tally import tried
 
 LABELS = labels_from_names({1: "first", 2: "second"})
 
@@ -96,6 +97,7 @@ def test_a_file_that_cannot_be_read_or_written_is_named_and_the_rest_goes_on(cas
 
 def test_a_full_disk_ends_the_batch(cases, tmp_path, monkeypatch):
     def full(*_):
+        tried("faults injected: memory, disk, loss")
         raise EnvironmentProblem("no space is left")
 
     monkeypatch.setattr(batch, "write_mask", full)

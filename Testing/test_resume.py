@@ -19,6 +19,7 @@ from DiffSegLib.training.lock import locked
 from DiffSegLib.training.run import train_folder
 from DiffSegLib.training.time_sampling import TimeSampler
 from small_training import ALL, assert_same, settings_of, small_training, spoiled, state_of
+from tally import tried
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,7 @@ def test_a_training_killed_anywhere_ends_as_one_that_was_not(whole, tmp_path, ki
     time.sleep(delay)
     process.kill()
     process.wait()
+    tried("processes killed")
     small_training(tmp_path, settings_of(*ALL), resume=True)
     for name in (checkpoint.LAST, checkpoint.BEST):
         assert_same(state_of(tmp_path, name), state_of(whole, name))

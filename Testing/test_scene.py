@@ -30,6 +30,7 @@ from DiffSegLib.scene.host import SceneHost
 from DiffSegLib.scene.logic import SegmentLogic
 from DiffSegLib.scene.process import CANCEL_GRACE, WorkerClient
 from DiffSegLib.scene.transport import PipeTransport
+from tally import tried
 
 CODES = {"category": ("SCT", "123037004", "Anatomical Structure"), "type": ("SCT", "5366008", "Hippocampus")}
 LABELS = (Label(1, "first", (0.9, 0.6, 0.3), **CODES), Label(2, "second", (0.2, 0.3, 0.9)))
@@ -212,6 +213,7 @@ def test_a_killed_worker_is_one_sentence_and_the_next_job_works(volume, client, 
     while not client.pid:
         client.pump(0.1)
     os.kill(client.pid, signal.SIGKILL)
+    tried("processes killed")
     client.wait(result.number)
     assert "ended unexpectedly" in str(result.error)
     assert logic.segment(volume, model=str(tiny_model)).error is None

@@ -31,6 +31,7 @@ from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STARTING, STOPPED, STOPPING, Training
 from DiffSegLib.scene.trainings import TrainLogic
 from DiffSegLib.scene.transport import PipeTransport
+from tally import tried
 
 LABELS = (
     Label(
@@ -344,6 +345,7 @@ def test_a_training_is_stopped_resumed_and_killed_and_leaves_bad_cases_out(logic
     until_logged(training, reached + 20)
     assert training.metrics[0]["iteration"] <= reached  # the log tells one story
     os.kill(training.pid, signal.SIGKILL)
+    tried("processes killed")
     assert training.wait(10) == FAILED
     assert "ended unexpectedly. It last said:" in training.reason and training.said in training.reason
     assert training.model is None

@@ -19,6 +19,7 @@ from DiffSegLib.models.shipped import find, read_card
 from DiffSegLib.scene import expectations, nodes, own_models, sample_data, settings
 from DiffSegLib.scene.process import WorkerClient
 from host.application import Host, need_window
+from tally import tried
 from tiny_models import FLAT, write_model
 
 need_window()
@@ -479,6 +480,7 @@ def test_a_worker_that_is_killed_while_it_loads_is_no_error_of_a_later_run(host,
     host.wait_for(lambda: client.pid is not None)
     panel.onPrepare()
     os.kill(client.pid, signal.SIGKILL)
+    tried("processes killed")
     host.wait_for(lambda: client.pid is None)
     assert press(host, panel).error is None
 

@@ -29,6 +29,7 @@ from DiffSegLib.scene.host import SceneHost
 from DiffSegLib.scene.logic import SegmentLogic
 from DiffSegLib.scene.process import WorkerClient, worker_environment
 from DiffSegLib.scene.transport import PipeTransport
+from tally import tried
 from test_expectations import add_sequence
 from test_roi import add_bend, add_roi, add_transform, affine
 from tiny_models import FLAT, write_model
@@ -443,6 +444,7 @@ def test_a_temporary_folder_that_is_none(logic, volume, tiny_model, tmp_path, mo
 
 def test_a_full_disk_before_the_run(logic, volume, tiny_model, tmp_path, monkeypatch):
     def full(*_):
+        tried("faults injected: memory, disk, loss")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -15,6 +15,7 @@ from DiffSegLib.inference import sampling, windows
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
+from tally import tried
 from test_geometry import ORIENTATIONS, turned
 
 spacings = st.floats(0.4, 3.0).map(lambda mm: round(mm, 2))
@@ -41,6 +42,7 @@ def predictor(tiny_model):
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_volume=volumes(), ending=st.sampled_from(["nii.gz", "nrrd", "mha"]), layered=st.booleans())
 def test_the_mask_of_a_turned_image_is_the_turned_mask(predictor, monkeypatch, given_volume, ending, layered):
+    tried("orientations and formats")
     array, affine, (order, signs) = given_volume
     monkeypatch.setattr(windows, "WINDOW_GROWTH", 1.0 if layered else 3.0)
     monkeypatch.setattr(sampling, "STATE_BUDGET", 1 if layered else 1 << 30)
