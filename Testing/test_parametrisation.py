@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.diffusion.bound import binary_nll, noise_mse, normal_kl, variational_bound
-from DiffSegLib.diffusion.gaussian import q_sample
+from DiffSegLib.diffusion.gaussian import q_sample, x_to_logits
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import ddim_step, ddpm_step, sample_steps
 
@@ -139,6 +139,21 @@ def test_the_bound_teaches_a_learned_variance_and_leaves_the_answer_to_the_other
     fixed = make_process(DiffusionConfig(), 5)
     variational_bound(fixed, plain, x_start, x_t, torch.tensor([0, 2, 4])).sum().backward()
     assert (plain.grad != 0).any()
+
+
+def test_the_noise_of_a_predicted_mask_is_what_is_left_of_x_t():
+    process = make_process(DiffusionConfig(), 5)
+    output, x_t, index = normal(5, 2, 3), normal(5, 2, 3), torch.arange(5)
+    x_start, level = 2 * output.softmax(1) - 1, torch.as_tensor(process.schedule.alphas_cumprod).reshape(-1, 1, 1)
+    torch.testing.assert_close(process.noise(output, x_t, index), (x_t - level.sqrt() * x_start) / (1 - level).sqrt())
+
+
+def test_an_unbounded_prediction_becomes_logits_that_stay_finite():
+    x = torch.tensor([[-3.0, -1.0, 0.0, 0.5, 1.0, 3.0]], dtype=torch.float64)
+    p = torch.tensor([[1e-5, 1e-5, 0.5, 0.75, 1.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(x_to_logits(x), p.log())
+    p = p.clamp(max=1.0 - 1e-5)
+    torch.testing.assert_close(x_to_logits(x, exclusive=False), (p / (1 - p)).log())
 
 
 def test_overlapping_labels_do_not_compete():

@@ -63,3 +63,30 @@ def test_the_true_cosine_ends_at_the_paper_s_largest_beta():
 
 def test_a_level_halfway_between_two_is_rounded_up():
     assert respace(make_schedule("linear", 12), 5).indices.tolist() == [0, 3, 6, 8, 11]
+
+
+def test_the_defaults_are_the_reference_s_betas():
+    np.testing.assert_allclose(make_betas("linear", 3), [1e-4, 0.01005, 0.02], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_step_is_a_schedule_and_none_is_not(name):
+    betas = make_betas(name, 1, 0.1, 0.3)
+    assert betas.shape == (1,) and 0.0 < betas[0] < 1.0
+    with pytest.raises(InputError, match="at least one step, not 0"):
+        make_betas(name, 0)
+
+
+@pytest.mark.parametrize(("name", "timesteps"), [("warmup10", 9), ("warmup10", 19), ("warmup50", 3)])
+def test_the_shortest_warm_up_is_one_step(name, timesteps):
+    np.testing.assert_allclose(make_betas(name, timesteps, 0.1, 0.3), [0.1] + [0.3] * (timesteps - 1), rtol=1e-12)
+
+
+def test_two_steps_of_the_reference_s_cosine_are_its_ends():
+    np.testing.assert_allclose(make_betas("cosine_imgx", 2, 0.1, 0.3), [0.1, 0.3], rtol=1e-12)
+
+
+def test_the_known_schedules_are_named():
+    with pytest.raises(InputError) as told:
+        make_betas("magic", 10)
+    assert str(told.value) == f"unknown schedule 'magic'; allowed: {', '.join(NAMES)}."
