@@ -11,6 +11,7 @@ import slicer.util
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import edits, nodes
+from DiffSegLib.scene.surface import SURFACE
 
 SURFACE_VOXELS = 1_000_000  # up to here a closed surface follows every step; from there on it is made at the end
 
@@ -75,7 +76,7 @@ class Answer:
             node = None
         if node is not None:
             self._before = Before(node, shape, self._volume, self._labels)
-            self._surface = node.GetSegmentation().ContainsRepresentation(nodes.SURFACE)
+            self._surface = node.GetSegmentation().ContainsRepresentation(SURFACE)
         if self._target is None:
             self.node = nodes.make_segmentation(self._volume, self._name, self._key, self._labels)
             if self.left and slicer.mrmlScene.GetFirstNodeByName(self._name) is None:
@@ -111,7 +112,7 @@ class Before:
         self._attributes = {name: node.GetAttribute(name) for name in node.GetAttributeNames()}
         self._transform, self._role = node.GetTransformNodeID(), node.GetReferenceImageGeometryReferenceRole()
         self._reference = node.GetNodeReferenceID(self._role)
-        self._surface = node.GetSegmentation().ContainsRepresentation(nodes.SURFACE)
+        self._surface = node.GetSegmentation().ContainsRepresentation(SURFACE)
         found = nodes.layer(node, shape, labels) if nodes.keeps_segments(node, labels) else None
         self._mask = found[1].copy() if found is not None else None
         self._copies = [_copy(part) for part in (node, node.GetDisplayNode())] if found is None else []

@@ -11,6 +11,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import nodes
+from DiffSegLib.scene.surface import LABELMAP
 
 KEY, STEP = nodes.ATTRIBUTE + "Key", nodes.ATTRIBUTE + "Step"
 WRITTEN = nodes.ATTRIBUTE + "Written"  # "<label values>:<checksums of the masks that were written>"
@@ -100,7 +101,7 @@ def _inside(segment: Any, volumeNode: Any) -> np.ndarray | None:
     """(K, J, I) bool, where a segment is, whatever its label map's extent; None where that is not the volume's grid."""
     shape: tuple[int, ...] = nodes.volume_array(volumeNode).shape
     inside = np.zeros(shape, dtype=bool)
-    image = segment.GetRepresentation(nodes.LABELMAP)
+    image = segment.GetRepresentation(LABELMAP)
     if image is None or image.IsEmpty():
         return inside
     own, wanted = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()

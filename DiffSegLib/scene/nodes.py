@@ -13,12 +13,12 @@ from vtk.util.numpy_support import vtk_to_numpy
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.scene.hierarchy import place_beside
+from DiffSegLib.scene.surface import LABELMAP, SURFACE, make_surface
 
 Box = tuple[tuple[int, int], ...]  # ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ATTRIBUTE = "DiffSeg."
 LABELS = ATTRIBUTE + "Labels"
-LABELMAP, SURFACE = "Binary labelmap", "Closed surface"  # representations of a segmentation
 VOLUME_ROLE = "DiffSeg.Volume"  # of a segmentation, or a region placed for one: the volume that it was made on
 
 
@@ -157,8 +157,8 @@ def write_labels(
     """Show a (K, J, I) array of label values; segments keep everything but their voxels.
 
     In place where the segments share one label map of the volume's size (1 ms at 256^3, no flicker), else in a new one.
-    Either drops the closed surface, which takes 15 ms for a small volume and 100 ms for a head: it is made again if
-    `surface`, by default where there was one. What is shown already costs a comparison only.
+    Either drops the closed surface: it is made again if `surface`, by default where there was one. What is shown
+    already costs a comparison only.
     """
     segmentation = node.GetSegmentation()
     if surface is None:
@@ -174,7 +174,7 @@ def write_labels(
             image.GetPointData().GetScalars().Modified()
             image.Modified()
     if surface and not segmentation.ContainsRepresentation(SURFACE):
-        segmentation.CreateRepresentation(SURFACE, True)
+        make_surface(segmentation)
 
 
 def _stored(node: Any, mask: np.ndarray, labels: Sequence[Label]) -> np.ndarray:

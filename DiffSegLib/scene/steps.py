@@ -7,11 +7,12 @@ import slicer.util
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.scene import edits, hierarchy, nodes
+from DiffSegLib.scene.surface import SURFACE, make_surface
 
 if TYPE_CHECKING:
     from DiffSegLib.scene.logic import Segmentation
 
-SURFACE, STEP, KEY = nodes.SURFACE, edits.STEP, edits.KEY
+STEP, KEY = edits.STEP, edits.KEY
 SURFACE_DUE = nodes.ATTRIBUTE + "SurfaceDue"
 LIVE_VOXELS = 10_000_000  # from here on a surface takes about a second: none while the slider moves
 
@@ -41,7 +42,7 @@ def show(run: "Segmentation", step: int, live: bool = False) -> None:
         if waits:
             node.SetAttribute(SURFACE_DUE, "1")
     elif isDue and not waits:
-        segmentation.CreateRepresentation(SURFACE, True)
+        make_surface(segmentation)
     if isDue and not waits:
         node.RemoveAttribute(SURFACE_DUE)
     if node.GetAttribute(STEP) != str(step):
@@ -84,7 +85,7 @@ def keep_edit(run: "Segmentation") -> Any:
     nodes.set_provenance(run.node, run.provenance)
     finish(run)
     if edited.GetSegmentation().ContainsRepresentation(SURFACE) or edited.GetAttribute(SURFACE_DUE):
-        run.node.CreateClosedSurfaceRepresentation()
+        make_surface(run.node.GetSegmentation())
     if run.node.GetDisplayNode() is not None:
         run.node.GetDisplayNode().SetVisibility(True)
     return edited
@@ -190,7 +191,7 @@ def _fill(node: Any, run: "Segmentation", number: int) -> None:
     nodes.set_provenance(node, {**run.provenance, "step": number})
     node.SetAttribute(STEP, str(number))
     if mask.size <= LIVE_VOXELS and run.node.GetSegmentation().ContainsRepresentation(SURFACE):
-        node.CreateClosedSurfaceRepresentation()
+        make_surface(node.GetSegmentation())
 
 
 def _look_alike(node: Any, other: Any) -> None:
