@@ -160,3 +160,16 @@ def test_overlapping_labels_do_not_compete():
     process = make_process(DiffusionConfig(classes="overlapping"), 5)
     x_start = process.x_start(torch.full((1, 3, 2), 9.0), torch.zeros(1, 3, 2), torch.tensor([0]))
     assert float(x_start.min()) > 0.99
+
+
+def test_each_sample_of_a_batch_is_drawn_at_its_own_level():
+    schedule = make_process(DiffusionConfig(), 5).schedule
+    x_start, x_t, noise, log_variance = (normal(3, 2, 3, 3) for _ in range(4))
+    index = torch.tensor([0, 2, 4])
+    together = ddpm_step(schedule, x_start, x_t, index, noise, log_variance)
+    for n in range(3):
+        one = slice(n, n + 1)
+        alone = ddpm_step(schedule, x_start[one], x_t[one], index[one], noise[one], log_variance[one])
+        torch.testing.assert_close(together[one], alone)
+    torch.testing.assert_close(together[0], x_start[0])
+    assert not torch.equal(together[1], ddpm_step(schedule, x_start, x_t, index, 0 * noise, log_variance)[1])
