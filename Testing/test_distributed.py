@@ -125,7 +125,8 @@ def test_what_ends_one_process_ends_both_and_is_said_once(two):
 
 def test_the_command_line_trains_under_torchrun_and_speaks_once(two, tmp_path):
     folder, _, ended = two
-    assert json.loads(ended.stdout)["model"] == str(folder / "run" / "model.safetensors")
+    answer = ended.stdout.splitlines()[-1]  # Gloo of older versions of torch writes there, too
+    assert json.loads(answer)["model"] == str(folder / "run" / "model.safetensors")
     assert ended.stderr.count("The model is") == 1 and ended.stderr.count("validation Dice") == 1
     arguments = ["train", "--data", str(folder / "data"), "--out", str(tmp_path / "run"), "--device", "cpu"]
     assert run([*arguments, "--iterations", "2", "--set", *COMMAND, "training.batch=2"]) == 0

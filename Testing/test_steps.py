@@ -43,6 +43,7 @@ def volume(host, tmp_path):
 def make_run(volume, masks, name="scan DiffSeg", **more):
     """A finished run as the logic leaves it."""
     run = Segmentation("segment-1", volume, labels=LABELS, masks=masks, mask=masks[-1], finished=True)
+    run.checksums = [edits.checksum(mask) for mask in masks]
     run.stepCount, run.provenance = len(masks), {"engine": "DiffSeg", "seed": 7, "steps": len(masks)}
     run.node = nodes.make_segmentation(volume, name, name, LABELS)
     nodes.write_labels(run.node, masks[-1], volume, LABELS)

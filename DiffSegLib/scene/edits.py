@@ -48,10 +48,10 @@ def which(node: Any, volumeNode: Any, labels: Sequence[Label], masks: Mapping[in
     return next((key for key, mask in masks.items() if np.array_equal(now, mask)), None)
 
 
-def remember(node: Any, labels: Sequence[Label], masks: Iterable[np.ndarray]) -> None:
+def remember(node: Any, labels: Sequence[Label], checksums: Iterable[str]) -> None:
     """Note in the node which masks were written into it, so that a later run knows whether the user edited them."""
     values = ",".join(str(label.value) for label in labels)
-    node.SetAttribute(WRITTEN, f"{values}:{' '.join(_checksum(mask) for mask in masks)}")
+    node.SetAttribute(WRITTEN, f"{values}:{' '.join(checksums)}")
 
 
 def holds_work(node: Any, volumeNode: Any, labels: Sequence[Label]) -> bool:
@@ -68,7 +68,7 @@ def holds_work(node: Any, volumeNode: Any, labels: Sequence[Label]) -> bool:
     if areReplaced and node.GetSegmentation().GetNumberOfSegments() != len(written):
         return True
     now = current_labels(node, volumeNode, written)
-    return now is None or _checksum(now) not in checksums.split(" ")
+    return now is None or checksum(now) not in checksums.split(" ")
 
 
 def release(node: Any, hide: bool = False) -> Callable[[], None]:
@@ -120,5 +120,6 @@ def _inside(segment: Any, volumeNode: Any) -> np.ndarray | None:
     return inside
 
 
-def _checksum(mask: np.ndarray) -> str:
+def checksum(mask: np.ndarray) -> str:
+    """Of a mask's voxels; 3 ms for a head."""
     return f"{zlib.crc32(np.ascontiguousarray(mask, dtype=np.uint8).data):08x}"

@@ -15,7 +15,7 @@ from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, Input
 from DiffSegLib.jobs import PrepareJob, SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import find, read_card
-from DiffSegLib.scene import expectations, nodes
+from DiffSegLib.scene import edits, expectations, nodes
 from DiffSegLib.scene import roi as regions
 from DiffSegLib.scene import steps as step_nodes
 from DiffSegLib.scene.answer import Answer
@@ -36,7 +36,8 @@ class Segmentation:
     """A run and its results. masks[n] is the one of step n + 1, (K, J, I) uint8 label values on the volume's grid.
 
     `node` is the answer's segmentation node, there from the first step on; `steps` those of the steps (with keepSteps).
-    noise[n]: of the mask that the network was shown at step n + 1, 1 to 0; changes[n]: worked out when first asked for.
+    noise[n]: of the mask that the network was shown at step n + 1, 1 to 0; changes[n]: worked out when first asked for;
+    checksums[n]: of masks[n], from which an edit is known later.
     uncertainty: (K, J, I) float32, 0 certain to 1 undecided, where it was asked for; then it has a volume node too.
     `error` tells of a failure; the scene is then as it was before the run.
     """
@@ -46,6 +47,7 @@ class Segmentation:
     node: Any = None
     steps: list[Any] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
+    checksums: list[str] = field(default_factory=list)
     labels: tuple[Label, ...] = ()
     stepCount: int = 0
     noise: list[float] = field(default_factory=list)
@@ -190,6 +192,7 @@ class SegmentLogic:
         if event["event"] == "step" and run.error is None:
             number = event["step"] - 1  # with several samples the steps come twice: of the first, and of the mean
             run.masks[number : number + 1] = [np.load(event["mask"], allow_pickle=False)]
+            run.checksums[number : number + 1] = [edits.checksum(run.masks[number])]  # here, where there is time
             run.noise[number : number + 1] = [event["noise"]]
             del run.changes[number:]
             answer.show(run.masks[number])

@@ -60,7 +60,7 @@ def finish(run: "Segmentation") -> None:
     """Note in the answer's node what was written; the run has ended."""
     node = _answer(run)
     node.SetAttribute(STEP, str(len(run.masks)))
-    edits.remember(node, run.labels, run.masks)
+    edits.remember(node, run.labels, run.checksums)
 
 
 def is_edited(run: "Segmentation") -> bool:
@@ -105,7 +105,7 @@ def keep(run: "Segmentation") -> list[Any]:
             found = None
         node = nodes.make_segmentation(run.volume, f"{base} step {number}", f"{key}|{number}", run.labels)
         _fill(node, run, number)
-        edits.remember(node, run.labels, [mask])
+        edits.remember(node, run.labels, [edits.checksum(mask)])
         if found is None:
             _look_alike(node, answer)
             _hide(node)
