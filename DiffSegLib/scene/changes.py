@@ -30,8 +30,13 @@ class Change:
 
 def compare(mask: np.ndarray, before: np.ndarray | None) -> Change:
     """The change to the mask `before`, both (K, J, I) label values."""
+    filled = mask.any(axis=(1, 2)) if before is None else mask.any(axis=(1, 2)) | before.any(axis=(1, 2))
+    places = np.flatnonzero(filled).tolist()
+    rows = slice(places[0], places[-1] + 1) if places else slice(0)  # of a head mostly a few
+    mask = mask[rows]
     if before is None:
         return Change(np.bincount(mask[mask > 0], minlength=256), {})
+    before = before[rows]
     inside = (mask | before) > 0
     now, then = mask[inside], before[inside]
     counts, earlier = np.bincount(now, minlength=256), np.bincount(then, minlength=256)
