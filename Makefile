@@ -52,7 +52,7 @@ mutations: $(VENV)/.with-scene+demo+test+nightly
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut export-cicd-stats
 	$(BIN)/python -c 'import json; n = json.load(open("mutants/mutmut-cicd-stats.json")); share = 1 - n["survived"] / n["total"]; \
-		print(f"{share:.1%} of {n["total"]} mutations noticed"); raise SystemExit(share < 0.85)'
+		print("{:.1%} of {} mutations noticed".format(share, n["total"])); raise SystemExit(share < 0.85)'
 
 # all tests with the lowest versions that pyproject.toml allows, and with the newest
 oldest:
@@ -82,10 +82,11 @@ clean:
 	find DiffSeg DiffSegLib Testing -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first constraint keeps whatever is installed later from exchanging torch for another build. A version of the lock
-# may not exist for this Python, or have been withdrawn; then the ranges of pyproject.toml decide alone.
+# may not exist for this Python, or have been withdrawn; then the ranges of pyproject.toml decide alone. Other pins are
+# meant as they are: the oldest packages would else be the newest without a word.
 $(VENV)/.with-%: pyproject.toml $(PINS) $(TORCH_READY)
 	@$(PIP) install --quiet --constraint $(VENV)/torch.txt --constraint $(PINS) --editable ".[$(subst +,$(comma),$*)]" || \
-		{ echo "The versions of $(PINS) cannot be installed here; taking what pyproject.toml allows."; \
+		{ [ $(PINS) = Testing/lock.txt ] || exit 1; echo "The versions of $(PINS) cannot be installed here; taking what pyproject.toml allows."; \
 		  $(PIP) install --quiet --constraint $(VENV)/torch.txt --editable ".[$(subst +,$(comma),$*)]"; }
 	@touch $@
 
