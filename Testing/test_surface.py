@@ -133,6 +133,10 @@ def test_segments_that_are_surfaces_only_are_left_to_slicer():
     drawn.AddSegment(segment, "a")
     make_surface(drawn)
     assert drawn.GetSegment("a").GetRepresentation(SURFACE).GetNumberOfPoints() > 0
+    own = drawn.GetSegment("a").GetRepresentation(SURFACE)
+    segment.AddRepresentation(LABELMAP, label_map(masks()["at the border"]))  # made from it, and not its source
+    make_surface(drawn)
+    assert drawn.GetSegment("a").GetRepresentation(SURFACE) is own
 
 
 def test_the_filled_part_has_a_border_of_one_voxel_and_lies_where_it_lay():

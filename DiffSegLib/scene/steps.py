@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STEP, KEY = edits.STEP, edits.KEY
 SURFACE_DUE = nodes.ATTRIBUTE + "SurfaceDue"
-LIVE_VOXELS = 10_000_000  # from here on a surface takes about a second: none while the slider moves
+LIVE_VOXELS = 10_000_000  # from here on a surface may take a second: none while the slider moves
 
 
 class Edited(InputError):

@@ -20,12 +20,13 @@ def make_surface(segmentation: Any) -> None:
     aside.SetSourceRepresentationName(LABELMAP)
     aside.CopyConversionParameters(segmentation)
     names = segmentation.GetSegmentIDs()
-    for name in names:
-        segment = segmentation.GetSegment(name)
-        image = segment.GetRepresentation(LABELMAP)
-        if image is None or image.GetPointData().GetScalars() is None:  # drawn as a surface, or without voxels
-            segmentation.CreateRepresentation(SURFACE, True)
-            return
+    segments = [segmentation.GetSegment(name) for name in names]
+    images = [segment.GetRepresentation(LABELMAP) for segment in segments]
+    drawn = segmentation.GetSourceRepresentationName() == LABELMAP  # else the surfaces may be the user's own
+    if not drawn or any(image is None or image.GetPointData().GetScalars() is None for image in images):
+        segmentation.CreateRepresentation(SURFACE, True)
+        return
+    for name, segment, image in zip(names, segments, images, strict=True):
         if image not in parts:  # several segments may share it, and are smoothed together if the user wants that
             parts[image] = filled_part(image)
         copy = slicer.vtkSegment()
@@ -33,8 +34,8 @@ def make_surface(segmentation: Any) -> None:
         copy.AddRepresentation(LABELMAP, parts[image])
         aside.AddSegment(copy, name)
     aside.CreateRepresentation(SURFACE, True)
-    for name in names:
-        segmentation.GetSegment(name).AddRepresentation(SURFACE, aside.GetSegment(name).GetRepresentation(SURFACE))
+    for name, segment in zip(names, segments, strict=True):
+        segment.AddRepresentation(SURFACE, aside.GetSegment(name).GetRepresentation(SURFACE))
         segmentation.InvokeEvent(slicer.vtkSegmentation.RepresentationModified, name)
     segmentation.InvokeEvent(slicer.vtkSegmentation.ContainedRepresentationNamesModified)
 
@@ -44,8 +45,8 @@ def filled_part(image: Any) -> Any:
     values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
     ranges: list[tuple[int, int]] = []
     for axis in range(3):
-        part = values[tuple(slice(*each) for each in ranges)]  # smaller from axis to axis
-        filled = part.any(axis=tuple(n for n in range(3) if n != axis)).nonzero()[0]
+        left = values[tuple(slice(*each) for each in ranges)]  # smaller from axis to axis
+        filled = left.any(axis=tuple(n for n in range(3) if n != axis)).nonzero()[0]
         low, high = (filled[0], filled[-1]) if len(filled) else (0, 0)
         ranges.append((max(int(low) - 1, 0), min(int(high) + 2, values.shape[axis])))
     whole, geometry = image.GetExtent(), vtk.vtkMatrix4x4()
