@@ -1,0 +1,99 @@
+"""The uncertainty of a run as a volume, and over the slice views."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="needs the package slicer-core")
+
+import slicer
+import slicer.util
+
+import finished_run
+from DiffSegLib.scene import nodes, uncertainty
+from DiffSegLib.scene.host import inside_slicer
+from finished_run import MASK, count
+
+host, volume, run = finished_run.host, finished_run.volume, finished_run.run  # fixtures
+
+
+@pytest.fixture
+def unsure(run):
+    run.uncertainty = np.random.default_rng(0).uniform(0, 1, MASK.shape).astype(np.float32)
+    return run
+
+
+def test_the_uncertainty_is_a_volume_on_the_volumes_grid_with_a_fixed_window(unsure):
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    unsure.volume.SetAndObserveTransformNodeID(transform.GetID())
+    node = uncertainty.show(unsure)
+    assert node.GetName() == "scan DiffSeg uncertainty" and node.GetTransformNodeID() == transform.GetID()
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), unsure.uncertainty)
+    np.testing.assert_allclose(nodes.ijk_to_lps(node), nodes.ijk_to_lps(unsure.volume), atol=1e-6)
+    display = node.GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0.0, 1.0) and not display.GetAutoWindowLevel()
+    assert display.GetApplyThreshold() and display.GetLowerThreshold() > 0 and display.GetInterpolate()
+    assert display.GetColorNodeID() in uncertainty.COLORS and node.GetAttribute("DiffSeg.Seed") == "7"
+
+
+def test_the_first_color_table_is_taken_where_slicer_has_it(unsure):
+    inferno = slicer.mrmlScene.GetNodeByID(uncertainty.COLORS[0])
+    if inferno is None:
+        inferno = slicer.vtkMRMLColorTableNode()
+        inferno.SetTypeToUser()
+        inferno.SetScene(slicer.mrmlScene)
+        inferno.SetSingletonTag("FileInferno.txt")  # makes the id
+        inferno = slicer.mrmlScene.AddNode(inferno)
+    assert inferno.GetID() == uncertainty.COLORS[0]
+    assert uncertainty.show(unsure).GetDisplayNode().GetColorNodeID() == uncertainty.COLORS[0]
+    if not inside_slicer():
+        slicer.mrmlScene.RemoveNode(inferno)
+
+
+def test_a_later_uncertainty_is_written_into_the_same_node_as_the_user_has_it(unsure):
+    node = uncertainty.show(unsure)
+    node.GetDisplayNode().SetWindowLevelMinMax(0.2, 0.4)
+    before = count()
+    unsure.uncertainty = 1 - unsure.uncertainty
+    assert uncertainty.show(unsure) is node and count() == before and uncertainty.find(unsure) is node
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), unsure.uncertainty)
+    assert node.GetDisplayNode().GetWindowLevelMin() == pytest.approx(0.2)
+    unsure.uncertainty = None
+    assert uncertainty.show(unsure) is None
+
+
+@pytest.fixture
+def views(volume):
+    made = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")  # in Slicer's window there are three
+    if len(made) > 1:
+        return made
+    made = []
+    for name in ("Red", "Green"):
+        node = slicer.vtkMRMLSliceCompositeNode()
+        node.SetLayoutName(name)
+        made.append(slicer.mrmlScene.AddNode(node))
+    return made
+
+
+def test_the_overlay_gives_back_each_views_own_foreground(unsure, views):
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "other")
+    views[0].SetForegroundVolumeID(other.GetID())
+    views[0].SetForegroundOpacity(0.3)
+    node = uncertainty.show(unsure)
+    for _ in range(2):  # twice is once
+        uncertainty.overlay(node)
+    assert all(view.GetForegroundVolumeID() == node.GetID() for view in views)
+    assert all(0 < view.GetForegroundOpacity() < 1 for view in views)
+    uncertainty.overlay(None)
+    assert views[0].GetForegroundVolumeID() == other.GetID() and views[0].GetForegroundOpacity() == 0.3
+    assert views[1].GetForegroundVolumeID() is None and views[1].GetForegroundOpacity() == 0.0
+
+
+def test_the_overlay_leaves_a_foreground_that_the_user_chose_meanwhile(unsure, views):
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "other")
+    node = uncertainty.show(unsure)
+    uncertainty.overlay(node)
+    views[0].SetForegroundVolumeID(other.GetID())
+    slicer.mrmlScene.RemoveNode(node)
+    uncertainty.overlay(None)
+    assert views[0].GetForegroundVolumeID() == other.GetID()
+    assert views[1].GetForegroundVolumeID() is None and views[1].GetForegroundOpacity() == 0.0
