@@ -40,6 +40,7 @@ from DiffSegLib.scene.panels.segment import SegmentPanel, SegmentParameters
 from DiffSegLib.scene.panels.steps import StepsPanel
 from DiffSegLib.scene.panels.train import TrainPanel, TrainParameters
 from DiffSegLib.scene.panels.trainings import TrainingsPanel
+from DiffSegLib.scene.parameters import forgetUnknown
 from DiffSegLib.scene.trainings import TrainLogic
 
 
@@ -65,8 +66,11 @@ class DiffSeg(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", sample_data.register)
 
 
+PARAMETERS = (SegmentParameters, TrainParameters, EvaluateParameters)
+
+
 @parameterNodeWrapper
-class DiffSegParameterNode(SegmentParameters, TrainParameters, EvaluateParameters):
+class DiffSegParameterNode(*PARAMETERS):
     """The module's parameters, saved with the scene; each section of the window brings its own."""
 
 
@@ -82,7 +86,9 @@ class DiffSegLogic(ScriptedLoadableModuleLogic, SegmentLogic, TrainLogic, Evalua
 
     def getParameterNode(self):
         """The module's typed parameters."""
-        return DiffSegParameterNode(super().getParameterNode())
+        node = super().getParameterNode()
+        forgetUnknown(node, DiffSegParameterNode, PARAMETERS)
+        return DiffSegParameterNode(node)
 
 
 class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -114,6 +120,7 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
 
     def tell(self, what, *values):
@@ -148,6 +155,11 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    def onSceneEndImport(self, caller, event):
+        """Follow the parameters anew: the nodes that they name are found at the end only, and nothing else tells so."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
     def onNodeAdded(self, caller, event):
         """Look for volumes once what is being loaded is there whole."""
         if self.parameterNode is not None and not self._volumesAwaited:
@@ -166,12 +178,15 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setParameterNode(self, parameterNode):
         """Follow another parameter node, or none."""
         if self.parameterNode is not None:
-            self.removeObserver(self.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            node = self.parameterNode.parameterNode
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self.tell("disconnectParameters", self.parameterNode)
         self.parameterNode = parameterNode
         if parameterNode is not None:
             self.tell("connectParameters", parameterNode)
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            # the node, not its wrapper: the mixin keeps all that was ever observed, and each wrapper observes the node
+            node = parameterNode.parameterNode
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
 
     def onParametersModified(self, caller, event):
         """A parameter changed."""

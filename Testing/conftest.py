@@ -89,7 +89,7 @@ def dataset(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file with a tiny untrained network; enough for everything but accuracy."""
-    import torch
+    torch = pytest.importorskip("torch", reason="Slicer's Python has no torch; install it in the section Environment")
 
     from DiffSegLib import config
     from DiffSegLib.labels import labels_from_names

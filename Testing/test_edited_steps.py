@@ -1,5 +1,7 @@
 """What the user edited in a step or an answer is never written over, also by a run that goes on."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 import finished_run
 from DiffSegLib.errors import Cancelled, InputError
-from DiffSegLib.scene import edits, steps
+from DiffSegLib.scene import answer, edits, steps
 from DiffSegLib.scene.logic import SegmentLogic
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import PipeTransport
@@ -216,3 +218,13 @@ def test_an_edit_while_the_run_goes_on_is_left_to_the_user(volume, client, tiny_
     else:
         assert isinstance(result.error, Cancelled)
         assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == [node]
+
+
+def test_what_was_copied_to_be_put_back_is_freed(run):
+    """A node that a class makes for Python counts twice, and would stay for ever with its voxels."""
+    freed = []
+    copy = answer._copy(run.node)
+    copy.AddObserver("DeleteEvent", lambda *_: freed.append(True))
+    del copy
+    gc.collect()
+    assert freed == [True]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -17,6 +18,7 @@ import slicer
 import slicer.util
 
 from DiffSegLib.scene import nodes
+from DiffSegLib.scene.host import inside_slicer
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import QtTransport
 from host.application import Host, need_window
@@ -78,9 +80,9 @@ def test_the_first_volume_is_chosen_for_the_user(host, client, tiny_model):
 def test_a_volume_that_was_loaded_while_the_module_was_left_can_be_segmented_at_once(host, window):
     panel = window.segmentPanel
     assert panel.ui.statusLabel.text.startswith("Load an image")
-    window.exit()
+    window.parent.exit()
     volume = add_volume()
-    window.enter()
+    window.parent.enter()
     assert panel.ui.inputSelector.currentNode() is volume and panel.ui.applyButton.enabled
     assert panel.ui.placeRoiButton.enabled == bool(panel.models.card.field_of_view)
     assert panel.ui.statusLabel.text == "Ready. Press Segment."
@@ -119,6 +121,23 @@ def test_three_clicks_from_volume_to_segmentation(host, window):
 def test_the_window_uses_the_event_loop_and_no_thread(window, client):
     client.start()
     assert isinstance(client._transport, QtTransport)
+
+
+def test_a_worker_that_is_faster_than_the_window_leaves_it_time_between_two_masks(host):
+    heard = []
+
+    def slow(line):
+        heard.append(line)
+        time.sleep(0.02)
+
+    transport = QtTransport()
+    transport.start([sys.executable, "-c", "input()"], dict(os.environ), slow, lambda _how: None)
+    transport._lines.extend([b"1\n", b"2\n", b"3\n"])
+    transport._deliver()
+    assert heard == [b"1\n"], "the rest waits for another turn of the event loop"
+    host.wait_for(lambda: len(heard) == 3)
+    assert heard == [b"1\n", b"2\n", b"3\n"]
+    transport.kill(None)
 
 
 def test_a_python_that_is_not_there_ends_the_job_and_nothing_else(host, window, tmp_path):
@@ -304,6 +323,7 @@ def test_no_two_forms_share_a_name():
     assert len(names) == len(set(names))
 
 
+@pytest.mark.skipif(inside_slicer(), reason="opens the module in a process without the application")
 def test_the_module_opens_without_torch(tmp_path):
     """In a process of its own, with torch hidden: what a first start in Slicer is like."""
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")

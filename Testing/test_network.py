@@ -5,7 +5,8 @@ import torch
 
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
-from DiffSegLib.network.blocks import InstanceNorm, TimeEmbedding, Transformer
+from DiffSegLib.network import blocks
+from DiffSegLib.network.blocks import GELU, InstanceNorm, TimeEmbedding, Transformer, channels_last
 from DiffSegLib.network.build import build
 from DiffSegLib.network.unet import UNet
 
@@ -60,6 +61,29 @@ def test_features_stay_contiguous_all_the_way():
             module.register_forward_hook(lambda _m, args, _o: layouts.append(args[0].is_contiguous()))
     network(torch.randn(1, 1, 8, 8, 8), torch.rand(1, 2, 8, 8, 8), torch.ones(1))
     assert len(layouts) > 10 and all(layouts)
+
+
+def test_large_maps_are_channels_last_in_inference_and_the_answer_is_the_same(monkeypatch):
+    network = UNet(3, 1, 2, channels=(32, 64), strides=((2, 2, 2),), blocks=1, heads=2, mask_channels=2)
+    inputs = torch.randn(1, 1, 9, 8, 8), torch.rand(1, 2, 9, 8, 8), torch.ones(1)
+    layouts = []
+    for level in network.encoder:
+        level[0].register_forward_pre_hook(lambda _m, args: layouts.append(channels_last(args[0])))
+    monkeypatch.setattr(blocks, "LARGE", 9 * 8 * 8)
+    with torch.no_grad():
+        turned = network(*inputs)
+    planar = network(*inputs)  # as in training
+    assert layouts == [True, False, False, False], "only the finest level has as many voxels"
+    assert turned.is_contiguous()
+    torch.testing.assert_close(turned, planar, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_of_channels_last_is_the_same_in_the_same_layout(approximate):
+    x = torch.randn(2, 4, 3, 5, 6).contiguous(memory_format=torch.channels_last_3d)
+    found = GELU(approximate)(x)
+    assert channels_last(found)
+    torch.testing.assert_close(found, torch.nn.functional.gelu(x, approximate=approximate))
 
 
 def test_instance_norm_normalises_each_channel_of_each_sample():

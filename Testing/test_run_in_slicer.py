@@ -33,3 +33,14 @@ def test_the_chosen_tests_run_and_the_code_says_how():
 
 def test_nothing_run_is_no_success():
     assert run("no_test_has_this_name").returncode not in (0, None)
+
+
+def test_every_file_that_needs_the_scene_is_run():
+    """None is left out because somebody forgot to add it to a list."""
+    code = AS_SLICER.format(argv=["Testing/run_in_slicer.py", "--collect-only", "-q"])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    ran = {line.partition("::")[0].rpartition("/")[2] for line in ended.stdout.splitlines() if "::" in line}
+    left = {"test_demo.py", "test_run_in_slicer.py", "test_steps_pictures.py"}
+    mine = {path.name for path in (ROOT / "Testing").glob("test_*.py") if "import slicer\n" in path.read_text()}
+    assert len(ran) > 20 and mine - ran <= left, sorted(mine - ran)

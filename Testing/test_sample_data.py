@@ -13,6 +13,8 @@ from conftest import ROOT
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
+pytest.importorskip("torch", reason="Slicer's Python has no torch; install it in the section Environment")
+
 import slicer
 import slicer.util
 import torch

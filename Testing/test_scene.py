@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from DiffSegLib.data.files import read
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.inference.predict import Predictor
-from DiffSegLib.jobs import SegmentOptions
+from DiffSegLib.jobs import DescribeJob, SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models.store import load
 from DiffSegLib.scene import nodes
@@ -309,6 +309,20 @@ def test_a_volume_that_gets_another_grid_meanwhile_is_not_written_on(volume, cli
     client.wait(run.number)
     assert isinstance(run.error, InputError) and "scan got another grid meanwhile" in str(run.error)
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
+def test_a_listener_that_raises_takes_nothing_from_others(volume, client, tiny_model, capsys):
+    def broken(_):
+        raise ValueError("a slip of a caller")
+
+    logic, ended = SegmentLogic(client), []
+    options = {"model": str(tiny_model), "wait": False}
+    first = logic.segment(volume, onEvent=broken, onFinished=ended.append, **options)
+    client.submit(DescribeJob("of-a-careless-caller"), broken)
+    last = logic.segment(volume, onFinished=ended.append, **options)
+    client.wait(last.number)
+    assert ended == [first, last] and first.error is None and last.error is None
+    assert "a slip of a caller" in capsys.readouterr().err
 
 
 def test_a_worker_that_dies_tells_what_it_last_said(volume):

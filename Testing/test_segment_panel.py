@@ -317,9 +317,9 @@ def test_the_channels_come_back_with_the_parameter_node(window, panel, two_chann
     flair = add_volume(name="flair")
     panel.useModelFile(str(two_channels))
     panel.channels.rows[0][1].setCurrentNode(flair)
-    window.exit()
+    window.parent.exit()
     panel.channels.rows[0][1].setCurrentNode(None)  # nobody listens
-    window.enter()
+    window.parent.enter()
     assert panel.channels.nodes() == [flair]
     slicer.mrmlScene.RemoveNode(flair)
     assert panel.channels.nodes() == [None]
@@ -442,8 +442,8 @@ def test_making_the_window_starts_no_process(host, remembered, monkeypatch):
 
 def test_entering_the_module_loads_the_model_in_advance(host, client, window, panel):
     client.shutdown()
-    window.exit()
-    window.enter()
+    window.parent.exit()
+    window.parent.enter()
     assert client.pid is None  # entering waits for nothing
     host.wait_for(lambda: client.pid is not None)
     assert not client.busy and panel.ui.applyButton.text == "Segment"
@@ -457,7 +457,7 @@ def test_choosing_a_model_loads_it_and_leaving_does_not(host, window, panel, mon
     host.wait_for(lambda: asked)
     assert asked == [(str(tiny_model), "auto")]
     panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
-    window.exit()
+    window.parent.exit()
     assert not panel._prepareTimer.isActive()
 
 

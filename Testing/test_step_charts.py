@@ -91,5 +91,7 @@ def test_the_view_of_the_charts_is_one_that_neither_the_layout_nor_another_chart
     owner = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
     view = plots.view_node(owner)
     assert view.GetParentLayoutNode() is owner and not view.GetDoPropagatePlotChartSelection()
-    slicer.mrmlScene.Clear(0)
-    assert plots.view_node(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")) is view
+    slicer.mrmlScene.Clear(0)  # keeps the view, and takes from it whose it is
+    next_owner = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+    assert plots.view_node(next_owner) is view
+    assert view.GetParentLayoutNode() is next_owner and not view.GetDoPropagatePlotChartSelection()

@@ -202,7 +202,7 @@ def test_play_starts_where_the_slider_stands_and_can_be_stopped(host, panel, run
 
 def test_leaving_the_module_stops_the_playing(window, panel, run):
     panel.ui.playButton.click()
-    window.exit()
+    window.parent.exit()
     assert not panel._timer.active and not panel.ui.playButton.checked
 
 

@@ -148,3 +148,18 @@ def test_the_filled_part_has_a_border_of_one_voxel_and_lies_where_it_lay():
     part.GetImageToWorldMatrix(matrix)
     np.testing.assert_allclose([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)], TURNED, atol=1e-12)
     assert filled_part(label_map(np.zeros(SHAPE, np.uint8))).GetNumberOfPoints() == 8
+
+
+def test_a_view_that_makes_what_is_lacking_is_left_nothing_to_make():
+    """Slicer's 3D view asks for the surfaces of all segments as soon as the first one has its own."""
+    image = label_map(masks()["two touching"])
+    segmentation = segmentation_of((image, (1, 2)))
+    made = []
+
+    def as_the_view_does(*_):
+        if segmentation.GetNthSegment(0).GetRepresentation(SURFACE) is not None:
+            made.append([segmentation.GetNthSegment(n).GetRepresentation(SURFACE) is not None for n in range(2)])
+
+    segmentation.AddObserver(slicer.vtkSegmentation.RepresentationModified, as_the_view_does)
+    make_surface(segmentation)
+    assert made and all(all(each) for each in made)

@@ -44,6 +44,22 @@ def test_a_check_shows_what_was_found_and_a_proposal_with_reasons(host, panel, f
     assert config_of(panel)["training"]["minutes"] == 60 and panel.ui.trainStartButton.enabled
 
 
+def test_the_module_may_be_left_during_a_check_and_within_the_pause_after_a_change(host, window, panel, folder, capsys):
+    panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
+    panel.ui.trainCheckButton.click()
+    window.parent.exit()
+    host.wait_for(lambda: not panel._preparation.busy)
+    window.parent.enter()
+    assert panel.plan is not None and panel.ui.trainStartButton.enabled
+    panel.parameters.trainSpacing = "2 2 2"
+    assert panel._later.isActive()
+    window.parent.exit()
+    host.wait_for(lambda: not panel._later.isActive())
+    window.parent.enter()
+    host.wait_for(lambda: config_of(panel)["data"]["spacing"] == [2.0, 2.0, 2.0])
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_folder_without_names_is_told_how_to_give_them(host, panel, tmp_path):
     from DiffSegLib.scene.proposal_text import report
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6  # of the reference
+LARGE = 32**3  # voxels
 
 
 def conv(spatial_dims: int, *args: int | tuple[int, ...], **kwargs: object) -> nn.Module:
@@ -41,8 +42,36 @@ def norm(channels: int) -> nn.Module:
 
 def activation(name: str) -> nn.Module:
     """`gelu` (erf), `gelu_tanh` (the reference's; four times slower in bf16 on a CPU) or `silu`."""
-    made: dict[str, nn.Module] = {"gelu": nn.GELU(), "gelu_tanh": nn.GELU(approximate="tanh"), "silu": nn.SiLU()}
+    made: dict[str, nn.Module] = {"gelu": GELU(), "gelu_tanh": GELU(approximate="tanh"), "silu": nn.SiLU()}
     return made[name]
+
+
+class GELU(nn.GELU):
+    """GELU that is as fast on channels-last tensors, for which torch takes a kernel of half the speed on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape and layout."""
+        if x.is_contiguous() or not channels_last(x):
+            return super().forward(x)
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether a volume's channels lie next to each other in memory."""
+    return x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def arranged(x: Tensor) -> Tensor:
+    """A volume in the memory layout in which the blocks of its level compute fastest: (B, C, *spatial), as it was.
+
+    Channels-last for large maps in inference on a CPU: planar maps whose size is a large power of two share few lines
+    of the cache (32 channels of 64^3 in bfloat16: 61 instead of 84 ms a convolution). Elsewhere it gains nothing, and
+    the norm of few voxels or of other numbers of channels is slower then, as is every backward pass.
+    """
+    large = x.ndim == 5 and x.shape[1] % 32 == 0 and x.shape[2:].numel() >= LARGE
+    if large and x.is_cpu and not torch.is_grad_enabled():
+        return x.contiguous(memory_format=torch.channels_last_3d)
+    return x.contiguous()
 
 
 class TimeEmbedding(nn.Module):

@@ -9,7 +9,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from DiffSegLib.network.blocks import Down, ResidualBlock, TimeEmbedding, Transformer, Up, activation, conv, norm
+from DiffSegLib.network.blocks import (
+    Down,
+    ResidualBlock,
+    TimeEmbedding,
+    Transformer,
+    Up,
+    activation,
+    arranged,
+    conv,
+    norm,
+)
 
 
 class UNet(nn.Module):
@@ -76,14 +86,14 @@ class UNet(nn.Module):
         if self.time is not None and mask is not None and t is not None:
             embedding = self.time(t)
             x = torch.cat([image, mask.to(image.dtype)], dim=1)
-        x = self.act(self.stem_norm(self.stem(x)))
+        x = arranged(self.act(self.stem_norm(self.stem(x))))
         skips = [x]
         for level, stage in enumerate(self.encoder):
             for block in cast(nn.ModuleList, stage):
                 x = block(x, embedding)
                 skips.append(x)
             if level < len(self.down):
-                x = self.down[level](x)
+                x = arranged(self.down[level](x))
                 skips.append(x)
         x = self.bottom1(x, embedding)
         if self.transformer is not None:
@@ -93,7 +103,7 @@ class UNet(nn.Module):
         for level in reversed(range(len(self.decoder))):
             for block in cast(nn.ModuleList, self.decoder[level]):
                 x = block(x + skips.pop(), embedding)
-            found.insert(0, x)
+            found.insert(0, x.contiguous())
             if level > 0:
-                x = self.up[level - 1](x, skips[-1].shape[2:])
+                x = arranged(self.up[level - 1](x, skips[-1].shape[2:]))
         return found

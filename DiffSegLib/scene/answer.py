@@ -137,6 +137,7 @@ def _copy(node: Any) -> Any:
     if node is None:
         return None
     copy = node.CreateNodeInstance()
+    copy.UnRegister(None)  # Python holds it now; without this nothing would ever free it
     copy.CopyContent(node)
     return copy
 

@@ -10,9 +10,10 @@ that both refuse the same files and write the same ones.
 
 import argparse
 import contextlib
+import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.scene.process import WorkerClient
 
     client, stop, show = WorkerClient(), StopFlag(), Show()
+    launched = _launched()
     logic = SegmentLogic(client)
 
     def segment(volume: Volume, relay: events.Listener) -> Prediction:
@@ -87,7 +89,7 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             )
             while not run.finished:  # no event loop runs inside a script
                 client.pump(POLL)
-                if stop():
+                if stop() or not launched():
                     logic.cancel(run)
         if run.error is not None or run.mask is None:
             raise run.error or RuntimeError("the engine gave no mask")
@@ -103,6 +105,20 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         client.shutdown()
         show.close()
     return outcome.report(PROGRAM, chosen.output)
+
+
+def _launched() -> Callable[[], bool]:
+    """Whether Slicer's launcher is still there, where it started this process.
+
+    It takes no signal on to Slicer: Ctrl-C, `kill` and `timeout` end the launcher alone, and the batch has to see that
+    nobody waits for it any more.
+    """
+    import slicer
+
+    if not getattr(getattr(slicer, "app", None), "launcherExecutableFilePath", ""):
+        return lambda: True
+    launcher = os.getppid()
+    return lambda: os.getppid() == launcher
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What the engine needs on this computer: which Python runs it, what is missing there, and how to install it.
 
-Nothing here imports torch; the engine's process is asked instead. Packages go into Slicer's Python through
+The engine's process is asked what there is; torch is imported in Slicer by nobody but the PyTorch extension, which
+does so when it has installed it. Packages go into Slicer's Python through
 slicer.packaging, after the user has agreed; a Python of the user's own is left alone.
 """
 
@@ -139,10 +140,10 @@ def install(requirements: Path, client: WorkerClient) -> None:
         if not packaging.pip_check(f"torch{TORCH}"):
             _install_torch(packaging)
         packaging.pip_ensure(packaging.load_requirements(requirements), requester="DiffSeg")
-    except RuntimeError:
-        raise EnvironmentProblem("The packages were not installed, as you wished.") from None
     except Exception as problem:  # pip's failures come as CalledProcessError, a torch that cannot be loaded as anything
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        if isinstance(problem, RuntimeError) and "declined" in reason:  # Slicer's word for it, and ours
+            raise EnvironmentProblem("The packages were not installed, as you wished.") from None
         text = f"The packages could not be installed ({reason}); the log has pip's own words. Is there a network?"
         raise EnvironmentProblem(text) from None
 

@@ -14,7 +14,7 @@ from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, Input
 from DiffSegLib.jobs import EvaluateJob
 from DiffSegLib.scene import comparison
 from DiffSegLib.scene.masks import Grid, MaskWriter, grid_of_segmentation, grid_of_volume
-from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.process import WorkerClient, call
 from DiffSegLib.scene.request import temporary_folder
 
 OnEvaluated = Callable[["Evaluation"], None]
@@ -80,12 +80,12 @@ class EvaluateLogic:
                 _take(event, result, list(pairs))
             except Exception as problem:  # a slot must not raise into Slicer's event loop
                 result.error = DiffSegError(f"The result could not be shown: {problem}")
-            onEvent(event)
+            call(onEvent, event)
             if event["event"] in ("result", "error"):
                 result.finished = True
                 shutil.rmtree(folder, ignore_errors=True)
                 if onFinished is not None:
-                    onFinished(result)
+                    call(onFinished, result)
 
         try:
             self.client.submit(_job(result, pairs, grid, folder), listen)

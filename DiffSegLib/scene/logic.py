@@ -21,7 +21,7 @@ from DiffSegLib.scene import steps as step_nodes
 from DiffSegLib.scene.answer import Answer
 from DiffSegLib.scene.changes import Change
 from DiffSegLib.scene.nodes import Box
-from DiffSegLib.scene.process import WorkerClient, shared_client
+from DiffSegLib.scene.process import WorkerClient, call, shared_client
 from DiffSegLib.scene.request import check_inputs, write_job
 from DiffSegLib.scene.result_key import result_key
 from DiffSegLib.scene.uncertainty import show as show_uncertainty
@@ -139,9 +139,9 @@ class SegmentLogic:
                 run.node = answer.node
                 run.finished = True
                 shutil.rmtree(folder, ignore_errors=True)
-            _call(onEvent, event)
+            call(onEvent, event)
             if run.finished and onFinished is not None:
-                _call(onFinished, run)
+                call(onFinished, run)
 
         self.client.submit(job, listen)
         if wait:
@@ -164,7 +164,7 @@ class SegmentLogic:
 
         def listen(event: events.Event) -> None:
             if event["event"] in ("result", "error") and onFinished is not None:
-                _call(onFinished, event.get("message", ""))
+                call(onFinished, event.get("message", ""))
 
         self.client.submit(job, listen, isBackground=True)
 
@@ -228,11 +228,3 @@ def _as_error(problem: Exception) -> DiffSegError:
         return problem
     traceback.print_exception(problem)
     return DiffSegError(f"The result could not be shown ({type(problem).__name__}: {problem}).")
-
-
-def _call(function: Callable[[Any], None], value: Any) -> None:
-    """A caller's function: what it raises is printed, and the run goes on."""
-    try:
-        function(value)
-    except Exception:
-        traceback.print_exc()

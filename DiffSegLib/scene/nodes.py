@@ -204,6 +204,21 @@ def layer(node: Any, shape: tuple[int, ...], labels: Sequence[Label]) -> tuple[A
     return image, vtk_to_numpy(scalars).reshape(shape)
 
 
+def plot_view(name: str, ownerNode: Any) -> Any:
+    """The plot view node for a chart in the module's window: the only one of its name, and not one of the layout's.
+
+    Owner and privacy are set at every call: closing the scene keeps a view of one name and takes both from it.
+    """
+    view = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLPlotViewNode")
+    isNew = view is None
+    if isNew:
+        view = slicer.vtkMRMLPlotViewNode()
+        view.SetLayoutName(name)  # also makes it the only one
+    view.SetAndObserveParentLayoutNodeID(ownerNode.GetID())  # before it is added: the layout would take it
+    view.SetDoPropagatePlotChartSelection(False)
+    return slicer.mrmlScene.AddNode(view) if isNew else view
+
+
 def remove(node: Any) -> None:
     """Take a node out of the scene, with its display and storage nodes, which the scene would keep."""
     for part in (node.GetDisplayNode(), node.GetStorageNode(), node):

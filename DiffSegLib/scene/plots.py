@@ -60,15 +60,8 @@ def update(run: "Segmentation") -> dict[str, Any]:
 
 
 def view_node(ownerNode: Any) -> Any:
-    """The plot view node of the charts in the module's window: not one of the layout's, and of no other chart."""
-    view = slicer.mrmlScene.GetSingletonNode(VIEW, "vtkMRMLPlotViewNode")
-    if view is None:
-        view = slicer.vtkMRMLPlotViewNode()
-        view.SetLayoutName(VIEW)  # also makes it the only one
-        view.SetAndObserveParentLayoutNodeID(ownerNode.GetID())  # before it is added: the layout would take it
-        view.SetDoPropagatePlotChartSelection(False)
-        view = slicer.mrmlScene.AddNode(view)
-    return view
+    """The plot view node of the charts of the steps."""
+    return nodes.plot_view(VIEW, ownerNode)
 
 
 def segment_look(run: "Segmentation", label: Label) -> tuple[str, tuple[float, float, float]]:

@@ -5,8 +5,10 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import DiffSegLib
 from DiffSegLib import events
@@ -180,11 +182,11 @@ class WorkerClient:
         if event["event"] in ("result", "error"):
             if number in self._listeners:
                 self._cancelled_at.pop(number, None)
-                self._listeners.pop(number)(event)
+                call(self._listeners.pop(number), event)
             elif event["event"] == "error" and not number:
                 self._fail_all(str(event["message"]), int(event.get("exit_code", 1)), str(event.get("detail", "")))
         elif number in self._listeners:
-            self._listeners[number](event)
+            call(self._listeners[number], event)
 
     def _on_exit(self, how: str) -> None:
         if self._transport is None:
@@ -204,7 +206,15 @@ class WorkerClient:
         listeners, self._listeners = self._listeners, {}
         self._cancelled_at.clear()
         for number, listener in listeners.items():
-            listener(events.make("error", job=number, message=message, exit_code=exit_code, detail=detail))
+            call(listener, events.make("error", job=number, message=message, exit_code=exit_code, detail=detail))
+
+
+def call(function: Callable[[Any], None], value: Any) -> None:
+    """A function of a caller: what it raises is printed, and everything else goes on."""
+    try:
+        function(value)
+    except Exception:
+        traceback.print_exc()
 
 
 _shared: WorkerClient | None = None

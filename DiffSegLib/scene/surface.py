@@ -34,7 +34,8 @@ def make_surface(segmentation: Any) -> None:
         copy.AddRepresentation(LABELMAP, parts[image])
         aside.AddSegment(copy, name)
     aside.CreateRepresentation(SURFACE, True)
-    for name, segment in zip(names, segments, strict=True):
+    # the first segment last: when it has a surface, a 3D view makes all that are lacking, from the whole label map
+    for name, segment in reversed(list(zip(names, segments, strict=True))):
         segment.AddRepresentation(SURFACE, aside.GetSegment(name).GetRepresentation(SURFACE))
         segmentation.InvokeEvent(slicer.vtkSegmentation.RepresentationModified, name)
     segmentation.InvokeEvent(slicer.vtkSegmentation.ContainedRepresentationNamesModified)

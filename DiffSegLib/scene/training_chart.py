@@ -11,6 +11,7 @@ import slicer
 import slicer.util
 
 from DiffSegLib.labels import distinct_color
+from DiffSegLib.scene.nodes import plot_view
 from DiffSegLib.scene.training import Training
 
 LOSS, DICE = "loss", "dice"
@@ -89,16 +90,8 @@ class TrainingChart:
 
 
 def view_node(kind: str, ownerNode: Any) -> Any:
-    """The plot view node for a chart in the module's window: not one of the layout's, and the only one of its kind."""
-    name = f"DiffSegTraining{kind.capitalize()}"
-    view = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLPlotViewNode")
-    if view is None:
-        view = slicer.vtkMRMLPlotViewNode()
-        view.SetLayoutName(name)  # also makes it the only one
-        view.SetAndObserveParentLayoutNodeID(ownerNode.GetID())  # before it is added: the layout would take it
-        view.SetDoPropagatePlotChartSelection(False)
-        view = slicer.mrmlScene.AddNode(view)
-    return view
+    """The plot view node of the chart of a kind."""
+    return plot_view(f"DiffSegTraining{kind.capitalize()}", ownerNode)
 
 
 def _flat(nodes: dict[str, Any]) -> list[Any]:

@@ -17,7 +17,7 @@ from DiffSegLib.labels import labels_from_names
 from DiffSegLib.models.library import check_name
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import dataset, settings
-from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.process import WorkerClient, call
 from DiffSegLib.scene.training import RECORD, Training, begin
 from DiffSegLib.whole_files import write_text
 
@@ -173,11 +173,11 @@ class TrainLogic:
             elif event["event"] == "error":
                 kinds = {2: InputError, 3: EnvironmentProblem, 4: Cancelled}
                 plan.error = kinds.get(event["exit_code"], DiffSegError)(event["message"])
-            onEvent(event)
+            call(onEvent, event)
             if event["event"] in ("result", "error"):
                 plan.finished = True
                 if onFinished is not None:
-                    onFinished(plan)
+                    call(onFinished, plan)
 
         self.client.submit(PlanJob(plan.number, str(data), preset, tuple(assignments), memory), listen)
         if wait:

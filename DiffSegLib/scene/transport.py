@@ -5,6 +5,7 @@ need none. Both ways give the same calls: `start`, `write`, `wait`, `kill`, and 
 """
 
 import contextlib
+import math
 import os
 import queue
 import signal
@@ -12,11 +13,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 OnOutput = Callable[[bytes], None]
 OnExit = Callable[[str], None]
+TURN = 0.01  # seconds that one turn of the event loop may spend on what the worker says
 STDERR_TAIL = 4000  # characters of the worker's stderr kept for an error message
 
 
@@ -118,6 +122,7 @@ class QtTransport:
     def __init__(self) -> None:
         self._process: Any = None
         self._tail = ""
+        self._lines: deque[bytes] = deque()
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], output: OnOutput, ended: OnExit) -> None:
         """See Transport."""
@@ -149,6 +154,9 @@ class QtTransport:
             self._end("it is not running")
             return
         process = self._process
+        if self._lines:
+            self._deliver(seconds)
+            return
         # what is heard while waiting may end the process and let go of it
         if not process.waitForReadyRead(int(1000 * seconds)) and process is self._process:
             process.waitForFinished(1)
@@ -180,7 +188,22 @@ class QtTransport:
 
     def _onOutput(self) -> None:
         if self._process is not None:
-            self._output(self._process.readAllStandardOutput().data())
+            self._lines += self._process.readAllStandardOutput().data().splitlines(keepends=True)
+            self._deliver()
+
+    def _deliver(self, seconds: float = TURN) -> None:
+        """Hand over what was read, for about `seconds`; the rest follows in another turn of the event loop.
+
+        A worker that is faster than the window would have several masks shown in one go, and the window stand still.
+        """
+        import qt
+
+        end = time.monotonic() + seconds
+        while self._lines and self._process is not None:
+            self._output(self._lines.popleft())
+            if self._lines and time.monotonic() > end:
+                qt.QTimer.singleShot(0, self._deliver)
+                return
 
     def _onError(self) -> None:
         if self._process is None:
@@ -190,6 +213,7 @@ class QtTransport:
 
     def _onFinished(self, code: int, _status: Any = None) -> None:
         self._onOutput()
+        self._deliver(math.inf)
         self._end(f"exit code {code}")
 
     def _onProblem(self, number: Any) -> None:

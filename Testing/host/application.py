@@ -60,8 +60,6 @@ class Application:
             self._settings = qt.QSettings(file, qt.QSettings.IniFormat)
         return self._settings
 
-        return qt.QSettings()
-
 
 def need_window():
     """Skip the test file where no window can be made: neither inside Slicer nor with PySide6."""
@@ -104,14 +102,15 @@ class Host:
         if inside_slicer():
             parent = slicer.modules.diffseg.createNewWidgetRepresentation()
             widget = parent.self()
-            widget.enter()
+            parent.enter()
             self._windows.append((parent, widget))
             return widget
         parent = self.parent()
         widget = self.module.DiffSegWidget(parent)
         widget.setup()
         parent.setMRMLScene(slicer.mrmlScene)
-        widget.enter()
+        parent.module = widget
+        parent.enter()
         self._windows.append((parent, widget))
         return widget
 
@@ -127,6 +126,8 @@ class Host:
     def close(self):
         """Clean up every window, as at the end of the application."""
         for parent, widget in self._windows:
+            if parent.isEntered:
+                parent.exit()
             widget.cleanup()
             if not inside_slicer():
                 parent.setMRMLScene(None)  # its widgets observe the scene no more

@@ -89,9 +89,9 @@ def _field(name, hint, default):
     def get(self):
         if is_node:
             return self.parameterNode.GetNodeReference(name)
-        text = self.parameterNode.GetParameter(name)
-        if text == "" and not self.parameterNode.GetAttribute(f"set.{name}"):
+        if not self.parameterNode.HasParameter(name):
             return default
+        text = self.parameterNode.GetParameter(name)
         return text == "True" if kind is bool else kind(text)
 
     def put(self, value):
@@ -105,7 +105,6 @@ def _field(name, hint, default):
         for rule in rules:
             rule.check(value)
         self.parameterNode.SetParameter(name, str(value))
-        self.parameterNode.SetAttribute(f"set.{name}", "1")
 
     return property(get, put), kind, rules
 

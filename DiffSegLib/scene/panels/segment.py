@@ -128,6 +128,8 @@ class SegmentPanel(Panel):
         if not self._isRunning() and chosen != self._chosen:  # what the line says is of something else
             self._showInvitation()
         self._chosen = chosen
+        if not self._isRunning():  # a run may have ended while the module was not shown
+            self.ui.applyButton.enabled = self.parameters.inputVolume is not None
         if wrong:
             self.say(wrong, isError=True)
 
@@ -226,9 +228,11 @@ class SegmentPanel(Panel):
                 onFinished=self.onFinished,
                 wait=False,
             )
-        except DiffSegError as problem:
+        except Exception as problem:  # whatever it is, the button must not stay "Cancel"
             self.run = None
-            self._showIdle(str(problem), isError=True)
+            self._showIdle(str(problem) or type(problem).__name__, isError=True)
+            if not isinstance(problem, DiffSegError):
+                raise
             return
         self.window.tell("onRunStarted", self.run)
 

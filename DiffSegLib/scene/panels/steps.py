@@ -66,6 +66,11 @@ class StepsPanel(Panel):
         self._runs.clear()
         self._follow(None)
 
+    def onSceneClosed(self) -> None:
+        """See Panel; the charts' view, which stays, has lost whose it is."""
+        if self._plot is not None:
+            plots.view_node(self.logic.getParameterNode().parameterNode)
+
     def updateFromParameters(self) -> None:
         """See Panel; back at a volume that was segmented before, its steps are there again."""
         volume = self.parameters.inputVolume if self.parameters is not None else None

@@ -162,7 +162,8 @@ class TrainPanel(Panel):
 
     def onPause(self) -> None:
         """The user has stopped writing: make the proposal for what stands there now."""
-        if self.plan is not None and not self._preparation.busy and self._wish() != self._key:
+        isShown = self.parameters is not None  # else the next look at the section compares
+        if isShown and self.plan is not None and not self._preparation.busy and self._wish() != self._key:
             self._propose()
 
     def onTurn(self) -> None:
