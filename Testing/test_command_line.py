@@ -154,7 +154,7 @@ def test_the_program_itself_runs_and_says_so_without_torch(tmp_path, tiny_model)
 
 def test_bench_measures_each_contestant(monkeypatch, capsys):
     """On a tiny volume: every row is there and every number is a time."""
-    from DiffSegLib.inference import bench
+    from DiffSegLib.training import bench
 
     monkeypatch.setattr(bench, "SHAPE", (16, 16, 16))
     assert run(["bench", "--rounds", "1", "--device", "cpu", "--json"]) == 0

@@ -15,8 +15,8 @@ def add(verbs: Any) -> None:
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Measure and print a table; every time also as a multiple of the first row."""
     from DiffSegLib.errors import InputError
-    from DiffSegLib.inference import bench
     from DiffSegLib.terminal import Show
+    from DiffSegLib.training import bench
 
     if options.rounds < 1:
         raise InputError(f"--rounds is {options.rounds}; it must be at least 1.")

@@ -31,7 +31,7 @@ def q_sample(schedule: Schedule, x_start: Tensor, index: Tensor, noise: Tensor) 
 def q_posterior_mean(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
     """Mean of q(x_{t-1} | x_t, x_0) (DDPM eq. 7); exactly x_0 at index 0."""
     coef_start = gather(schedule.posterior_mean_coef_x_start, index, x_t)
-    return (coef_start * x_start).add_(gather(schedule.posterior_mean_coef_x_t, index, x_t) * x_t)
+    return (coef_start * x_start).addcmul_(gather(schedule.posterior_mean_coef_x_t, index, x_t), x_t)
 
 
 def predict_noise(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def predict_x_start(schedule: Schedule, noise: Tensor, x_t: Tensor, index: Tenso
 
 def mask_to_x(mask: Tensor) -> Tensor:
     """One-hot or probabilities in [0, 1] -> x-space [-1, 1]."""
-    return (2.0 * mask).sub_(1.0)
+    return torch.add(mask.new_tensor(-1.0), mask, alpha=2.0)
 
 
 def x_to_mask(x: Tensor) -> Tensor:
@@ -56,7 +56,12 @@ def x_to_mask(x: Tensor) -> Tensor:
 
     The sampler goes on from the unclipped x_t.
     """
-    return x.clamp(-1.0, 1.0).add_(1.0).div_(2.0)
+    return x_to_probability(x).clamp_(0.0, 1.0)
+
+
+def x_to_probability(x: Tensor) -> Tensor:
+    """X-space [-1, 1] -> [0, 1]."""
+    return torch.add(x.new_tensor(0.5), x, alpha=0.5)
 
 
 def logits_to_x(logits: Tensor, exclusive: bool = True) -> Tensor:
@@ -69,7 +74,7 @@ def x_to_logits(x: Tensor, exclusive: bool = True) -> Tensor:
 
     Classes of an unbounded x_0 need not sum to 1; softmax of the logarithms makes them.
     """
-    probability = (x + 1.0) / 2.0
+    probability = x_to_probability(x)
     return (
         torch.log(probability.clamp(PROBABILITY_EPS, 1.0)) if exclusive else torch.logit(probability, PROBABILITY_EPS)
     )

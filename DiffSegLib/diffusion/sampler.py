@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from DiffSegLib.diffusion.gaussian import gather, predict_noise, q_posterior_mean, x_to_mask
+from DiffSegLib.diffusion.gaussian import gather, q_posterior_mean, x_to_mask
 from DiffSegLib.diffusion.process import SELF_CONDITIONED, Process
 from DiffSegLib.diffusion.schedule import Schedule
 
@@ -39,12 +39,15 @@ def ddpm_step(
 def ddim_step(
     schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor, noise: Tensor | None = None, eta: float = 0.0
 ) -> Tensor:
-    """x_{t-1} of DDIM (Song et al. 2021, eq. 12 and 16); deterministic for eta = 0, x_0 exactly at index 0."""
-    previous = schedule.alphas_cumprod_prev
+    """x_{t-1} of DDIM (Song et al. 2021, eq. 12 and 16); deterministic for eta = 0, x_0 exactly at index 0.
+
+    With eps solved for in eq. 12 it is a sum of x_0 and x_t, and not more.
+    """
+    current, previous = schedule.alphas_cumprod, schedule.alphas_cumprod_prev
     sigma = eta * np.sqrt(schedule.posterior_variance)
-    direction = gather(np.sqrt(np.maximum(1.0 - previous - sigma**2, 0.0)), index, x_t)
-    x = gather(np.sqrt(previous), index, x_t) * x_start
-    x.add_(predict_noise(schedule, x_start, x_t, index).mul_(direction))
+    coef_x_t = np.sqrt(np.maximum(1.0 - previous - sigma**2, 0.0) / (1.0 - current))
+    coef_start = gather(np.sqrt(previous) - coef_x_t * np.sqrt(current), index, x_t)
+    x = (gather(coef_x_t, index, x_t) * x_t).addcmul_(coef_start, x_start)
     return x if noise is None or eta == 0.0 else x.add_(gather(sigma, index, x_t) * noise)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.diffusion.gaussian import x_to_probability
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import sample_steps
 from DiffSegLib.inference import windows
@@ -185,8 +186,11 @@ class _Work:
             for n, run in zip(members, runs, strict=True):
                 total = self.count * how.steps * self.samples
                 how.tick(Pass(k + 1, n + 1, self.count, sample + 1, self.done / total))
-                probability = next(run)[0].float().add(1.0).div_(2.0).cpu()
+                x_start = [next(run)[0]]
                 self.done += 1
+                if k not in self.kept and how.diffusion.fusion != "mean":
+                    continue
+                probability = x_to_probability(x_start.pop().float()).cpu()
                 if self.unbounded:  # x_0 from a predicted noise or v: no probabilities yet
                     probability = probability.clamp_min(1e-6)
                     probability = probability / probability.sum(0)

@@ -25,13 +25,13 @@ from DiffSegLib import config
 from DiffSegLib.data import batch, files
 from DiffSegLib.data.native import NativeMap
 from DiffSegLib.inference import predict, sampling
-from DiffSegLib.inference.bench import peak_memory, restart_peak
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import labels_from_names
 from DiffSegLib.models import store
 from DiffSegLib.models.card import card_of
 from DiffSegLib.network.build import build
+from DiffSegLib.training.bench import peak_memory, restart_peak
 
 STAGES = ("read", "prepare", "network", "diffusion and blending", "resample back", "write")
 
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     result = {key: float(np.median([each[key] for each in counted])) for key in counted[0]}
     result |= {"peak_mb": peak_memory() / 1e6, "start_mb": before, "image_mb": size}
     result |= {"other": result["seconds"] - sum(result[stage] for stage in STAGES)}
-    described = {key: value for key, value in vars(options).items() if key not in ("rounds", "network")}
+    described = {key: value for key, value in vars(options).items() if key != "network"}
     return {**described, **result}
 
 

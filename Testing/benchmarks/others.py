@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from DiffSegLib.config import NetworkConfig
-from DiffSegLib.inference import bench
-from DiffSegLib.inference.bench import Contestant, five_steps, inputs, one_pass, recycling_step
 from DiffSegLib.network.precision import autocast, ready
+from DiffSegLib.training import bench
+from DiffSegLib.training.bench import Contestant, five_steps, inputs, one_pass, training_step
 
 AXES = (2, 3, 4)
 
@@ -83,7 +83,9 @@ def others(device: torch.device, precision: torch.dtype) -> list[Contestant]:
     full = torch.float32
     return [
         Contestant("MONAI DiffusionModelUNet, five steps", theirs, five_steps(theirs, device, precision)),
-        Contestant("MONAI DiffusionModelUNet, training step", theirs, recycling_step(theirs, device, precision)),
+        Contestant(
+            "MONAI DiffusionModelUNet, training step with recycling", theirs, training_step(theirs, device, precision)
+        ),
         Contestant("nnU-Net's network, one pass", plain, one_pass(plain, device, precision)),
         Contestant("nnU-Net's network, fp32, mirrored", plain, mirrored(plain, device, full)),
         Contestant("nnU-Net's network, mirrored", plain, mirrored(plain, device, precision)),

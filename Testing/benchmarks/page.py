@@ -18,7 +18,7 @@ GOALS = (
     ("cached, five diffusion steps", "cached, supervised twin, one pass", 1.6),
     ("unet, five diffusion steps", "nnU-Net's network, fp32, mirrored", 0.7),
     ("cached, five diffusion steps", "nnU-Net's network, mirrored", 0.5),
-    ("unet, training step with recycling", "MONAI DiffusionModelUNet, training step", 0.6),
+    ("unet, training step with recycling", "MONAI DiffusionModelUNet, training step with recycling", 0.6),
 )
 
 WHY_NOT_STRAIGHT = """Time grows with the voxels, but by more where a volume passes three patches: from there on
@@ -29,9 +29,10 @@ soon (`GOMP_SPINCOUNT`, which the command line sets)."""
 
 HEAD = """# Performance
 
-Written by `make bench` (`Testing/benchmarks/run.py`). Times are medians of interleaved rounds in one run on one
-machine: **{processor}, {cores} cores, GPU: {gpu}, torch {torch}**. Only ratios within a table carry over to another
-machine; run it on yours. `diffseg bench` prints the first table for our own networks, and needs no further package."""
+Written by `make bench` (`Testing/benchmarks/run.py`). Times of networks are medians of interleaved rounds in one run,
+those of volumes are of as many rounds as stand there, the points of the plots of one; all on one machine:
+**{processor}, {cores} cores, GPU: {gpu}, torch {torch}**. Only ratios within a table carry over to another machine; run
+it on yours. `diffseg bench` prints the first table for our own networks, and needs no further package."""
 
 
 def write(found: dict[str, Any]) -> str:
@@ -61,14 +62,16 @@ def networks(found: dict[str, Any]) -> str:
         "## Networks",
         "",
         f"One volume of 64 x 64 x 64 voxels, 3 classes, default networks, {found['precision']} unless said. "
-        f"Ceilings measured in the same run: a large convolution (64 to 64 channels) {most['tflops']:.2f} TFLOP/s, "
+        f"Ceilings measured in the same run: a large convolution (64 to 64 channels) {most['tflops']:.2f} TFLOP/s, in "
+        f"float32 {most['tflops_fp32']:.2f}; "
         f"copying memory {most['gigabytes_per_second']:.1f} GB/s.",
         "",
         "| | M parameters | s (range) | CPU-s | GFLOP | of the ceiling | peak MB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in found["rows"]:
-        share = row["gflop"] / row["seconds"] / 1e3 / most["tflops"]
+        full = "fp32" in row["what"]
+        share = row["gflop"] / row["seconds"] / 1e3 / (most["tflops_fp32"] if full else most["tflops"])
         lines.append(
             f"| {row['what']} | {row['parameters'] / 1e6:.1f} | {row['seconds']:.3f} ({row['fastest']:.3f}–"
             f"{row['slowest']:.3f}) | {row['cpu_seconds']:.2f} | {row['gflop']:.0f} | {share:.0%} | "
@@ -80,9 +83,10 @@ def networks(found: dict[str, Any]) -> str:
 def goals(found: dict[str, Any]) -> str:
     """Ratios of rows."""
     seconds = {row["what"]: row["seconds"] for row in found["rows"]}
-    lines = ["| ratio of times | measured | goal |", "| --- | --- | --- |"]
+    lines = ["| ratio of times | measured | goal | |", "| --- | --- | --- | --- |"]
     for one, other, most in GOALS:
-        lines.append(f"| {one} / {other} | {seconds[one] / seconds[other]:.2f} | at most {most} |")
+        ratio = seconds[one] / seconds[other]
+        lines.append(f"| {one} / {other} | {ratio:.2f} | at most {most} | {'reached' if ratio <= most else 'MISSED'} |")
     return "\n".join(lines)
 
 
@@ -92,17 +96,18 @@ def volumes(rows: list[dict[str, Any]]) -> str:
         "## From file to file",
         "",
         "`cached`, five steps, one volume read from `.nii.gz` and its mask written, in a process of its own. Peak "
-        "memory is of the whole process; the last column leaves out the image as float32 and what was held before.",
+        "memory is of the whole process; the last column leaves out the image as float32 and what was held before. "
+        "Medians of so many rounds after a first one that warms up; 0 is that first one alone.",
         "",
-        f"| voxels | classes | grid mm | s | {' | '.join(STAGES)} | peak MB | above image |",
-        "| --- " * (6 + len(STAGES)) + "|",
+        f"| voxels | classes | grid mm | rounds | s | {' | '.join(STAGES)} | peak MB | above image |",
+        "| --- " * (7 + len(STAGES)) + "|",
     ]
     for row in rows:
         shape = " x ".join(map(str, row["shape"][::-1]))
         shares = " | ".join(f"{row[stage] / row['seconds']:.0%}" for stage in STAGES)
         above = row["peak_mb"] - row["start_mb"] - row["image_mb"]
         lines.append(
-            f"| {shape} | {row['classes']} | {row['grid']:g} | {row['seconds']:.2f} | {shares} "
+            f"| {shape} | {row['classes']} | {row['grid']:g} | {row['rounds']} | {row['seconds']:.2f} | {shares} "
             f"| {row['peak_mb']:.0f} | {above:.0f} |"
         )
     return "\n".join(lines)

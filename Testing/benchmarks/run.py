@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import page
 import torch
 
-from DiffSegLib.inference.bench import ceilings, measure, own
 from DiffSegLib.network.precision import pick_device, pick_precision
 from DiffSegLib.terminal import Show
+from DiffSegLib.training.bench import ceilings, measure, own
 from DiffSegLib.tuning import tuned
 
 HERE = Path(__file__).resolve().parent
@@ -90,11 +90,12 @@ def networks(name: str, rounds: int) -> dict[str, Any]:
 
     show, device = Show(), pick_device(name)
     precision = pick_precision("auto", device)
-    before = ceilings(device, precision)
+    before, full = ceilings(device, precision), ceilings(device, torch.float32)
     rows = measure([*own(device, precision), *others(device, precision)], rounds, device, show)
     show.close()
     after = ceilings(device, precision)
     most = {key: max(value, after[key]) for key, value in before.items()}
+    most["tflops_fp32"] = full["tflops"]
     return {"rows": rows, "ceilings": most, "precision": str(precision).removeprefix("torch.")}
 
 

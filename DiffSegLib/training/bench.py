@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from DiffSegLib import events
-from DiffSegLib.config import DiffusionConfig, NetworkConfig
+from DiffSegLib.config import Config, DiffusionConfig, NetworkConfig
+from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.inference.sampling import CPU, sample_volume
 from DiffSegLib.network.build import build
-from DiffSegLib.network.features import denoise, encode
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
+from DiffSegLib.training.step import training_loss
+from DiffSegLib.training.time_sampling import TimeSampler
 
 SHAPE, CLASSES = (64, 64, 64), 3
 Row = dict[str, float | str]
@@ -107,7 +109,7 @@ def own(device: torch.device, precision: torch.dtype) -> list[Contestant]:
         found += [
             Contestant(f"{name}, supervised twin, one pass", twin, one_pass(twin, device, precision)),
             Contestant(f"{name}, five diffusion steps", network, five_steps(network, device, precision)),
-            Contestant(f"{name}, training step with recycling", network, recycling_step(network, device, precision)),
+            Contestant(f"{name}, training step with recycling", network, training_step(network, device, precision)),
         ]
     return found
 
@@ -142,19 +144,24 @@ def five_steps(network: nn.Module, device: torch.device, precision: torch.dtype)
     return work
 
 
-def recycling_step(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
-    """Forward without gradient, forward and backward, as training with x_T-recycling does them."""
-    image, mask, t = inputs(device)
+def training_step(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
+    """Training's own step with x_T-recycling for a batch of one: both passes, loss, gradient, clipping, optimiser.
+
+    Its rate is 0, so that the other contestants of a network find it as it was. What comes before (data) and after
+    (average of the weights) is left out.
+    """
+    settings = Config()
+    image, process = inputs(device)[0], make_process(settings.diffusion)
+    label = torch.randint(CLASSES, (1, *SHAPE), generator=torch.Generator().manual_seed(1)).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=0.0, fused=True)
+    times = TimeSampler(settings.diffusion, len(process))
 
     def work() -> None:
         network.train()
-        with autocast(device, precision):
-            features = encode(network, image)
-            with torch.no_grad():
-                denoise(network, features, mask, t)
-            loss = denoise(network, features, mask, t).float().square().mean()
-        loss.backward()
-        network.zero_grad(set_to_none=True)
+        training_loss(network, image, label, CLASSES, process, settings, times, [0], precision).mean.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), settings.training.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     return work
 
