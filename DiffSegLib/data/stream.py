@@ -15,18 +15,20 @@ from DiffSegLib.data.patches import Prepared, batch_of
 
 
 def batches(
-    cases: list[Prepared], config: Config, first: int, stride: int, threads: int = 1
+    cases: list[Prepared], config: Config, first: int, stride: int, threads: int = 1, pinned: bool = False
 ) -> Generator[tuple[range, Tensor, Tensor], None, None]:
     """Without end: the positions of a batch, its images (B, C, *patch) and labels (B, *patch).
 
-    Batch m begins at `first + m * stride`. Close it to end the threads.
+    Batch m begins at `first + m * stride`. pinned: in memory that a GPU copies from by itself. Close it to end the
+    threads.
     """
     size = config.training.batch
 
     def make(m: int) -> tuple[range, Tensor, Tensor]:
         start = first + m * stride
         positions = range(start, start + size)
-        return positions, *batch_of(cases, config.data, config.augment, config.training.seed, positions)
+        image, label = batch_of(cases, config.data, config.augment, config.training.seed, positions)
+        return positions, *((image.pin_memory(), label.pin_memory()) if pinned else (image, label))
 
     with ThreadPoolExecutor(threads, "batches") as pool:
         waiting = deque(pool.submit(make, m) for m in range(threads))

@@ -109,7 +109,9 @@ def train(
     place = progress.samples + group.rank * settings.batch
     with (
         contextlib.closing(Log(run, listener, progress.iteration, group.first)) as log,
-        contextlib.closing(batches(training, config, place, group.world * settings.batch, threads)) as stream,
+        contextlib.closing(
+            batches(training, config, place, group.world * settings.batch, threads, target.type == "cuda")
+        ) as stream,
     ):
         if damage:
             log(events.make("warning", text=damage))
