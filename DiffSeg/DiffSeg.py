@@ -40,7 +40,7 @@ from DiffSegLib.scene.panels.segment import SegmentPanel, SegmentParameters
 from DiffSegLib.scene.panels.steps import StepsPanel
 from DiffSegLib.scene.panels.train import TrainPanel, TrainParameters
 from DiffSegLib.scene.panels.trainings import TrainingsPanel
-from DiffSegLib.scene.parameters import forgetUnknown
+from DiffSegLib.scene.parameters import wrapperOf
 from DiffSegLib.scene.trainings import TrainLogic
 
 
@@ -86,9 +86,7 @@ class DiffSegLogic(ScriptedLoadableModuleLogic, SegmentLogic, TrainLogic, Evalua
 
     def getParameterNode(self):
         """The module's typed parameters."""
-        node = super().getParameterNode()
-        forgetUnknown(node, DiffSegParameterNode, PARAMETERS)
-        return DiffSegParameterNode(node)
+        return wrapperOf(super().getParameterNode(), DiffSegParameterNode, PARAMETERS)
 
 
 class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -184,7 +182,6 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameterNode = parameterNode
         if parameterNode is not None:
             self.tell("connectParameters", parameterNode)
-            # the node, not its wrapper: the mixin keeps all that was ever observed, and each wrapper observes the node
             node = parameterNode.parameterNode
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
 
@@ -195,7 +192,7 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onReload(self):
         """Reload the library's files too, as a developer expects of the Reload button."""
         for name in [name for name in sys.modules if name.partition(".")[0] == "DiffSegLib"]:
-            if name != "DiffSegLib.scene.process":  # holds the warm worker and what it is told
+            if name not in ("DiffSegLib.scene.process", "DiffSegLib.scene.parameters"):  # hold what must outlive it
                 del sys.modules[name]
         super().onReload()
 

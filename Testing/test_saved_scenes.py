@@ -83,6 +83,7 @@ def test_a_run_that_ends_while_the_module_is_left_leaves_the_button_ready(host, 
 def test_the_node_is_observed_and_not_its_wrapper(window):
     """What was ever observed is kept, and each wrapper that is kept makes every change of a parameter slower."""
     raw = window.parameterNode.parameterNode
+    assert window.logic.getParameterNode() is window.parameterNode, "there is one wrapper, and it stays"
     assert window.hasObserver(raw, vtk.vtkCommand.ModifiedEvent, window.onParametersModified)
     window.parent.exit()
     assert not window.hasObserver(raw, vtk.vtkCommand.ModifiedEvent, window.onParametersModified)

@@ -1,36 +1,40 @@
-"""Parameters of a saved scene that this version does not know."""
+"""The one wrapper of the module's parameter node, and what a saved scene holds that this version does not know."""
 
 import typing
-from collections.abc import Callable
 from typing import Any
 
+_wrappers: list[Any] = []
 
-def forgetUnknown(node: Any, wrap: Callable[[Any], Any], kinds: tuple[type, ...]) -> list[str]:
-    """Take from a parameter node the values that its wrapper would refuse, so that the defaults come back; their names.
 
-    A scene may be of another version, with other choices and ranges, or edited by hand. The wrapper raises for such a
-    value when the window connects to it, and the module would stay empty.
+def wrapperOf(node: Any, kind: type, fields: tuple[type, ...]) -> Any:
+    """The wrapper of class `kind`, whose annotated fields the classes `fields` have, of a parameter node.
 
-    wrap: the wrapper's class, whose annotated fields `kinds` have.
+    There is one, and it stays: every wrapper observes its node, so that many would make each change slow, and one that
+    the garbage collector takes together with Python's side of the node has ended the process at the node's next change.
+
+    What a wrapper would refuse is taken from the node first, so that the default comes back: a scene may be of another
+    version, with other choices and ranges, or edited by hand, and the window could not connect to it.
     """
-    hints = {name: hint for kind in kinds for name, hint in typing.get_type_hints(kind).items()}
+    hints = {name: hint for each in fields for name, hint in typing.get_type_hints(each).items()}
     saved = {name: hint for name, hint in hints.items() if node.HasParameter(name)}
-    forgotten = [name for name, hint in saved.items() if hint in (int, float) and not _takes(hint, node, name)]
-    for name in forgotten:
-        node.UnsetParameter(name)
-    wrapped = wrap(node)
+    for name, hint in saved.items():
+        if hint in (int, float) and not _takes(hint, node.GetParameter(name)):
+            node.UnsetParameter(name)
+    wrapper = next((each for each in _wrappers if type(each) is kind and each.parameterNode is node), None)
+    if wrapper is None:
+        wrapper = kind(node)
+        _wrappers.append(wrapper)
     for name in saved:
         try:
-            setattr(wrapped, name, getattr(wrapped, name))
+            setattr(wrapper, name, getattr(wrapper, name))
         except (TypeError, ValueError):
-            forgotten.append(name)
             node.UnsetParameter(name)
-    return forgotten
+    return wrapper
 
 
-def _takes(kind: type, node: Any, name: str) -> bool:
+def _takes(kind: type, text: str) -> bool:
     try:
-        kind(node.GetParameter(name))
+        kind(text)
     except ValueError:
         return False
     return True
