@@ -110,6 +110,20 @@ def test_likelihood_of_a_mask_is_the_normal_distribution_cut_at_zero():
     np.testing.assert_allclose(found, [-np.log(1 - below), -np.log(below)], rtol=1e-9)
     far = binary_nll(torch.tensor(-1.0), torch.tensor(1.0), torch.tensor(-9.2))
     assert torch.isfinite(far) and far > 1000  # a wrong and certain answer: finite, so that it can be learned from
+    z = torch.tensor([-1e3, -1e5], requires_grad=True)
+    binary_nll(torch.ones(2), z, torch.zeros(2)).sum().backward()
+    np.testing.assert_allclose(z.grad, [-1e3, -1e5], rtol=1e-4)  # far out the slope of -log p is the distance
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "warmup50"])
+@pytest.mark.parametrize("variance", ["fixed_small", "learned", "learned_range"])
+def test_the_bound_of_an_unbounded_prediction_has_a_gradient_at_every_level(schedule, variance):
+    process = make_process(DiffusionConfig(schedule=schedule, parametrisation="epsilon", variance=variance), 5)
+    x_start, index = torch.sign(normal(5, 2, 4000)).float(), torch.arange(5)
+    x_t = q_sample(process.schedule, x_start, index, normal(5, 2, 4000).float())
+    output = normal(5, 2 if variance == "fixed_small" else 4, 4000).float().requires_grad_()
+    variational_bound(process, output, x_start, x_t, index).sum().backward()
+    assert torch.isfinite(output.grad).all()
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "learned", "learned_range"])
