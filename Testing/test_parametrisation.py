@@ -11,6 +11,7 @@ from DiffSegLib.diffusion.bound import binary_nll, noise_mse, normal_kl, variati
 from DiffSegLib.diffusion.gaussian import q_sample, x_to_logits
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import ddim_step, ddpm_step, sample_steps
+from DiffSegLib.inference.sampling import sample_volume
 
 SOURCE = torch.Generator().manual_seed(0)
 
@@ -188,3 +189,16 @@ def test_each_sample_of_a_batch_is_drawn_at_its_own_level():
         torch.testing.assert_close(together[one], alone)
     torch.testing.assert_close(together[0], x_start[0])
     assert not torch.equal(together[1], ddpm_step(schedule, x_start, x_t, index, 0 * noise, log_variance)[1])
+
+
+@pytest.mark.parametrize("classes", ["exclusive", "overlapping"])
+def test_what_a_volume_gets_are_probabilities_though_the_chain_is_not_clipped(classes):
+    how = DiffusionConfig(parametrisation="epsilon", classes=classes, clip_x_start=False)
+
+    class Silent(torch.nn.Module):
+        def forward(self, image, mask, t):
+            return 0.0 * mask
+
+    for probability in sample_volume(Silent(), torch.zeros(1, 8, 8), 3, (8, 8), (1, 1), how):
+        assert probability.min() >= 0 and probability.max() <= 1
+        assert classes == "overlapping" or torch.allclose(probability.sum(0), torch.ones(8, 8))

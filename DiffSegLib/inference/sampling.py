@@ -113,7 +113,7 @@ class _Work:
     def __init__(self, how: Sampling, plan: Windows, padded: Tensor, shape: tuple[int, ...]) -> None:
         self.how, self.plan, self.padded, self.shape = how, plan, padded, shape
         self.process = make_process(how.diffusion, how.steps)
-        self.unbounded = how.diffusion.parametrisation != "x_start" and self.process.exclusive
+        self.unbounded = how.diffusion.parametrisation != "x_start"
         self.weight = gaussian_weight(plan.size)
         self.kept = range(how.steps) if how.every_step else range(how.steps - 1, how.steps)
         self.count, self.samples = len(plan.starts), len(how.views)
@@ -192,8 +192,11 @@ class _Work:
                     continue
                 probability = x_to_probability(x_start.pop().float()).cpu()
                 if self.unbounded:  # x_0 from a predicted noise or v: no probabilities yet
-                    probability = probability.clamp_min(1e-6)
-                    probability = probability / probability.sum(0)
+                    if self.process.exclusive:
+                        probability = probability.clamp_min(1e-6)
+                        probability = probability / probability.sum(0)
+                    else:
+                        probability = probability.clamp(0.0, 1.0)
                 if how.diffusion.fusion == "mean":
                     sums[n] = sums[n] + probability if n in sums else probability
                     probability = sums[n] / (k + 1)
