@@ -78,7 +78,8 @@ def test_regions_are_read_in_their_order(tmp_path):
     found = load_dataset(folder)
     assert found.regions == (Region("whole", (1, 2), 1), Region("core", (2,), 2)) and found.num_classes == 3
     assert labels_of(found) == {1: "whole only", 2: "core"}
-    assert make_plan(folder, config.from_json(TINY)).settings.diffusion.classes == "overlapping"
+    plan = make_plan(folder, config.from_json(TINY))
+    assert plan.settings.diffusion.classes == "overlapping" and "regions" in plan.reasons["diffusion.classes"]
     text = json.loads((folder / "dataset.json").read_text())
     del text["regions_class_order"]
     (folder / "dataset.json").write_text(json.dumps(text))

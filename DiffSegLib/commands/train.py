@@ -64,7 +64,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if options.seed is not None:
         budget["seed"] = options.seed
     settings = replace(settings, training=replace(settings.training, **budget))
-    settings = config.from_json(settings.to_json(), "train", complete=not open_keys)
+    settings = config.from_json(settings.to_json(), "train", open_keys)
     if options.resume and not options.plan_only and settings != frozen(options.out, settings):
         text = "goes on with its own config.json; only iterations, minutes and training.patience can change"
         raise InputError(f"{options.out}: {text}.")

@@ -91,7 +91,7 @@ class TrainLogic:
             check_name(name)
         wish, _ = config.choose(preset, None, list(assignments))  # a mistake is better told now than by the process
         if configuration is not None:
-            wish = config.from_json(configuration, "configuration", complete=False)
+            wish = config.from_json(configuration, "configuration", config.OPEN)
         options = ["--memory", f"{memory:g}", "--device", device, *["--skip-bad"] * skipBad]
         options += ["--name", name] if name else []
         if not isinstance(data, (str, Path)):
