@@ -157,6 +157,18 @@ def test_the_bound_teaches_a_learned_variance_and_leaves_the_answer_to_the_other
     assert (plain.grad != 0).any()
 
 
+def test_a_learned_variance_is_judged_by_the_mean_that_the_sampler_takes():
+    x_start, x_t, index = torch.sign(normal(1, 2, 3)), normal(1, 2, 3), torch.tensor([4])
+    noise = normal(1, 2, 3)
+    bounds = {}
+    for clip in (True, False):
+        process = make_process(DiffusionConfig(parametrisation="epsilon", variance="learned", clip_x_start=clip), 5)
+        extra = torch.as_tensor(process.schedule.posterior_log_variance)[index].reshape(-1, 1, 1).expand(x_start.shape)
+        bounds[clip] = float(variational_bound(process, torch.cat([noise, extra], 1), x_start, x_t, index))
+    # at the noisiest level the clipped x_0 is wrong by two at most, the unclipped one by hundreds
+    assert bounds[True] < 10 < 10 * bounds[True] < bounds[False]
+
+
 def test_the_noise_of_a_predicted_mask_is_what_is_left_of_x_t():
     process = make_process(DiffusionConfig(), 5)
     output, x_t, index = normal(5, 2, 3), normal(5, 2, 3), torch.arange(5)

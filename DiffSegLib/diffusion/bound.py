@@ -21,11 +21,11 @@ def variational_bound(process: Process, output: Tensor, x_start: Tensor, x_t: Te
     """The term of the bound that belongs to `index`, in bits per value, (B,).
 
     x_start: the truth in x-space. Where the variance is learned the mean is held fixed, so that this term teaches the
-    variance only (Nichol & Dhariwal 2021, section 3.1).
+    variance only (Nichol & Dhariwal 2021, section 3.1), and it is that of the sampler, clipped unless `clip_x_start` is
+    off; elsewhere it is not clipped, as no gradient would pass.
     """
-    guess = process.x_start(output, x_t, index)
-    if process.split(output)[1] is not None:
-        guess = guess.detach()
+    learned = process.split(output)[1] is not None
+    guess = process.guess(output, x_t, index).detach() if learned else process.x_start(output, x_t, index)
     true_mean = q_posterior_mean(process.schedule, x_start, x_t, index)
     true_log_variance = gather(process.schedule.posterior_log_variance, index, x_t)
     mean = q_posterior_mean(process.schedule, guess, x_t, index)
