@@ -29,38 +29,37 @@ def finish(program: str, call: Callable[[], tuple[int, dict[str, Any]]], as_json
 
     as_json: print what `call` answered, or the error, as one JSON object last on stdout.
     """
-    as_json = as_json and speaks()
+    code = 0
     try:
-        code, answer = call()
+        code, answer = _outcome(program, call)
+        if as_json and speaks():
+            print(json.dumps({"ok": code == 0, "exit_code": code, **answer}))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return code
+
+
+def _outcome(program: str, call: Callable[[], tuple[int, dict[str, Any]]]) -> tuple[int, dict[str, Any]]:
+    try:
+        return call()
     except KeyboardInterrupt:
-        return _fail(program, Cancelled("Cancelled."), as_json)
-    except DiffSegError as problem:
-        return _fail(program, problem, as_json)
-    except ModuleNotFoundError as problem:
-        if (problem.name or "").startswith("DiffSegLib"):
+        problem: DiffSegError = Cancelled("Cancelled.")
+    except DiffSegError as found:
+        problem = found
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("DiffSegLib"):
             raise
-        text = f"The Python package {problem.name!r} is missing; install what DiffSeg needs (see its README)."
-        return _fail(program, EnvironmentProblem(text), as_json)
-    if as_json:
-        print(json.dumps({"ok": code == 0, "exit_code": code, **answer}), flush=True)
-    return int(code)
+        text = f"The Python package {missing.name!r} is missing; install what DiffSeg needs (see its README)."
+        problem = EnvironmentProblem(text)
+    if str(problem):  # else another process of the same training tells it
+        print(f"{program}: {problem}", file=sys.stderr, flush=True)
+    return problem.exit_code, {"error": str(problem)}
 
 
 def speaks() -> bool:
     """Whether this process speaks: of those that torchrun starts, the first."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def _fail(program: str, problem: DiffSegError, as_json: bool) -> int:
-    if str(problem):  # else another process of the same training tells it
-        print(f"{program}: {problem}", file=sys.stderr, flush=True)
-    if as_json:
-        print(json.dumps({"ok": False, "exit_code": problem.exit_code, "error": str(problem)}), flush=True)
-    return problem.exit_code
 
 
 class StopFlag:

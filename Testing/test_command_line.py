@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -70,9 +71,22 @@ def test_info_is_text_to_read_and_may_be_cut_short(tiny_model, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "name: tiny" in lines and "    channels: 8, 16" in lines and "  - value: 1" in lines
     assert not any(line.endswith(": ") for line in lines)
-    command = f"'{sys.executable}' -u -m DiffSegLib info '{tiny_model}' | head -1"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert ended.stdout.count("\n") == 1 and ended.stderr == ""
+    for options, reader, lines in (("", "head -1", 1), ("--json", "true", 0)):
+        command = f"'{sys.executable}' -u -m DiffSegLib info '{tiny_model}' {options} | {reader}"
+        ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert ended.stdout.count("\n") == lines and ended.stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="as Unix has it")
+@pytest.mark.parametrize("verb", ["models", "predict"])
+def test_ctrl_c_before_anything_is_imported_is_exit_code_4_too(verb):
+    def at_once():  # held back until the program takes it
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        os.kill(os.getpid(), signal.SIGINT)
+
+    command = [sys.executable, "-m", "DiffSegLib", verb]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=at_once)
+    assert ended.returncode == 4 and ended.stderr == "diffseg: Cancelled.\n"
 
 
 def test_info_and_models_answer_as_json(tiny_model, capsys):
