@@ -1,6 +1,7 @@
 """The command line: `python -m DiffSegLib VERB ...` or `diffseg VERB ...`.
 
-Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, 3 environment, 4 cancelled.
+Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, or every case failed, 3 environment, 4
+cancelled.
 """
 
 import os

@@ -1,6 +1,7 @@
 """What a program at a terminal does alike: parsing, progress on stderr, Ctrl-C, one sentence for an error, exit codes.
 
-Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, 3 environment, 4 cancelled.
+Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, or every case failed, 3 environment, 4
+cancelled.
 """
 
 import argparse
@@ -17,7 +18,14 @@ from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
 
 
 class Parser(argparse.ArgumentParser):
-    """One sentence instead of the usage text, and exit code 2."""
+    """One sentence instead of the usage text, and exit code 2; a verb says itself what it does not know."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
+        """See argparse."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """See argparse."""

@@ -401,6 +401,13 @@ def planned(folder, **options):
     return make_plan(folder, *config.choose("default", None, []), **options)
 
 
+def test_a_case_without_its_label_counts_among_those_that_cannot_be_used(dataset):
+    (dataset / "imagesTr" / "blob_01.nii.gz").write_bytes(b"no image")
+    (dataset / "labelsTr" / "blob_02.nii.gz").unlink()
+    with pytest.raises(InputError, match="2 of 6 cases"):
+        make_plan(dataset, config.from_json(TINY))
+
+
 def test_what_concerns_one_case_only_is_told_with_the_problems(dataset):
     label = blob_case(1)[1]
     label[label == 2] = 1

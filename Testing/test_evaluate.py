@@ -178,6 +178,26 @@ def test_a_structure_that_only_other_cases_have_counts_as_absent(folders):
     assert [rows[case, 5].outcome for case in "abc"] == ["spurious", "absent", "absent"]
 
 
+def test_two_files_are_compared_whatever_they_are_called(folders, tmp_path):
+    prediction, reference = folders
+    table = evaluate_folders(prediction / "b.seg.nrrd", reference / "a.nii.gz")
+    assert table.cases == ["b"] and table.labels == {1: "Anterior", 2: "Posterior"} and not table.problems
+    with pytest.raises(InputError, match=r"a\.nii\.gz: is a file; give two files"):
+        evaluate_folders(prediction, reference / "a.nii.gz")
+
+
+def test_names_come_from_the_record_beside_a_mask_and_other_cases_may_be_left_out(folders, tmp_path):
+    prediction = tmp_path / "masks"
+    prediction.mkdir()
+    write_mask(prediction / "a.nii.gz", mask(), AFFINE)
+    (prediction / "a.json").write_text(json.dumps({"case": "a", "labels": [label.to_json() for label in LABELS]}))
+    table = evaluate_folders(prediction, folders[1], predicted_only=True)
+    assert table.labels == {1: "Anterior", 2: "Posterior"} and table.cases == ["a"] and not table.problems
+    assert set(evaluate_folders(prediction, folders[1]).problems) == {"b", "c"}
+    (prediction / "a.json").write_text('{"labels": [3]}')
+    assert evaluate_folders(prediction, folders[1], predicted_only=True).labels[1] == "Label 1"
+
+
 def test_folders_that_cannot_be_compared_are_refused_and_nothing_is_written(folders, tmp_path):
     prediction, reference = folders
     out, empty, other = tmp_path / "out", tmp_path / "empty", tmp_path / "other"

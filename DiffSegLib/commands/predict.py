@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from DiffSegLib.options import add_predict_arguments, segment_options, shard_of
+from DiffSegLib.options import add_predict_arguments, check_model, segment_options, shard_of
 
 
 def add(verbs: Any) -> None:
@@ -30,6 +30,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     model = load(find(options.model))
     card = model.card
+    check_model(options, card)
     cases = find_cases(options.input, len(card.channels))[shard]
     predictor, show = Predictor(model, options.device), Show()
 

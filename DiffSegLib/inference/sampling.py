@@ -32,7 +32,10 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Pass:
-    """What the network is about to do, all numbers from 1; fraction: of all passes, how many are done."""
+    """What the network is about to do, all numbers from 1.
+
+    window: how many of the windows have begun, in whatever order they go. fraction: of all passes, how many are done.
+    """
 
     step: int
     window: int
@@ -182,10 +185,11 @@ class _Work:
             x_t = [window_noise(how.seed, number, n, how.steps, shape)[None].to(how.device)]
             runs.append(sample_steps(denoiser, self.process, x_t.pop(), draw, how.sampler))  # nobody else keeps it
         sums: dict[int, Tensor] = {}
+        passes = how.steps * self.samples
         for k in range(how.steps):
             for n, run in zip(members, runs, strict=True):
-                total = self.count * how.steps * self.samples
-                how.tick(Pass(k + 1, n + 1, self.count, sample + 1, self.done / total))
+                begun = (self.done % self.count if len(members) > 1 else self.done // passes) + 1
+                how.tick(Pass(k + 1, begun, self.count, sample + 1, self.done / (self.count * passes)))
                 x_start = [next(run)[0]]
                 self.done += 1
                 if k not in self.kept and how.diffusion.fusion != "mean":

@@ -86,6 +86,8 @@ class TrainLogic:
         With `wait` the call blocks until the training has ended, and raises DiffSegError if it failed. Without, the
         events arrive through `onEvent` where Slicer's event loop runs, else whenever `Training.update` is called.
         """
+        if minutes is not None and iterations is not None:
+            raise InputError("minutes and iterations are both given; a training has one budget.")
         folder = Path(run) if run else self._newFolder(name or _name_of(data))
         if name is not None:
             check_name(name)
