@@ -59,7 +59,7 @@ def test_each_case_gets_the_scores_of_its_arrays_with_spacing_in_array_order(fol
     assert rows["a", 1].dice == 1.0
     for label in (1, 2):
         wanted = metrics.score(mask(1), mask(), label, SPACING_IJK[::-1])
-        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "volume_ml", "reference_volume_ml"):
+        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "centroid_mm", "volume_ml", "reference_volume_ml"):
             assert getattr(rows["b", label], name) == pytest.approx(getattr(wanted, name), rel=1e-5), name
     assert rows["c", 2].outcome == "missed"
 
@@ -249,7 +249,7 @@ def test_the_table_file_holds_every_score(folders, tmp_path):
     for row in table.rows:
         line = lines[row.case, row.label]
         assert (line["name"], line["outcome"]) == (row.name, row.scores.outcome)
-        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "volume_ml", "reference_volume_ml"):
+        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "centroid_mm", "volume_ml", "reference_volume_ml"):
             value = getattr(row.scores, name)
             assert line[name] == "" if math.isnan(value) else float(line[name]) == value
 
