@@ -70,7 +70,10 @@ def test_info_is_text_to_read_and_may_be_cut_short(tiny_model, capsys):
     assert run(["info", str(tiny_model)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "name: tiny" in lines and "    channels: 8, 16" in lines and "  - value: 1" in lines
-    assert not any(line.endswith(": ") for line in lines)
+    assert not any(line.endswith(": ") for line in lines) and lines[0] == f"file: {tiny_model}"
+    assert run(["info", "hippocampus"]) == 0
+    text = capsys.readouterr().out
+    assert "{" not in text and text.index("not_for: ") < text.index("labels:") < text.index("network:")
     for options, reader, lines in (("", "head -1", 1), ("--json", "true", 0)):
         command = f"'{sys.executable}' -u -m DiffSegLib info '{tiny_model}' {options} | {reader}"
         ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)

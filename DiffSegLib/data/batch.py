@@ -120,7 +120,10 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
             found = image_files(path)
             dicom = {} if found else find_series(path)
             if not found and not dicom:
-                raise InputError(f"{path}: holds no image (.nii.gz, .nii, .nrrd, .mha, .mhd, .png, DICOM series).")
+                kinds = ".nii.gz, .nii, .nrrd, .mha, .mhd, .png, DICOM series"
+                raise InputError(
+                    f"{path}: holds no image ({kinds}); name the folder that does, its own are not searched."
+                )
             files += found
             for name, file in dicom.items():
                 if series.setdefault(name, file) != file:
