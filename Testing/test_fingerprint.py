@@ -145,6 +145,7 @@ def test_what_a_person_wrote_wins(tmp_path):
         ("network.heads=0", "network.heads must be above 0"),
         ("network.channels=[0,8]", "from 1 to 4096"),
         ("diffusion.train_steps=1", "train_steps must be from 2"),
+        ("data.spacing=[1e-9,1e-9,1e-9]", "from 0.01 to 100 mm"),
         ("data.patch=[2,2,2]", "at least 4 voxels"),
         ("training.batch=0", "must be above 0"),
         ("network.strides=[[0,2]]", "network.strides must be from 1 to 16"),
@@ -184,11 +185,6 @@ def test_monai_s_networks_get_strides_that_they_can_take():
         assert name == "dynunet" or network.strides == ((2, 2, 2),) * len(network.strides)
     small = propose(prints((6, 6, 6), (1.0,) * 3), *config.choose("fast", None, ["network.name=dynunet"]))[0]
     assert len(small.network.strides) == 2
-
-
-def test_a_spacing_far_below_the_images_own_still_gets_a_patch():
-    written = ["data.spacing=[1e-9,1e-9,1e-9]", "network.channels=[8,16]"]
-    assert max(propose(prints((40, 40, 40), (1.0,) * 3), *config.choose("fast", None, written))[0].data.patch) <= 4096
 
 
 def test_a_memory_that_nothing_fits_in_is_told():
