@@ -1,9 +1,11 @@
 """The command line: `python -m DiffSegLib VERB ...` or `diffseg VERB ...`.
 
-Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, 3 environment, 4 cancelled.
+Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, or every case failed, 3 environment, 4
+cancelled.
 """
 
 import os
+import signal
 import sys
 
 from DiffSegLib.tuning import tuned
@@ -13,10 +15,23 @@ COMPUTING = (["train"], ["predict"], ["demo"], ["worker"], ["bench"])
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
-    _start_tuned()
-    from DiffSegLib.commands import run
+    try:
+        _hold_interrupts(True)
+        _start_tuned()
+        from DiffSegLib.commands import make_parser, run
 
-    return run(sys.argv[1:])
+        make_parser()  # what it imports
+        _hold_interrupts(False)
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("diffseg: Cancelled.", file=sys.stderr)
+        return 4
+
+
+def _hold_interrupts(hold: bool) -> None:
+    """While modules are imported Ctrl-C waits, also over `execve`: Python would answer it with a traceback."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def _start_tuned() -> None:

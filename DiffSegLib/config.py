@@ -9,12 +9,12 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from DiffSegLib.config_rules import check
+from DiffSegLib.config_rules import check, implied
 from DiffSegLib.errors import InputError
 from DiffSegLib.presets import PRESETS
 
@@ -30,6 +30,8 @@ PROPOSED = (
     "training.batch",
     "augment.flip",
 )
+# With what may follow from another choice (config_rules.implied).
+OPEN = (*PROPOSED, "diffusion.strategy", "loss.mse", "loss.vlb")
 
 
 @dataclass(frozen=True)
@@ -192,18 +194,17 @@ class Config:
         return asdict(self)
 
 
-def from_json(data: Mapping[str, Any], where: str = "configuration", complete: bool = True) -> Config:
+def from_json(data: Mapping[str, Any], where: str = "configuration", open_keys: Collection[str] = ()) -> Config:
     """A validated Config from a dictionary; missing keys take their defaults.
 
-    complete: False leaves the rules between values unchecked, because some are still to be proposed.
+    open_keys: are still to be proposed, so rules between them and other values are left unchecked.
 
     Raises InputError that names the key, its value and what is allowed.
     """
     config = _build(Config, data, where, "")
     if config.version != SCHEMA_VERSION:
         raise InputError(f"{where}: version is {config.version}; this DiffSeg reads version {SCHEMA_VERSION}.")
-    if complete:
-        check(config, where)
+    check(config, where, open_keys)
     return config
 
 
@@ -215,21 +216,26 @@ def load(path: Path) -> Config:
 def choose(name: str, file: Path | None, assignments: list[str]) -> tuple[Config, frozenset[str]]:
     """Where a training starts: a file or else a preset, then `section.key=value` assignments.
 
-    Also returns which keys of PROPOSED neither the preset nor a person has decided; the data's fingerprint may.
+    Also returns which keys of OPEN are to be proposed: of PROPOSED those that neither the preset nor a person has
+    decided, and what a choice implies and nobody has written.
     """
     start = Config() if file else preset(name)
-    written = _assign(_read(file) if file else {}, assignments)
+    written, where = _assign(_read(file) if file else {}, assignments), str(file or "--set")
     data, defaults, open_keys = start.to_json(), Config().to_json(), set()
-    for key in PROPOSED:
+    for key in OPEN:
         section, _, field_name = key.partition(".")
-        decided = data[section][field_name] != defaults[section][field_name] and key != "network.channels"
+        changed = data[section][field_name] != defaults[section][field_name]
+        decided = changed and key in PROPOSED and key != "network.channels"
         given = written.get(section)
         if not decided and not (isinstance(given, Mapping) and field_name in given):
             open_keys.add(key)
     for section, body in written.items():
         together = isinstance(body, Mapping) and isinstance(data.get(section), Mapping)
         data[section] = {**data[section], **body} if together else body
-    return from_json(data, str(file or "--set"), complete=not open_keys), frozenset(open_keys)
+    config = from_json(data, where, open_keys)
+    open_keys &= {*PROPOSED, *implied(config)}
+    check(config, where, open_keys)
+    return config, frozenset(open_keys)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -286,7 +292,7 @@ def preset(name: str) -> Config:
 
 def _build(kind: Any, data: Any, where: str, path: str) -> Any:
     if not isinstance(data, Mapping):
-        raise InputError(f"{where}: {path or 'the top level'} must be an object with named values.")
+        raise InputError(f"{where}: {path.rstrip('.') or 'the top level'} must be an object with named values.")
     hints = typing.get_type_hints(kind)
     names = [f.name for f in fields(kind)]
     for key in data:
@@ -311,7 +317,7 @@ def _convert(hint: Any, value: Any, where: str, path: str) -> Any:
         raise InputError(f"{where}: {path} is {value!r}; allowed: {', '.join(map(str, arguments))}.")
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or not value:
-            raise InputError(f"{where}: {path} is {value!r}; it must be a list.")
+            raise InputError(f"{where}: {path} is {value!r}; it must be a list with an entry at least.")
         return tuple(_convert(arguments[0], item, where, path) for item in value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is float and number:

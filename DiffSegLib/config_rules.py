@@ -1,34 +1,62 @@
 """The rules between the values of a configuration, each with the sentence that says what is allowed."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from DiffSegLib.errors import InputError
 
 if TYPE_CHECKING:
     from DiffSegLib.config import AugmentConfig, Config, DiffusionConfig, LossConfig, NetworkConfig, TrainingConfig
 
-Rules = Iterator[tuple[bool, str]]
+Rules = Iterator[tuple[Any, ...]]  # whether it holds, its sentence, and the keys without which nobody can tell yet
+TWINS = ("dynunet", "segresnet")  # networks without a mask and a time
 
 
-def check(config: "Config", where: str) -> None:
-    """Raise InputError for the first rule that does not hold."""
+def implied(config: "Config") -> dict[str, tuple[Any, str]]:
+    """What one choice asks of another: key -> a value that will do, and why."""
+    network, diffusion, loss = config.network, config.diffusion, config.loss
+    found: dict[str, tuple[Any, str]] = {}
+    if network.name in TWINS and diffusion.strategy != "supervised":
+        found["diffusion.strategy"] = "supervised", f"network.name {network.name} segments without diffusion"
+    if diffusion.parametrisation == "epsilon" and not loss.mse:
+        found["loss.mse"] = 0.1, "diffusion.parametrisation epsilon learns nothing at the noisy levels without it"
+    if diffusion.variance.startswith("learned") and not loss.vlb:
+        weight = round(0.001 * diffusion.train_steps, 6)
+        why = f"diffusion.variance {diffusion.variance} is taught by it alone; 0.001 a noise level (I-DDPM 16)"
+        found["loss.vlb"] = weight, why
+    return found
+
+
+def check(config: "Config", where: str, open_keys: Collection[str] = ()) -> None:
+    """Raise InputError for the first rule that does not hold; rules on keys that are still open are left out."""
     network, data, training, diffusion = config.network, config.data, config.training, config.diffusion
     dims = len(data.patch)
-    rules = [
+    patch, strides, channels = "data.patch", "network.strides", "network.channels"
+    spaced = data.spacing is None or len(data.spacing) == dims
+    lengths = {len(axis) for axis in network.strides}
+    rules: list[tuple[Any, ...]] = [
         (dims in (2, 3), f"data.patch has {dims} axes; it must have 2 or 3"),
         (min(data.patch) >= 4, "data.patch must be at least 4 voxels along each axis"),
-        (data.spacing is None or len(data.spacing) == dims, f"data.spacing must have {dims} numbers, as data.patch"),
-        (data.spacing is None or min(data.spacing) > 0, "data.spacing must be above 0"),
-        (len(network.strides) == len(network.channels) - 1, "network.strides must have one entry fewer than channels"),
-        (all(len(s) == dims for s in network.strides), f"each of network.strides must have {dims} numbers"),
+        (spaced, f"data.spacing must have {dims} numbers, as data.patch", patch, "data.spacing"),
+        (all(0.01 <= mm <= 100 for mm in data.spacing or ()), "data.spacing must be from 0.01 to 100 mm"),
+        (len(network.channels) > 1, "network.channels must have at least two entries, a width for each level"),
+        (
+            len(network.strides) == len(network.channels) - 1,
+            "network.strides must have one entry fewer than channels",
+            strides,
+            channels,
+        ),
+        (lengths == {dims}, f"each of network.strides must have {dims} numbers", patch, strides),
+        (len(lengths) == 1, "each of network.strides must have as many numbers as the others"),
         (all(0 < n <= 4096 for n in network.channels), "network.channels must be from 1 to 4096 (above is too large)"),
         (len(network.channels) <= 10 and 0 < network.blocks <= 16, "network has at most 10 levels of 1 to 16 blocks"),
         (all(0 < n <= 16 for s in network.strides for n in s), "network.strides must be from 1 to 16"),
         (
             _bottom(data.patch, network.strides) > 1,
             "data.patch must leave more than one voxel at the bottom of the network; enlarge it, or take fewer strides",
+            patch,
+            strides,
         ),
         (network.heads > 0 and 0 <= network.dropout < 1, "network.heads must be above 0, dropout from 0 to below 1"),
         (max(data.patch) <= 4096 and diffusion.timesteps <= 100_000, "data.patch or diffusion.timesteps is too large"),
@@ -47,45 +75,54 @@ def check(config: "Config", where: str) -> None:
         (0 < diffusion.beta_start <= diffusion.beta_end < 1, "diffusion.beta_start, beta_end must rise within 0 to 1"),
         *_training(training),
         *_loss(config.loss, diffusion),
-        (len(config.augment.flip) == dims, f"augment.flip must have {dims} values"),
+        (len(config.augment.flip) == dims, f"augment.flip must have {dims} values", patch, "augment.flip"),
         *_ranges(config.augment),
         (0 <= data.foreground <= 1, "data.foreground must be from 0 to 1"),
     ]
-    _require(rules, where)
-    check_network(network, diffusion, where)
+    _require(rules, where, open_keys)
+    check_network(network, diffusion, where, open_keys)
 
 
 def _bottom(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
     """Voxels of a patch at the bottom of the network."""
     size = list(patch)
     for stride in strides:
-        size = [-(-n // s) for n, s in zip(size, stride, strict=False)]  # of other dimensions: another rule's concern
+        size = [-(-n // max(s, 1)) for n, s in zip(size, stride, strict=False)]  # wrong ones: another rule's concern
     return math.prod(size)
 
 
-def check_network(network: "NetworkConfig", diffusion: "DiffusionConfig", where: str = "configuration") -> None:
+def check_network(
+    network: "NetworkConfig",
+    diffusion: "DiffusionConfig",
+    where: str = "configuration",
+    open_keys: Collection[str] = (),
+) -> None:
     """Raise InputError where a network is asked for what it cannot do."""
     name, first = f"network.name {network.name}", network.channels[0]
-    rules = [(network.name == "unet" or network.time == "after_norm", f"{name} needs network.time after_norm")]
-    if network.name in ("dynunet", "segresnet"):
+    sizes = ("network.channels", "network.strides")
+    rules: list[tuple[Any, ...]] = [
+        (network.name == "unet" or network.time == "after_norm", f"{name} needs network.time after_norm")
+    ]
+    if network.name in TWINS:
         alone = f"{name} segments without diffusion: set diffusion.strategy supervised, or network.name unet or cached"
-        rules += [(diffusion.strategy == "supervised", alone)]
+        rules += [(diffusion.strategy == "supervised", alone, "diffusion.strategy")]
         rules += [(not network.checkpointing, f"{name} has no checkpointing; network.name unet and cached have")]
     if network.name == "dynunet":
         short = all(n <= 4 for stride in network.strides for n in stride)
-        sizes = f"{name} needs at least 3 network.channels and network.strides of at most 4"
-        rules += [(len(network.channels) > 2 and short, sizes)]
+        few = f"{name} needs at least 3 network.channels and network.strides of at most 4"
+        rules += [(len(network.channels) > 2, few, sizes[0]), (short, few, sizes[1])]
     if network.name == "segresnet":
         halved = all(n == 2 for stride in network.strides for n in stride)
-        rules += [(halved, f"{name} needs network.strides of 2 only; network.name dynunet takes others")]
+        rules += [(halved, f"{name} needs network.strides of 2 only; network.name dynunet takes others", sizes[1])]
         doubled = all(n == first * 2**level for level, n in enumerate(network.channels))
-        rules += [(doubled and first % 8 == 0, f"{name} needs a multiple of 8 in network.channels, doubled each level")]
-    _require(rules, where)
+        widths = f"{name} needs a multiple of 8 in network.channels, doubled each level"
+        rules += [(doubled and first % 8 == 0, widths, sizes[0])]
+    _require(rules, where, open_keys)
 
 
-def _require(rules: list[tuple[bool, str]], where: str) -> None:
-    for holds, sentence in rules:
-        if not holds:
+def _require(rules: list[tuple[Any, ...]], where: str, open_keys: Collection[str]) -> None:
+    for holds, sentence, *keys in rules:
+        if not holds and set(keys).isdisjoint(open_keys):
             raise InputError(f"{where}: {sentence}.")
 
 
@@ -106,8 +143,9 @@ def _training(training: "TrainingConfig") -> Rules:
     yield 0 <= training.seed < 2**32, "training.seed must be from 0 to 4294967295"
     yield training.minutes is None or training.minutes > 0, "training.minutes must be above 0"
     yield 0 < training.learning_rate <= 1, "training.learning_rate must be above 0, at most 1"
-    ends = (training.learning_rate_start, training.learning_rate_end)
-    yield all(0 <= x <= training.learning_rate for x in ends), "training.learning_rate must be its own highest value"
+    for key in ("learning_rate_start", "learning_rate_end"):
+        text = f"training.{key} must be from 0 to training.learning_rate, {training.learning_rate:g}; set it as well"
+        yield 0 <= getattr(training, key) <= training.learning_rate, text
     yield 0 <= training.ema < 1, "training.ema must be from 0 to below 1"
     yield training.clip > 0 and training.weight_decay >= 0, "training.clip must be above 0, weight_decay not below 0"
 
@@ -119,6 +157,11 @@ def _loss(loss: "LossConfig", diffusion: "DiffusionConfig") -> Rules:
     alone = diffusion.strategy != "supervised" or not (loss.mse or loss.vlb)
     yield alone, "loss.mse and loss.vlb must be 0 with diffusion.strategy supervised: there is no noise"
     levels = diffusion.parametrisation != "epsilon" or loss.mse > 0
-    yield levels, "diffusion.parametrisation epsilon needs loss.mse above 0: other terms do not reach the noisy levels"
-    taught = diffusion.variance not in ("learned", "learned_range") or loss.vlb > 0
-    yield taught, f"diffusion.variance {diffusion.variance} is taught by loss.vlb alone; set it above 0"
+    text = (
+        "diffusion.parametrisation epsilon needs loss.mse above 0, e.g. 0.1: other terms do not reach the noisy levels"
+    )
+    yield levels, text, "loss.mse"
+    taught = not diffusion.variance.startswith("learned") or loss.vlb > 0
+    example = f"e.g. {0.001 * diffusion.train_steps:g}"
+    text = f"diffusion.variance {diffusion.variance} is taught by loss.vlb alone; set it above 0, {example}"
+    yield taught, text, "loss.vlb"

@@ -5,10 +5,12 @@ Standard library alone, so that a help text or a mistake costs no import.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import DEVICES, SAMPLERS, SegmentOptions
 
+DEVICE_HELP = "auto (default), which takes a GPU where there is one, cpu or cuda"
 FORMATS = ("seg.nrrd", "nii.gz", "nrrd", "png")
 
 
@@ -19,16 +21,17 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=Path, nargs="+", action="extend", required=True, help=images)
     parser.add_argument("--output", type=Path, required=True, help="folder for the masks")
     parser.add_argument("--steps", type=int, default=5, help="diffusion steps (default 5)")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
-    parser.add_argument("--samples", type=int, default=1, help="segmentations to draw and average")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--format", choices=FORMATS, default="seg.nrrd")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim", help="ddim or ddpm (default ddim)")
+    parser.add_argument("--samples", type=int, default=1, help="segmentations to draw and average (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise: one seed, one mask (default 0)")
+    formats = f"of the masks: {', '.join(FORMATS)} (default seg.nrrd); png for 2D models"
+    parser.add_argument("--format", choices=FORMATS, default="seg.nrrd", help=formats)
     parser.add_argument("--save-steps", action="store_true", help="write the mask of every step too")
     parser.add_argument("--uncertainty", action="store_true", help="write the voxels' entropy, 0 to 1")
     parser.add_argument("--roi", type=int, nargs=6, metavar="V", help="voxel box i0 i1 j0 j1 k0 k1 (end exclusive)")
-    parser.add_argument("--shard", default="1/1", metavar="I/N", help="take every N-th case, from the I-th")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th case, from the I-th (default 1/1)")
     parser.add_argument("--skip-existing", action="store_true", help="leave out cases that are done")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help=DEVICE_HELP)
 
 
 def segment_options(chosen: argparse.Namespace) -> SegmentOptions:
@@ -45,6 +48,14 @@ def segment_options(chosen: argparse.Namespace) -> SegmentOptions:
     )
 
 
+def check_model(chosen: argparse.Namespace, card: Any) -> None:
+    """Raise InputError for what a model with this card cannot do, before the first image is read."""
+    if chosen.steps > card.diffusion.timesteps:
+        raise InputError(f"--steps is {chosen.steps}; model {card.name} has {card.diffusion.timesteps} noise levels.")
+    if chosen.format == "png" and card.dims == 3:
+        raise InputError(f"--format png is for 2D images; model {card.name} segments 3D ones.")
+
+
 def shard_of(text: str) -> slice:
     """`I/N` -> the slice of the cases that this process takes: every N-th from the I-th, counted from 1."""
     number, slash, count = text.partition("/")
@@ -58,4 +69,7 @@ def _roi(values: list[int] | None) -> tuple[tuple[int, int], ...] | None:
     if values is None:
         return None
     i0, i1, j0, j1, k0, k1 = values
+    for axis, low, high in (("i", i0, i1), ("j", j0, j1), ("k", k0, k1)):
+        if not 0 <= low < high:
+            raise InputError(f"--roi has {axis} from {low} to {high}; it needs 0 <= {axis}0 < {axis}1.")
     return (k0, k1), (j0, j1), (i0, i1)

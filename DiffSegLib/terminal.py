@@ -1,6 +1,7 @@
 """What a program at a terminal does alike: parsing, progress on stderr, Ctrl-C, one sentence for an error, exit codes.
 
-Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, 3 environment, 4 cancelled.
+Exit codes: 0 all done, 1 some cases failed, 2 wrong usage or input, or every case failed, 3 environment, 4
+cancelled.
 """
 
 import argparse
@@ -17,7 +18,14 @@ from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
 
 
 class Parser(argparse.ArgumentParser):
-    """One sentence instead of the usage text, and exit code 2."""
+    """One sentence instead of the usage text, and exit code 2; a verb says itself what it does not know."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
+        """See argparse."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """See argparse."""
@@ -29,38 +37,37 @@ def finish(program: str, call: Callable[[], tuple[int, dict[str, Any]]], as_json
 
     as_json: print what `call` answered, or the error, as one JSON object last on stdout.
     """
-    as_json = as_json and speaks()
+    code = 0
     try:
-        code, answer = call()
+        code, answer = _outcome(program, call)
+        if as_json and speaks():
+            print(json.dumps({"ok": code == 0, "exit_code": code, **answer}))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return code
+
+
+def _outcome(program: str, call: Callable[[], tuple[int, dict[str, Any]]]) -> tuple[int, dict[str, Any]]:
+    try:
+        return call()
     except KeyboardInterrupt:
-        return _fail(program, Cancelled("Cancelled."), as_json)
-    except DiffSegError as problem:
-        return _fail(program, problem, as_json)
-    except ModuleNotFoundError as problem:
-        if (problem.name or "").startswith("DiffSegLib"):
+        problem: DiffSegError = Cancelled("Cancelled.")
+    except DiffSegError as found:
+        problem = found
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("DiffSegLib"):
             raise
-        text = f"The Python package {problem.name!r} is missing; install what DiffSeg needs (see its README)."
-        return _fail(program, EnvironmentProblem(text), as_json)
-    if as_json:
-        print(json.dumps({"ok": code == 0, "exit_code": code, **answer}), flush=True)
-    return int(code)
+        text = f"The Python package {missing.name!r} is missing; install what DiffSeg needs (see its README)."
+        problem = EnvironmentProblem(text)
+    if str(problem):  # else another process of the same training tells it
+        print(f"{program}: {problem}", file=sys.stderr, flush=True)
+    return problem.exit_code, {"error": str(problem)}
 
 
 def speaks() -> bool:
     """Whether this process speaks: of those that torchrun starts, the first."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def _fail(program: str, problem: DiffSegError, as_json: bool) -> int:
-    if str(problem):  # else another process of the same training tells it
-        print(f"{program}: {problem}", file=sys.stderr, flush=True)
-    if as_json:
-        print(json.dumps({"ok": False, "exit_code": problem.exit_code, "error": str(problem)}), flush=True)
-    return problem.exit_code
 
 
 class StopFlag:

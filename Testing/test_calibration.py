@@ -73,6 +73,15 @@ def test_the_temperature_is_what_a_network_boasts_by(times, classes):
     assert found == pytest.approx(times, rel=0.06)
 
 
+def test_labels_that_may_overlap_are_calibrated_one_by_one_as_their_uncertainty_is_told():
+    label = torch.randint(0, 3, (24, 24, 24), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    case = Prepared("case", normal(1, 24, 24, 24), label, (1.0, 1.0, 1.0), ())
+    settings = config.from_json({"data": {"patch": [24, 24, 24]}, "diffusion": {"classes": "overlapping"}})
+    network = Boastful(normal(3, 24, 24, 24) + 3.0 * torch.nn.functional.one_hot(label.long(), 3).movedim(-1, 0), 1.0)
+    found = [fit_temperature(network, [case], 3, settings, CPU, regions) for regions in (None, torch.eye(3))]
+    assert found[0] == found[1]
+
+
 def test_without_structures_the_temperature_is_one():
     case = Prepared("case", normal(1, 16, 16, 16), torch.zeros(16, 16, 16, dtype=torch.uint8), (1.0, 1.0, 1.0), ())
     settings = config.from_json({"data": {"patch": [16, 16, 16]}})

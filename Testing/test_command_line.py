@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, TINY, blob_case, write_image
-from DiffSegLib.commands import run
+from DiffSegLib.commands import make_parser, run
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
@@ -69,10 +70,26 @@ def test_info_is_text_to_read_and_may_be_cut_short(tiny_model, capsys):
     assert run(["info", str(tiny_model)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "name: tiny" in lines and "    channels: 8, 16" in lines and "  - value: 1" in lines
-    assert not any(line.endswith(": ") for line in lines)
-    command = f"'{sys.executable}' -u -m DiffSegLib info '{tiny_model}' | head -1"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert ended.stdout.count("\n") == 1 and ended.stderr == ""
+    assert not any(line.endswith(": ") for line in lines) and lines[0] == f"file: {tiny_model}"
+    assert run(["info", "hippocampus"]) == 0
+    text = capsys.readouterr().out
+    assert "{" not in text and text.index("not_for: ") < text.index("labels:") < text.index("network:")
+    for options, reader, lines in (("", "head -1", 1), ("--json", "true", 0)):
+        command = f"'{sys.executable}' -u -m DiffSegLib info '{tiny_model}' {options} | {reader}"
+        ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert ended.stdout.count("\n") == lines and ended.stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="as Unix has it")
+@pytest.mark.parametrize("verb", ["models", "predict"])
+def test_ctrl_c_before_anything_is_imported_is_exit_code_4_too(verb):
+    def at_once():  # held back until the program takes it
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        os.kill(os.getpid(), signal.SIGINT)
+
+    command = [sys.executable, "-m", "DiffSegLib", verb]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=at_once)
+    assert ended.returncode == 4 and ended.stderr == "diffseg: Cancelled.\n"
 
 
 def test_info_and_models_answer_as_json(tiny_model, capsys):
@@ -98,7 +115,11 @@ def mistakes(tmp_path, dataset, tiny_model):
         ([*predict, str(tmp_path / "empty")], "empty: holds no image"),
         ([*predict, str(text), "--steps", "0"], "steps is 0"),
         ([*predict, str(text), "--shard", "3/2"], "--shard is '3/2'"),
-        ([*predict, str(text), "--frob"], "unrecognized arguments"),
+        ([*predict, str(text), "--frob"], "unrecognized arguments: --frob. See 'diffseg predict --help'"),
+        ([*predict, str(text), "--steps", "2000"], "--steps is 2000; model tiny has 1001 noise levels"),
+        ([*predict, str(text), "--format", "png"], "--format png is for 2D images"),
+        ([*predict, str(text), "--roi", "10", "0", "0", "5", "0", "5"], "--roi has i from 10 to 0"),
+        ([*train, str(dataset), "--minutes", "3", "--iterations", "10"], "not allowed with argument --minutes"),
         (["predict", "--model", str(text), "--input", str(text), "--output", out], "text.nii.gz: is no model file"),
         (["predict", "--model", "nowhere", "--input", str(text), "--output", out], "neither a model file"),
         ([*train, str(dataset)], "image blob_02.nii.gz of case blob_02"),
@@ -110,13 +131,24 @@ def mistakes(tmp_path, dataset, tiny_model):
     ]
 
 
-@pytest.mark.parametrize("number", range(16))
+@pytest.mark.parametrize("number", range(20))
 def test_a_mistake_gets_one_sentence_exit_code_2_and_leaves_nothing(tmp_path, dataset, tiny_model, capsys, number):
     arguments, words = mistakes(tmp_path, dataset, tiny_model)[number]
     assert run(arguments) == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_every_option_has_a_help_text_that_names_its_default():
+    verbs = next(action for action in make_parser()._actions if action.dest == "verb").choices
+    assert {"predict", "train", "evaluate", "bench"} <= set(verbs)
+    for verb in verbs.values():
+        for option in (action for action in verb._actions if action.option_strings and action.dest != "help"):
+            assert option.help, f"{verb.prog} {option.option_strings}"
+            if option.default not in (None, False, []):
+                default = f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
+                assert f"default {default}" in option.help or f"{default} (default" in option.help, option.help
 
 
 def test_one_bad_file_among_good_ones_is_exit_code_1(tmp_path, tiny_model, capsys):

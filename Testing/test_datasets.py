@@ -78,7 +78,8 @@ def test_regions_are_read_in_their_order(tmp_path):
     found = load_dataset(folder)
     assert found.regions == (Region("whole", (1, 2), 1), Region("core", (2,), 2)) and found.num_classes == 3
     assert labels_of(found) == {1: "whole only", 2: "core"}
-    assert make_plan(folder, config.from_json(TINY)).settings.diffusion.classes == "overlapping"
+    plan = make_plan(folder, config.from_json(TINY))
+    assert plan.settings.diffusion.classes == "overlapping" and "regions" in plan.reasons["diffusion.classes"]
     text = json.loads((folder / "dataset.json").read_text())
     del text["regions_class_order"]
     (folder / "dataset.json").write_text(json.dumps(text))
@@ -398,6 +399,13 @@ def test_missing_files_are_told_with_everything_else_that_is_wrong(dataset):
 
 def planned(folder, **options):
     return make_plan(folder, *config.choose("default", None, []), **options)
+
+
+def test_a_case_without_its_label_counts_among_those_that_cannot_be_used(dataset):
+    (dataset / "imagesTr" / "blob_01.nii.gz").write_bytes(b"no image")
+    (dataset / "labelsTr" / "blob_02.nii.gz").unlink()
+    with pytest.raises(InputError, match="2 of 6 cases"):
+        make_plan(dataset, config.from_json(TINY))
 
 
 def test_what_concerns_one_case_only_is_told_with_the_problems(dataset):

@@ -59,7 +59,7 @@ def test_each_case_gets_the_scores_of_its_arrays_with_spacing_in_array_order(fol
     assert rows["a", 1].dice == 1.0
     for label in (1, 2):
         wanted = metrics.score(mask(1), mask(), label, SPACING_IJK[::-1])
-        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "volume_ml", "reference_volume_ml"):
+        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "centroid_mm", "volume_ml", "reference_volume_ml"):
             assert getattr(rows["b", label], name) == pytest.approx(getattr(wanted, name), rel=1e-5), name
     assert rows["c", 2].outcome == "missed"
 
@@ -178,6 +178,26 @@ def test_a_structure_that_only_other_cases_have_counts_as_absent(folders):
     assert [rows[case, 5].outcome for case in "abc"] == ["spurious", "absent", "absent"]
 
 
+def test_two_files_are_compared_whatever_they_are_called(folders, tmp_path):
+    prediction, reference = folders
+    table = evaluate_folders(prediction / "b.seg.nrrd", reference / "a.nii.gz")
+    assert table.cases == ["b"] and table.labels == {1: "Anterior", 2: "Posterior"} and not table.problems
+    with pytest.raises(InputError, match=r"a\.nii\.gz: is a file; give two files"):
+        evaluate_folders(prediction, reference / "a.nii.gz")
+
+
+def test_names_come_from_the_record_beside_a_mask_and_other_cases_may_be_left_out(folders, tmp_path):
+    prediction = tmp_path / "masks"
+    prediction.mkdir()
+    write_mask(prediction / "a.nii.gz", mask(), AFFINE)
+    (prediction / "a.json").write_text(json.dumps({"case": "a", "labels": [label.to_json() for label in LABELS]}))
+    table = evaluate_folders(prediction, folders[1], predicted_only=True)
+    assert table.labels == {1: "Anterior", 2: "Posterior"} and table.cases == ["a"] and not table.problems
+    assert set(evaluate_folders(prediction, folders[1]).problems) == {"b", "c"}
+    (prediction / "a.json").write_text('{"labels": [3]}')
+    assert evaluate_folders(prediction, folders[1], predicted_only=True).labels[1] == "Label 1"
+
+
 def test_folders_that_cannot_be_compared_are_refused_and_nothing_is_written(folders, tmp_path):
     prediction, reference = folders
     out, empty, other = tmp_path / "out", tmp_path / "empty", tmp_path / "other"
@@ -229,7 +249,7 @@ def test_the_table_file_holds_every_score(folders, tmp_path):
     for row in table.rows:
         line = lines[row.case, row.label]
         assert (line["name"], line["outcome"]) == (row.name, row.scores.outcome)
-        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "volume_ml", "reference_volume_ml"):
+        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "centroid_mm", "volume_ml", "reference_volume_ml"):
             value = getattr(row.scores, name)
             assert line[name] == "" if math.isnan(value) else float(line[name]) == value
 

@@ -79,7 +79,8 @@ def pair(volume):
 
 
 def check_scores(found, wanted):
-    for key in ("outcome", "dice", "iou", "hd95_mm", "nsd", "asd_mm", "volume_ml", "reference_volume_ml"):
+    distances, volumes = ("hd95_mm", "asd_mm", "centroid_mm"), ("volume_ml", "reference_volume_ml")
+    for key in ("outcome", "dice", "iou", "nsd", *distances, *volumes):
         value = getattr(wanted, key)
         assert found[key] == (value if isinstance(value, str) else pytest.approx(value, nan_ok=True, rel=1e-6)), key
     assert found["volume_difference_ml"] == pytest.approx(wanted.volume_ml - wanted.reference_volume_ml)

@@ -136,6 +136,62 @@ def test_what_a_person_wrote_wins(tmp_path):
         config.choose("fast", path, [])
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("network.channels=[8]", "at least two entries"),
+        ("network.strides=[[2,2,2],[2,2]]", "as many numbers as the others"),
+        ("network.blocks=0", "levels of 1 to 16 blocks"),
+        ("network.heads=0", "network.heads must be above 0"),
+        ("network.channels=[0,8]", "from 1 to 4096"),
+        ("diffusion.train_steps=1", "train_steps must be from 2"),
+        ("data.spacing=[1e-9,1e-9,1e-9]", "from 0.01 to 100 mm"),
+        ("data.patch=[2,2,2]", "at least 4 voxels"),
+        ("training.batch=0", "must be above 0"),
+        ("network.strides=[[0,2]]", "network.strides must be from 1 to 16"),
+        ("network.strides=[]", "a list with an entry at least"),
+        ("training.learning_rate=1e-6", "learning_rate_start must be from 0 to training.learning_rate, 1e-06"),
+    ],
+)
+def test_a_wrong_value_is_told_before_anything_is_proposed(written, words):
+    with pytest.raises(InputError, match=words):
+        config.choose("fast", None, [written])
+
+
+@pytest.mark.parametrize(
+    ("choice", "key", "value"),
+    [
+        ("diffusion.parametrisation=epsilon", "loss.mse", 0.1),
+        ("diffusion.variance=learned", "loss.vlb", 0.005),
+        ("diffusion.variance=learned_range", "loss.vlb", 0.005),
+        ("network.name=dynunet", "diffusion.strategy", "supervised"),
+        ("network.name=segresnet", "diffusion.strategy", "supervised"),
+    ],
+)
+def test_one_choice_is_enough_and_what_it_implies_is_proposed_unless_written(choice, key, value):
+    facts, (section, name) = prints((40, 40, 40), (1.0,) * 3), key.split(".")
+    found, reasons = propose(facts, *config.choose("default", None, [choice]))
+    assert getattr(getattr(found, section), name) == value and reasons[key]
+    plain = propose(facts, *config.choose("default", None, []))[0]
+    kept = getattr(getattr(plain, section), name)
+    with pytest.raises(InputError, match=r"e\.g\. 0\.|diffusion.strategy supervised"):
+        config.choose("default", None, [choice, f"{key}={kept}"])
+
+
+def test_monai_s_networks_get_strides_that_they_can_take():
+    thick = prints((13, 22, 27), (4.0, 1.0, 1.0))
+    for name in ("segresnet", "dynunet"):
+        network = propose(thick, *config.choose("fast", None, [f"network.name={name}"]))[0].network
+        assert name == "dynunet" or network.strides == ((2, 2, 2),) * len(network.strides)
+    small = propose(prints((6, 6, 6), (1.0,) * 3), *config.choose("fast", None, ["network.name=dynunet"]))[0]
+    assert len(small.network.strides) == 2
+
+
+def test_a_memory_that_nothing_fits_in_is_told():
+    reasons = propose(prints((40, 40, 40), (1.0,) * 3), *FAST, memory=1e-5)[1]
+    assert "as small as can be, and yet a step needs about" in reasons["data.patch"]
+
+
 def test_settings_for_other_dimensions_than_the_data_are_refused():
     for written in ("data.patch=[32,32]", "network.strides=[[2,2],[2,2],[2,2]]"):
         with pytest.raises(InputError, match=r"data: holds 3D images, but .* for 2D"):

@@ -119,14 +119,13 @@ def test_a_large_volume_is_segmented_with_its_uncertainty_as_a_small_one_is(tiny
 
 
 def test_the_progress_of_a_large_volume_never_goes_back(model, many_windows):
-    fractions = []
+    told = []
     for state in (0, 1 << 40):
-        fractions.clear()
-        list(
-            how(model, state=state, views=[(), ()], tick=lambda at: fractions.append(at.fraction)).pieces(
-                noise(1, 50, 18, 20)
-            )
-        )
+        told.clear()
+        list(how(model, state=state, views=[(), ()], tick=told.append).pieces(noise(1, 30, 18, 50)))
+        fractions, windows = [at.fraction for at in told], [at.window for at in told]
+        assert windows[-1] == told[-1].windows == max(windows) and set(windows) == set(range(1, windows[-1] + 1))
+        assert state or windows == sorted(windows)  # however its layers lie, a window is counted as it begins
         assert fractions == sorted(fractions) and fractions[0] == 0 and len(set(fractions)) == len(fractions)
         assert fractions[-1] < 1
 

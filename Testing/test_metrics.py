@@ -43,6 +43,7 @@ def test_the_published_implementation_gives_the_same_numbers(golden_masks, label
         "iou": scores.iou,
         "hausdorff95": scores.hd95_mm,
         "nsd_1mm": scores.nsd,
+        "centroid_distance": scores.centroid_mm,
         "mean_surface_distance_sym_max": worse_side(prediction == label, reference == label, spacing),
     }
     assert found == pytest.approx({key: GOLDEN[key][label] for key in found}, rel=1e-5)
@@ -114,7 +115,8 @@ def test_a_missed_structure_is_zero_in_shares_and_infinite_in_distances():
 def test_a_structure_in_neither_mask_has_no_score():
     scores = metrics.score(EMPTY, EMPTY, 1, SPACING)
     assert scores.outcome == "absent"
-    assert all(math.isnan(x) for x in (scores.dice, scores.iou, scores.nsd, scores.hd95_mm, scores.asd_mm))
+    distances = (scores.hd95_mm, scores.asd_mm, scores.centroid_mm)
+    assert all(math.isnan(x) for x in (scores.dice, scores.iou, scores.nsd, *distances))
     assert (scores.volume_ml, scores.reference_volume_ml) == (0.0, 0.0)
     assert repr(scores) == repr(metrics.ABSENT)
 
@@ -127,11 +129,12 @@ masks = st.integers(0, 2**27 - 1).map(lambda bits: np.array([bits >> n & 1 for n
 def test_what_must_hold_for_any_two_masks(first, second, factor):
     assume(first.any() and second.any())
     there, back = metrics.score(first, second, 1, SPACING), metrics.score(second, first, 1, SPACING)
-    for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm"):
+    for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "centroid_mm"):
         assert getattr(there, name) == pytest.approx(getattr(back, name))  # neither mask is preferred
     assert there.dice == pytest.approx(2 * there.iou / (1 + there.iou))
     larger = metrics.score(first, second, 1, [factor * s for s in SPACING], tolerance_mm=factor * 1.25)
     assert larger.hd95_mm == pytest.approx(factor * there.hd95_mm)
+    assert larger.centroid_mm == pytest.approx(factor * there.centroid_mm)
     assert larger.asd_mm == pytest.approx(factor * there.asd_mm)
     assert larger.nsd == pytest.approx(metrics.score(first, second, 1, SPACING, 1.25).nsd)
     padded = [np.pad(mask, ((4, 1), (0, 3), (2, 2))) for mask in (first, second)]
@@ -148,3 +151,13 @@ def test_shapes_and_spacings_that_do_not_fit_are_refused():
     for spacing in ((1, 1), (1, 1, 0), (1, 1, float("nan"))):
         with pytest.raises(ValueError, match="spacing"):
             metrics.score(SPECK, SPECK, 1, spacing)
+
+
+def test_the_centres_of_mass_are_apart_in_millimetres_along_each_axis():
+    there = np.zeros((6, 8, 10), dtype=np.uint8)
+    there[1:3, 2:5, 3:7] = 1
+    moved = np.roll(there, (1, 2, 3), (0, 1, 2))
+    moved[2, 4, 6] = 0  # one of the 24 voxels, at a corner
+    found = metrics.score(moved, there, 1, (2.5, 1.0, 0.5)).centroid_mm
+    apart = np.mean(np.argwhere(moved), 0) - np.mean(np.argwhere(there), 0)
+    assert found == pytest.approx(np.linalg.norm(apart * (2.5, 1.0, 0.5)))

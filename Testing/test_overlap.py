@@ -7,7 +7,7 @@ import pytest
 
 from conftest import blob_case, write_image
 from DiffSegLib.data import batch
-from DiffSegLib.errors import Cancelled, EnvironmentProblem
+from DiffSegLib.errors import Cancelled, EnvironmentProblem, InputError
 from DiffSegLib.labels import labels_from_names
 from tally import tried
 
@@ -112,12 +112,29 @@ def test_a_full_disk_ends_the_batch(cases, tmp_path, monkeypatch):
     assert len(segmented) == 2
 
 
-def test_a_cancelled_batch_has_written_what_was_done(cases, tmp_path):
+def test_a_cancelled_batch_has_written_what_was_done_and_says_how_to_go_on(cases, tmp_path, capsys):
+    cases[0][1][0].write_bytes(b"no image")
+    told = []
+
     def segment(volume, _listener):
         if volume.name.endswith("case2.nii.gz"):
             raise Cancelled("Cancelled.")
         return prediction(volume)
 
-    with pytest.raises(Cancelled):
-        batch.run_cases(cases, tmp_path / "out", LABELS, segment)
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["case0.json", "case1.json"]
+    outcome = batch.run_cases(cases, tmp_path / "out", LABELS, segment, listener=told.append)
+    assert [path.name for path in (tmp_path / "out").glob("*.json")] == ["case1.json"]
+    assert [event["text"].partition(":")[0] for event in told] == ["case0 failed"]  # as soon as it did
+    code, answer = outcome.report("diffseg predict", tmp_path / "out")
+    assert code == 4 and answer["left"] == ["case2", "case3"]
+    assert answer["done"] == ["case1"] and set(answer["failed"]) == {"case0"}
+    said = capsys.readouterr().err
+    assert "cancelled: 1 done, 0 skipped, 1 failed, 2 left" in said and "--skip-existing goes on" in said
+
+
+def test_a_folder_that_nothing_can_be_written_into_is_told_before_the_work(cases, tmp_path, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(batch.tempfile, "mkdtemp", full)
+    with pytest.raises(InputError, match="out: cannot be written"):
+        batch.run_cases(cases, tmp_path / "out", LABELS, lambda *_: pytest.fail("it was segmented"))

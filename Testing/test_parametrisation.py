@@ -11,6 +11,7 @@ from DiffSegLib.diffusion.bound import binary_nll, noise_mse, normal_kl, variati
 from DiffSegLib.diffusion.gaussian import q_sample, x_to_logits
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import ddim_step, ddpm_step, sample_steps
+from DiffSegLib.inference.sampling import sample_volume
 
 SOURCE = torch.Generator().manual_seed(0)
 
@@ -110,6 +111,20 @@ def test_likelihood_of_a_mask_is_the_normal_distribution_cut_at_zero():
     np.testing.assert_allclose(found, [-np.log(1 - below), -np.log(below)], rtol=1e-9)
     far = binary_nll(torch.tensor(-1.0), torch.tensor(1.0), torch.tensor(-9.2))
     assert torch.isfinite(far) and far > 1000  # a wrong and certain answer: finite, so that it can be learned from
+    z = torch.tensor([-1e3, -1e5], requires_grad=True)
+    binary_nll(torch.ones(2), z, torch.zeros(2)).sum().backward()
+    np.testing.assert_allclose(z.grad, [-1e3, -1e5], rtol=1e-4)  # far out the slope of -log p is the distance
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "warmup50"])
+@pytest.mark.parametrize("variance", ["fixed_small", "learned", "learned_range"])
+def test_the_bound_of_an_unbounded_prediction_has_a_gradient_at_every_level(schedule, variance):
+    process = make_process(DiffusionConfig(schedule=schedule, parametrisation="epsilon", variance=variance), 5)
+    x_start, index = torch.sign(normal(5, 2, 4000)).float(), torch.arange(5)
+    x_t = q_sample(process.schedule, x_start, index, normal(5, 2, 4000).float())
+    output = normal(5, 2 if variance == "fixed_small" else 4, 4000).float().requires_grad_()
+    variational_bound(process, output, x_start, x_t, index).sum().backward()
+    assert torch.isfinite(output.grad).all()
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "learned", "learned_range"])
@@ -140,6 +155,17 @@ def test_the_bound_teaches_a_learned_variance_and_leaves_the_answer_to_the_other
     fixed = make_process(DiffusionConfig(), 5)
     variational_bound(fixed, plain, x_start, x_t, torch.tensor([0, 2, 4])).sum().backward()
     assert (plain.grad != 0).any()
+
+
+def test_a_learned_variance_is_judged_by_the_mean_that_the_sampler_takes():
+    x_start, x_t, index = torch.full((1, 1, 1), -1.0), torch.full((1, 1, 1), 2.0), torch.tensor([4])
+    bounds = {}
+    for clip in (True, False):
+        process = make_process(DiffusionConfig(parametrisation="epsilon", variance="learned", clip_x_start=clip), 5)
+        extra = float(process.schedule.posterior_log_variance[4])
+        output = torch.tensor([0.0, extra]).reshape(1, 2, 1)
+        bounds[clip] = float(variational_bound(process, output, x_start, x_t, index))
+    assert bounds[False] / bounds[True] == pytest.approx(((1 + 2.0 / 0.0063207613) / 2.0) ** 2, rel=1e-3)
 
 
 def test_the_noise_of_a_predicted_mask_is_what_is_left_of_x_t():
@@ -174,3 +200,16 @@ def test_each_sample_of_a_batch_is_drawn_at_its_own_level():
         torch.testing.assert_close(together[one], alone)
     torch.testing.assert_close(together[0], x_start[0])
     assert not torch.equal(together[1], ddpm_step(schedule, x_start, x_t, index, 0 * noise, log_variance)[1])
+
+
+@pytest.mark.parametrize("classes", ["exclusive", "overlapping"])
+def test_what_a_volume_gets_are_probabilities_though_the_chain_is_not_clipped(classes):
+    how = DiffusionConfig(parametrisation="epsilon", classes=classes, clip_x_start=False)
+
+    class Silent(torch.nn.Module):
+        def forward(self, image, mask, t):
+            return 0.0 * mask
+
+    for probability in sample_volume(Silent(), torch.zeros(1, 8, 8), 3, (8, 8), (1, 1), how):
+        assert probability.min() >= 0 and probability.max() <= 1
+        assert classes == "overlapping" or torch.allclose(probability.sum(0), torch.ones(8, 8))

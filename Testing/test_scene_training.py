@@ -333,6 +333,8 @@ def test_a_training_is_stopped_resumed_and_killed_and_leaves_bad_cases_out(logic
         training.resume()
     with pytest.raises(InputError, match="already holds a training"):
         logic.train(data, tmp_path / "run")
+    with pytest.raises(InputError, match="a training has one budget"):
+        logic.train(data, tmp_path / "other", minutes=1.0, iterations=2)
     found = Logic().trainings()[0]
     assert found.folder == training.folder.resolve()  # remembered, though it lies elsewhere
     found.stop()  # whoever finds it may ask

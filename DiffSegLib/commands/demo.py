@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add(verbs: Any) -> None:
     """Options of the verb."""
     verb = verbs.add_parser("demo", help="segment both hippocampi of the MNI152 template", allow_abbrev=False)
-    verb.add_argument("--out", type=Path, default=Path("demo"), help="folder for masks, scene and pictures")
+    verb.add_argument("--out", type=Path, default=Path("demo"), help="folder for what it makes (default demo)")
     verb.set_defaults(call=call)
 
 

@@ -9,9 +9,11 @@ from typing import Any
 def add(verbs: Any) -> None:
     """Options of the verb."""
     verb = verbs.add_parser("evaluate", help="measure masks against references", allow_abbrev=False)
-    verb.add_argument("--prediction", type=Path, required=True, help="folder of masks")
-    verb.add_argument("--reference", type=Path, required=True, help="folder of reference label maps")
+    verb.add_argument("--prediction", type=Path, required=True, help="folder of masks, or one mask")
+    verb.add_argument("--reference", type=Path, required=True, help="folder of label maps, or one")
     verb.add_argument("--out", type=Path, required=True, help="folder for metrics.csv, summary.json, report.html")
+    verb.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="of the surface Dice (default 1 mm)")
+    verb.add_argument("--predicted-only", action="store_true", help="leave out references without a prediction")
     verb.set_defaults(call=call)
 
 
@@ -21,7 +23,14 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.terminal import Show
 
     show = Show()
-    summary = evaluate(options.prediction, options.reference, options.out, on_event=show)
+    summary = evaluate(
+        options.prediction,
+        options.reference,
+        options.out,
+        show,
+        tolerance_mm=options.tolerance,
+        predicted_only=options.predicted_only,
+    )
     show.close()
     if not options.json:
         print(table_of(summary))

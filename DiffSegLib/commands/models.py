@@ -7,6 +7,9 @@ from typing import Any
 
 from DiffSegLib.errors import InputError
 
+FIRST = ("name", "description", "not_for", "licence", "channels", "labels")  # of a card, for a person who reads it
+LAST = ("expects", "training", "network", "diffusion", "data", "members")
+
 
 def add(verbs: Any) -> None:
     """Options of both verbs."""
@@ -24,7 +27,7 @@ def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """A line per model; one that cannot be read is told on stderr and left out."""
     if options.join or options.name:
         return _join(options)
-    from DiffSegLib.models.shipped import available, read_card
+    from DiffSegLib.models.shipped import available, home, own, read_card
 
     cards = {}
     for name, path in available().items():
@@ -35,6 +38,8 @@ def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if not options.json:
         for name, card in cards.items():
             print(f"{name:20s} {card.description}")
+        if own():
+            print(f"Your own are files in {home() / 'models'}; delete one to remove it.", file=sys.stderr)
     return 0, {"models": {name: card.to_json() for name, card in cards.items()}}
 
 
@@ -59,14 +64,15 @@ def call_info(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     path = find(options.model)
     card = read_card(path).to_json()
     if not options.json:
-        print("\n".join(_text(card)))
+        order = [*FIRST, *(key for key in card if key not in FIRST + LAST), *LAST]
+        print("\n".join(_text({"file": str(path)} | {key: card[key] for key in order if key in card})))
     return 0, {"path": str(path), "card": card}
 
 
 def _text(data: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """A line for each plain value, and the parts of a table or a list of tables below its name."""
     for key, value in data.items():
-        several = isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
+        several = isinstance(value, list | tuple) and any(isinstance(entry, dict) for entry in value)
         if several or (isinstance(value, dict) and value):
             yield f"{indent}{key}:"
             for entry in value if several else [value]:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from DiffSegLib.options import add_predict_arguments, segment_options, shard_of
+from DiffSegLib.options import add_predict_arguments, check_model, segment_options, shard_of
 
 
 def add(verbs: Any) -> None:
@@ -15,22 +15,28 @@ def add(verbs: Any) -> None:
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Segment every case; those that fail are named and the rest go on."""
+    from DiffSegLib.terminal import Show, StopFlag
+
     settings, shard = segment_options(options), shard_of(options.shard)
+    stop = StopFlag()  # before the imports, which an exception would break somewhere
 
     from DiffSegLib import events
     from DiffSegLib.data.batch import Prediction, find_cases, run_cases
     from DiffSegLib.data.volume import Volume
+    from DiffSegLib.errors import Cancelled
     from DiffSegLib.inference.predict import Predictor
     from DiffSegLib.models.shipped import find
     from DiffSegLib.models.store import load
-    from DiffSegLib.terminal import Show, StopFlag
 
     model = load(find(options.model))
     card = model.card
+    check_model(options, card)
     cases = find_cases(options.input, len(card.channels))[shard]
-    predictor, stop, show = Predictor(model, options.device), StopFlag(), Show()
+    predictor, show = Predictor(model, options.device), Show()
 
     def segment(volume: Volume, listener: events.Listener) -> Prediction:
+        if stop():
+            raise Cancelled("Segmentation was cancelled.")
         return predictor(volume, settings, listener, cancelled=stop)
 
     try:

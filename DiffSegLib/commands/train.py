@@ -12,6 +12,7 @@ from typing import Any
 from DiffSegLib import config
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.labels import Label
+from DiffSegLib.options import DEVICE_HELP
 from DiffSegLib.presets import PRESETS
 
 STOP_FILE = "stop"  # in the run folder: whoever makes it asks the training to stop, as Ctrl-C does
@@ -23,7 +24,7 @@ def add(verbs: Any) -> None:
     layouts = "labelled folder: MSD or nnU-Net with dataset.json, or image and label pairs (docs/datasets.md)"
     verb.add_argument("--data", type=Path, required=True, help=layouts)
     verb.add_argument("--out", type=Path, help="run folder; ends with model.safetensors")
-    verb.add_argument("--preset", default="default", help=f"starting point: {', '.join(PRESETS)}")
+    verb.add_argument("--preset", default="default", help=f"starting point: {', '.join(PRESETS)} (default default)")
     verb.add_argument("--config", type=Path, help="a config.json instead of a preset; what it leaves out is proposed")
     verb.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="e.g. training.batch=2"
@@ -32,11 +33,12 @@ def add(verbs: Any) -> None:
     verb.add_argument("--skip-bad", action="store_true", help="train without the cases that have problems")
     verb.add_argument("--plan-only", action="store_true", help="print the proposed config.json and do not train")
     verb.add_argument("--memory", type=float, default=8.0, metavar="GIB", help="what the proposal may use (default 8)")
-    verb.add_argument("--minutes", type=float, help="budget of wall time instead of iterations")
-    verb.add_argument("--iterations", type=int, help="budget of optimiser steps")
+    budget = verb.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, help="budget of wall time instead of iterations")
+    budget.add_argument("--iterations", type=int, help="budget of optimiser steps (default 5000; imgx-*: 12500)")
     verb.add_argument("--resume", action="store_true", help="go on with the training in --out and its config.json")
-    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    verb.add_argument("--seed", type=int, help="seed of everything random")
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=DEVICE_HELP)
+    verb.add_argument("--seed", type=int, help="seed of everything random (default 0)")
     verb.add_argument("--name", help="put the model among your own (diffseg models) under this name")
     verb.add_argument("--labels", type=Path, help="names, colours and codes of the labels: a list as in a model's card")
     verb.set_defaults(call=call)
@@ -64,7 +66,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if options.seed is not None:
         budget["seed"] = options.seed
     settings = replace(settings, training=replace(settings.training, **budget))
-    settings = config.from_json(settings.to_json(), "train", complete=not open_keys)
+    settings = config.from_json(settings.to_json(), "train", open_keys)
     if options.resume and not options.plan_only and settings != frozen(options.out, settings):
         text = "goes on with its own config.json; only iterations, minutes and training.patience can change"
         raise InputError(f"{options.out}: {text}.")

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,11 +54,21 @@ Segment = Callable[[Volume, events.Listener], Prediction]
 
 @dataclass
 class Outcome:
-    """Names of the cases done and skipped, and the sentence for each that failed."""
+    """Names of the cases done and skipped, and the sentence for each that failed; of those that a cancel left."""
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    cancelled: bool = False
+    left: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def until_cancelled(self) -> Iterator[None]:
+        """Work that a cancel ends in good order."""
+        try:
+            yield
+        except Cancelled:
+            self.cancelled = True
 
     @contextlib.contextmanager
     def working_on(self, case: Case) -> Iterator[None]:
@@ -80,8 +91,14 @@ class Outcome:
             print(f"{program}: {problem if named else f'{name}: {problem}'}", file=sys.stderr)
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
         where = f"; the masks are in {output}" if self.done or self.skipped else ""
-        print(f"{counts}{where}.", file=sys.stderr)
+        if self.cancelled:
+            text = f"Segmentation was cancelled: {counts}, {len(self.left)} left{where}"
+            print(f"{program}: {text}; the same command with --skip-existing goes on.", file=sys.stderr)
+        else:
+            print(f"{counts}{where}.", file=sys.stderr)
         answer = {"done": self.done, "skipped": self.skipped, "failed": self.failed}
+        if self.cancelled:
+            return 4, {"error": "Segmentation was cancelled.", **answer, "left": self.left}
         if self.failed and not self.done and not self.skipped:
             return 2, answer
         return (1 if self.failed else 0), answer
@@ -103,7 +120,10 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
             found = image_files(path)
             dicom = {} if found else find_series(path)
             if not found and not dicom:
-                raise InputError(f"{path}: holds no image (.nii.gz, .nii, .nrrd, .mha, .mhd, .png, DICOM series).")
+                kinds = ".nii.gz, .nii, .nrrd, .mha, .mhd, .png, DICOM series"
+                raise InputError(
+                    f"{path}: holds no image ({kinds}); name the folder that does, its own are not searched."
+                )
             files += found
             for name, file in dicom.items():
                 if series.setdefault(name, file) != file:
@@ -146,7 +166,8 @@ def run_cases(
     """Segment each case into `output`; `x.json` is written last, so a case with it is complete.
 
     Meanwhile the next case is read and the one before is written, so three are in memory. channels: of the model.
-    A case that fails is named in the outcome. What ends all cases alike is raised: Cancelled, EnvironmentProblem.
+    A case that fails is named in the outcome, and told to the listener at once; so are those that a cancel left. What
+    else ends all cases alike is raised: EnvironmentProblem.
     """
     _check_output(output, cases, file_format)
 
@@ -157,14 +178,21 @@ def run_cases(
     read: dict[str, Future[Volume]] = {}
     written: list[tuple[Case, Future[None]]] = []
 
+    @contextlib.contextmanager
+    def working_on(case: Case) -> Iterator[None]:
+        with outcome.working_on(case):
+            yield
+        if case[0] in outcome.failed and len(cases) > 1:  # of one alone it is said at the end
+            listener(events.make("warning", text=f"{case[0]} failed: {outcome.failed[case[0]]}"))
+
     def finish_writing() -> None:
         while written:
             case, future = written.pop()
-            with outcome.working_on(case):
+            with working_on(case):
                 future.result()
                 outcome.done.append(case[0])
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, outcome.until_cancelled():
         for number, case in enumerate(cases):
             name, paths = case
             here = read.pop(name, None)
@@ -181,12 +209,14 @@ def run_cases(
                     event = {**event, "fraction": fraction, "text": f"{name}: {event['text']}"}
                 listener(event)
 
-            with outcome.working_on(case):
+            with working_on(case):
                 volume = here.result()
                 found = segment(volume, relay)
                 finish_writing()
                 written.append((case, writer.submit(_write, output, name, file_format, labels, found, volume.affine)))
-        finish_writing()
+    finish_writing()
+    over = {*outcome.done, *outcome.skipped, *outcome.failed}
+    outcome.left = [name for name, _ in cases if name not in over]
     return outcome
 
 
@@ -197,6 +227,11 @@ def _check_output(output: Path, cases: Sequence[Case], file_format: str) -> None
         raise InputError(f"{there}: is a file; name a folder for the masks.")
     if not os.access(there, os.W_OK):
         raise InputError(f"{output}: cannot be written ({there} is read-only for you).")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".diffseg-", dir=there):
+            pass  # not every folder that may be written can be: a full disk, a network's, those of the system
+    except OSError as problem:
+        raise InputError(f"{output}: cannot be written ({problem.strerror or problem}).") from None
     images = {path.resolve() for _, paths in cases for path in paths}
     for name, _ in cases:
         mask = output / f"{name}.{file_format}"

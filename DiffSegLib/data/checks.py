@@ -43,7 +43,9 @@ class Findings:
     def message(self, dataset: Dataset) -> str:
         """All problems, a line each, and what can be done."""
         lines = [f"  {text}" for texts in self.problems.values() for text in texts]
-        bad = len(self.problems) - ("" in self.problems)
+        told = "\n".join(self.problems.get("", ()))
+        missing = {name for name, text in dataset.missing if text in told}
+        bad = len((self.problems.keys() | missing) - {""})
         total = len(self.facts) + bad
         head = f"{dataset.folder}: {bad} of {total} cases cannot be used:" if bad else f"{dataset.folder}:"
         advice = "Correct this, or train without what is wrong with --skip-bad."

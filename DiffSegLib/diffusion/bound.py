@@ -21,18 +21,19 @@ def variational_bound(process: Process, output: Tensor, x_start: Tensor, x_t: Te
     """The term of the bound that belongs to `index`, in bits per value, (B,).
 
     x_start: the truth in x-space. Where the variance is learned the mean is held fixed, so that this term teaches the
-    variance only (Nichol & Dhariwal 2021, section 3.1).
+    variance only (Nichol & Dhariwal 2021, section 3.1), and it is that of the sampler, clipped unless `clip_x_start` is
+    off; elsewhere it is not clipped, as no gradient would pass.
     """
-    guess = process.x_start(output, x_t, index)
-    if process.split(output)[1] is not None:
-        guess = guess.detach()
+    learned = process.split(output)[1] is not None
+    guess = process.guess(output, x_t, index).detach() if learned else process.x_start(output, x_t, index)
     true_mean = q_posterior_mean(process.schedule, x_start, x_t, index)
     true_log_variance = gather(process.schedule.posterior_log_variance, index, x_t)
     mean = q_posterior_mean(process.schedule, guess, x_t, index)
     log_variance = process.log_variance(output, index)
     divergence = normal_kl(true_mean, true_log_variance, mean, log_variance)
-    likelihood = binary_nll(x_start, mean, log_variance)
     first = (index == 0).to(x_t.device).reshape(-1, *[1] * (x_t.ndim - 1))
+    # elsewhere a harmless value: an infinite slope of the term that is not taken would make the gradient NaN
+    likelihood = binary_nll(x_start, torch.where(first, mean, x_start), torch.where(first, log_variance, 0.0))
     return torch.where(first, likelihood, divergence).flatten(1).mean(1) / math.log(2.0)
 
 
@@ -47,4 +48,6 @@ def binary_nll(x_start: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 
     DDPM eq. 13 with two bins instead of 256: a mask has two values, a photograph's channel has 256.
     """
-    return -torch.special.log_ndtr(torch.sign(x_start) * mean * torch.exp(-0.5 * log_variance))
+    deviations = torch.sign(x_start) * mean * torch.exp(-0.5 * log_variance)
+    # in double: torch's slope of log_ndtr is the exponential of a difference of squares, wrong beyond -1000 in single
+    return -torch.special.log_ndtr(deviations.double()).to(deviations)

@@ -3,7 +3,7 @@
 Label maps are integer arrays (K, J, I); `spacing` is in mm in the same axis order. What a measure says when a structure
 is missing:
 
-| structure in        | Dice, IoU | NSD | HD95, ASD | outcome    |
+| structure in        | Dice, IoU | NSD | distances | outcome    |
 | ------------------- | --------- | --- | --------- | ---------- |
 | both                | 0..1      | 0..1| mm        | `found`    |
 | the reference only  | 0         | 0   | infinite  | `missed`   |
@@ -35,11 +35,12 @@ class Scores:
     hd95_mm: float
     nsd: float
     asd_mm: float
+    centroid_mm: float
     volume_ml: float
     reference_volume_ml: float
 
 
-ABSENT = Scores("absent", *(float("nan"),) * 5, volume_ml=0.0, reference_volume_ml=0.0)
+ABSENT = Scores("absent", *(float("nan"),) * 6, volume_ml=0.0, reference_volume_ml=0.0)
 
 
 def score(
@@ -54,6 +55,7 @@ def score(
       surface voxels are counted, as in MONAI, not weighted by their area.
     - ASD, mm: the mean over all surface distances of both directions (Heimann et al. 2009,
       doi:10.1109/TMI.2009.2013851). ImgX reports the larger of the two directed means instead.
+    - Centroid, mm: the distance of the two centres of mass, as ImgX reports it.
 
     >>> score(np.array([[[1, 1, 0]]]), np.array([[[0, 1, 0]]]), label=1, spacing=(1.0, 1.0, 1.0)).dice
     0.6666666666666666
@@ -67,9 +69,9 @@ def score(
     voxel = float(np.prod(spacing)) / 1000.0
     volumes = {"volume_ml": size * voxel, "reference_volume_ml": true_size * voxel}
     if not size + true_size:
-        return Scores("absent", *(float("nan"),) * 5, **volumes)
+        return Scores("absent", *(float("nan"),) * 6, **volumes)
     if not size or not true_size:
-        return Scores("missed" if true_size else "spurious", 0.0, 0.0, math.inf, 0.0, math.inf, **volumes)
+        return Scores("missed" if true_size else "spurious", 0.0, 0.0, math.inf, 0.0, math.inf, math.inf, **volumes)
     return Scores(
         outcome="found",
         dice=2.0 * overlap / (size + true_size),
@@ -77,5 +79,16 @@ def score(
         hd95_mm=float(max(np.percentile(side, 95) for side in (distances.to_reference, distances.to_prediction))),
         nsd=float(np.mean(both <= tolerance_mm)),
         asd_mm=float(both.mean()),
+        centroid_mm=_centroid_distance(predicted, present, spacing),
         **volumes,
     )
+
+
+def _centroid_distance(one: np.ndarray, other: np.ndarray, spacing: Sequence[float]) -> float:
+    """In mm; from whole numbers, so that it does not depend on where in the volume the masks lie."""
+    apart = []
+    for axis, mm in enumerate(spacing):
+        others = tuple(n for n in range(one.ndim) if n != axis)
+        (n, s), (m, r) = ((int(k.sum()), int(k @ np.arange(len(k)))) for k in (x.sum(others) for x in (one, other)))
+        apart.append((s * m - r * n) / (n * m) * mm)
+    return math.hypot(*apart)

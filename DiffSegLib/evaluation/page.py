@@ -13,7 +13,7 @@ from DiffSegLib.evaluation.table import Table
 from DiffSegLib.labels import distinct_color
 
 WORST = 5  # how many of the worst cases are listed
-TITLES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95_mm": "HD95", "asd_mm": "ASD"}
+TITLES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95_mm": "HD95", "asd_mm": "ASD", "centroid_mm": "Centroids"}
 
 
 def render(table: Table, summary: dict[str, Any], prediction: str, reference: str) -> str:

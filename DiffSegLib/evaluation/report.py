@@ -27,18 +27,25 @@ def evaluate(
     labels: Mapping[int, str] | None = None,
     cases: Collection[str] | None = None,
     tolerance_mm: float = 1.0,
+    predicted_only: bool = False,
 ) -> dict[str, Any]:
     """Measure a folder of masks against references, write the report into `out`, and return the summary.
 
     Writes `metrics.csv` (a line per case and structure), `summary.json` and `report.html`, each aside and then renamed;
     nothing is written before everything is measured. `summary["problems"]` names every case that could not be measured.
-    For `labels`, `cases`, `tolerance_mm` and what is raised see `evaluate_folders`.
+    For the other parameters and what is raised see `evaluate_folders`.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; --out must be a folder.")
     listener = on_event or events.silent
     table = evaluate_folders(
-        prediction, reference, labels=labels, cases=cases, tolerance_mm=tolerance_mm, on_event=listener
+        prediction,
+        reference,
+        labels=labels,
+        cases=cases,
+        tolerance_mm=tolerance_mm,
+        predicted_only=predicted_only,
+        on_event=listener,
     )
     if not table.labels and not table.problems:
         raise InputError(f"{reference}: neither its masks nor those of {prediction} hold a label above 0.")

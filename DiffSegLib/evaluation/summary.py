@@ -14,7 +14,7 @@ from DiffSegLib.evaluation.metrics import OUTCOMES
 from DiffSegLib.evaluation.table import Row, Table
 
 SCHEMA_VERSION = 1
-METRICS = ("dice", "iou", "nsd", "hd95_mm", "asd_mm")
+METRICS = ("dice", "iou", "nsd", "hd95_mm", "asd_mm", "centroid_mm")
 VOLUMES = ("volume_ml", "reference_volume_ml")
 BOOTSTRAP_DRAWS = 10_000
 BOOTSTRAP_SEED = 0

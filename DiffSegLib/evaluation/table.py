@@ -18,7 +18,7 @@ from DiffSegLib.data.files import case_name, is_image_file, read_label
 from DiffSegLib.data.layouts.nnunet import regions_of
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
-from DiffSegLib.labels import Region
+from DiffSegLib.labels import Label, Region
 
 _NOT_A_RESULT = re.compile(r"\.(step-\d+|uncertainty)\.", re.IGNORECASE)  # what `predict` writes beside the mask
 
@@ -55,12 +55,14 @@ def evaluate_folders(
     labels: Mapping[int, str] | None = None,
     cases: Collection[str] | None = None,
     tolerance_mm: float = 1.0,
+    predicted_only: bool = False,
     on_event: events.Listener = events.silent,
 ) -> Table:
-    """Measure every case of two folders of label maps (.seg.nrrd, .nii.gz, .nii, .nrrd, .mha, .mhd).
+    """Measure every case of two folders of label maps (.seg.nrrd, .nii.gz, .nii, .nrrd, .mha, .mhd), or of two files.
 
     `labels` (value -> name) limits and names what is measured; without it every value above 0 that occurs is measured,
-    named by the `.seg.nrrd` files or by a `dataset.json` in the reference folder or above it. `cases` limits the cases.
+    named by the `.seg.nrrd` files, by the records that `predict` writes beside its masks, or by a `dataset.json` in the
+    reference folder or above it. `cases` limits the cases, predicted_only to those that have a prediction.
     `tolerance_mm` is for the normalised surface Dice.
 
     A case in one folder only, an unreadable file, and two grids that differ become entries of `problems`.
@@ -69,8 +71,12 @@ def evaluate_folders(
     if not (np.isfinite(tolerance_mm) and tolerance_mm >= 0):
         raise InputError(f"tolerance_mm is {tolerance_mm!r}; it must be a number of mm, not below zero.")
     table = Table(tolerance_mm=tolerance_mm)
-    found = {folder: _files(folder) for folder in (prediction, reference)}
-    names = {name for files in found.values() for name in files if cases is None or name in cases}
+    if prediction.is_file() and reference.is_file():  # whatever each is called
+        found = {path: {case_name(prediction): [path]} for path in (prediction, reference)}
+    else:
+        found = {folder: _files(folder) for folder in (prediction, reference)}
+    sides = [found[prediction]] if predicted_only else list(found.values())
+    names = {name for files in sides for name in files if cases is None or name in cases}
     wanted = sorted(names | set(cases or ()))
     if not set(found[prediction]) & set(found[reference]) & set(wanted):
         raise InputError(f"{prediction} and {reference}: no case is in both; files are paired by name without ending.")
@@ -102,6 +108,8 @@ def evaluate_folders(
 
 def _files(folder: Path) -> dict[str, list[Path]]:
     """Case name -> mask files in a folder, leaving out steps, uncertainty maps and hidden files."""
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file; give two files, or the folders of both.")
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder.")
     files: dict[str, list[Path]] = {}
@@ -160,7 +168,7 @@ def _segment_names(prediction: Path, reference: Path) -> dict[int, str]:
 
 def _names_in(path: Path) -> dict[int, str]:
     if not path.name.lower().endswith(".seg.nrrd"):
-        return {}
+        return _names_beside(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -174,6 +182,15 @@ def _names_in(path: Path) -> dict[int, str]:
         if re.fullmatch(r"Segment\d+_LabelValue", key) and value.isdigit() and name:
             names[int(value)] = name
     return names
+
+
+def _names_beside(path: Path) -> dict[int, str]:
+    """Value -> name from the record that `predict` writes beside a mask; empty without one."""
+    try:
+        labels = read_json(path.with_name(f"{case_name(path)}.json")).get("labels")
+        return {label.value: label.name for label in (Label.from_json(item, "") for item in labels or ())}
+    except (InputError, OSError, TypeError, ValueError, AttributeError):
+        return {}  # names are a convenience
 
 
 def _dataset_labels(folder: Path) -> dict[int, str]:

@@ -32,7 +32,10 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Pass:
-    """What the network is about to do, all numbers from 1; fraction: of all passes, how many are done."""
+    """What the network is about to do, all numbers from 1.
+
+    window: how many of the windows have begun, in whatever order they go. fraction: of all passes, how many are done.
+    """
 
     step: int
     window: int
@@ -113,7 +116,7 @@ class _Work:
     def __init__(self, how: Sampling, plan: Windows, padded: Tensor, shape: tuple[int, ...]) -> None:
         self.how, self.plan, self.padded, self.shape = how, plan, padded, shape
         self.process = make_process(how.diffusion, how.steps)
-        self.unbounded = how.diffusion.parametrisation != "x_start" and self.process.exclusive
+        self.unbounded = how.diffusion.parametrisation != "x_start"
         self.weight = gaussian_weight(plan.size)
         self.kept = range(how.steps) if how.every_step else range(how.steps - 1, how.steps)
         self.count, self.samples = len(plan.starts), len(how.views)
@@ -182,18 +185,22 @@ class _Work:
             x_t = [window_noise(how.seed, number, n, how.steps, shape)[None].to(how.device)]
             runs.append(sample_steps(denoiser, self.process, x_t.pop(), draw, how.sampler))  # nobody else keeps it
         sums: dict[int, Tensor] = {}
+        passes = how.steps * self.samples
         for k in range(how.steps):
             for n, run in zip(members, runs, strict=True):
-                total = self.count * how.steps * self.samples
-                how.tick(Pass(k + 1, n + 1, self.count, sample + 1, self.done / total))
+                begun = (self.done % self.count if len(members) > 1 else self.done // passes) + 1
+                how.tick(Pass(k + 1, begun, self.count, sample + 1, self.done / (self.count * passes)))
                 x_start = [next(run)[0]]
                 self.done += 1
                 if k not in self.kept and how.diffusion.fusion != "mean":
                     continue
                 probability = x_to_probability(x_start.pop().float()).cpu()
                 if self.unbounded:  # x_0 from a predicted noise or v: no probabilities yet
-                    probability = probability.clamp_min(1e-6)
-                    probability = probability / probability.sum(0)
+                    if self.process.exclusive:
+                        probability = probability.clamp_min(1e-6)
+                        probability = probability / probability.sum(0)
+                    else:
+                        probability = probability.clamp(0.0, 1.0)
                 if how.diffusion.fusion == "mean":
                     sums[n] = sums[n] + probability if n in sums else probability
                     probability = sums[n] / (k + 1)

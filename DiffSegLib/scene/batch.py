@@ -49,12 +49,13 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.data.batch import Prediction, find_cases, run_cases
     from DiffSegLib.data.volume import Volume
     from DiffSegLib.models.shipped import find, read_card
-    from DiffSegLib.options import segment_options, shard_of
+    from DiffSegLib.options import check_model, segment_options, shard_of
     from DiffSegLib.terminal import Show, StopFlag
 
     options, shard = segment_options(chosen), shard_of(chosen.shard)
     model = find(chosen.model)
     card = read_card(model)
+    check_model(chosen, card)
     cases = find_cases(chosen.input, len(card.channels))[shard]
 
     from DiffSegLib.scene.host import SceneHost

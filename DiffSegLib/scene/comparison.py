@@ -23,6 +23,7 @@ COLUMNS = {
     "Volume difference [ml]": ("volume_difference_ml", "Volume in the prediction less that in the reference"),
     "IoU": ("iou", "Intersection over union (Jaccard index), 1 is best"),
     "ASD [mm]": ("asd_mm", "Average symmetric surface distance, 0 is best"),
+    "Centroid distance [mm]": ("centroid_mm", "Distance of the centres of mass, 0 is best"),
     "Outcome": ("outcome", "found in both, missed or spurious (empty in one of them), absent in both"),
 }
 TEXTS = ("name", "outcome")

@@ -26,9 +26,9 @@ class Evaluation:
     """A comparison and its results.
 
     `segments` holds for each name (the reference's) what was measured: `outcome` (found, missed, spurious, absent),
-    `dice`, `iou`, `hd95_mm`, `nsd`, `asd_mm`, `volume_ml`, `reference_volume_ml`, `volume_difference_ml`. A distance
-    is infinite where one side is empty, a measure NaN where both are. `table` is the table node, `warnings` are
-    sentences on what was left out or resampled, `error` tells of a failure.
+    `dice`, `iou`, `hd95_mm`, `nsd`, `asd_mm`, `centroid_mm`, `volume_ml`, `reference_volume_ml`,
+    `volume_difference_ml`. A distance is infinite where one side is empty, a measure NaN where both are. `table` is the
+    table node, `warnings` are sentences on what was left out or resampled, `error` tells of a failure.
     """
 
     number: str

@@ -74,6 +74,9 @@ def report(plan: TrainingPlan) -> str:
         "network.strides": _("Strides {value}: {why}."),
         "data.normalisation": _("Intensities by {value}: {why}."),
         "augment.flip": _("Mirrored patches: {why}."),
+        "diffusion.strategy": _("Strategy {value}: {why}."),
+        "loss.mse": _("Weight of the noise's error {value}: {why}."),
+        "loss.vlb": _("Weight of the variational bound {value}: {why}."),
     }
     for key, title in titles.items():
         if key in plan.reasons:

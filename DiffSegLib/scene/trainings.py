@@ -86,12 +86,14 @@ class TrainLogic:
         With `wait` the call blocks until the training has ended, and raises DiffSegError if it failed. Without, the
         events arrive through `onEvent` where Slicer's event loop runs, else whenever `Training.update` is called.
         """
+        if minutes is not None and iterations is not None:
+            raise InputError("minutes and iterations are both given; a training has one budget.")
         folder = Path(run) if run else self._newFolder(name or _name_of(data))
         if name is not None:
             check_name(name)
         wish, _ = config.choose(preset, None, list(assignments))  # a mistake is better told now than by the process
         if configuration is not None:
-            wish = config.from_json(configuration, "configuration", complete=False)
+            wish = config.from_json(configuration, "configuration", config.OPEN)
         options = ["--memory", f"{memory:g}", "--device", device, *["--skip-bad"] * skipBad]
         options += ["--name", name] if name else []
         if not isinstance(data, (str, Path)):

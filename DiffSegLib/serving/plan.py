@@ -1,7 +1,6 @@
 """The task `plan`: what a training on a folder would be, and everything that is wrong with its data (jobs.PlanJob)."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,6 @@ def run(
             return {"config": None, "problems": [text for texts in problems.values() for text in texts]}
         _known = (_state(folder, plan), plan, [text for text in warnings if not text.startswith("Left out: ")])
     _, plan, warnings = _known
-    if plan.dataset.regions:
-        settings = replace(settings, diffusion=replace(settings.diffusion, classes="overlapping"))
     settings, reasons = propose(plan.fingerprint, settings, open_keys, job.memory)
     return {
         "config": settings.to_json(),

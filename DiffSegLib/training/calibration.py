@@ -37,6 +37,8 @@ def fit_temperature(
     network: with its final weights. regions, check: as of `validation.validate`.
     """
     network.eval()
+    if regions is None and config.diffusion.classes == "overlapping":
+        regions = torch.eye(num_classes)  # each label is a region of its own
     losses = np.zeros(len(TEMPERATURES))
     for case in cases:
         *_, probability = sample_volume(

@@ -1,7 +1,7 @@
 """What stands before a training: the data checked, the cases split, the settings that nobody decided proposed."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,6 @@ def make_plan(
     Where the data set has regions, classes overlap. Raises one InputError that lists everything wrong with the data.
     """
     dataset = load_dataset(data, skip_missing=True)
-    if dataset.regions:
-        settings = replace(settings, diffusion=replace(settings.diffusion, classes="overlapping"))
     cases = list(dataset.cases)
     incomplete = bool(dataset.missing) and not (skip_bad or frozen)
     if len(cases) > 1 and not incomplete:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from DiffSegLib.config import Config, NetworkConfig, from_json
+from DiffSegLib.config_rules import implied
 from DiffSegLib.data.fingerprint import Fingerprint
 from DiffSegLib.data.volume import ANISOTROPIC
 from DiffSegLib.errors import InputError
@@ -30,6 +31,14 @@ def propose(
     what was written, or where values do not fit together.
     """
     dims, reasons = fingerprint.dims, {}
+    for key, (value, why) in implied(base).items():
+        if key in open_keys:
+            section, _, name = key.partition(".")
+            base = replace(base, **{section: replace(getattr(base, section), **{name: value})})
+            reasons[key] = why
+    if fingerprint.dataset.regions and base.diffusion.classes != "overlapping":
+        base = replace(base, diffusion=replace(base.diffusion, classes="overlapping"))
+        reasons["diffusion.classes"] = "the data set has regions, which overlap"
     data, network, training, augment = base.data, base.network, base.training, base.augment
     if "data.patch" in open_keys and "network.strides" not in open_keys:
         dims = len(network.strides[0])
@@ -79,10 +88,14 @@ def propose(
         reasons["data.patch"] = (
             f"from the median image of {_by(shape)} voxels at this spacing, "
             f"as much as fits in {memory:g} GiB, rounded up to whole strides"
+            if needed <= memory
+            else f"as small as can be, and yet a step needs about {needed:.2g} GiB, not {memory:g}"
         )
     if "network.strides" in open_keys:
         reasons["network.strides"] = (
             f"halved while {SMALLEST} voxels remain; an axis twice as coarse as the finest waits for it"
+            if network.name != "segresnet"
+            else f"all axes halved while {SMALLEST} voxels remain: network.name segresnet can do nothing else"
         )
     if "network.channels" in open_keys:
         reasons["network.channels"] = "from the preset's first width, doubled at each level up to its last"
@@ -122,9 +135,10 @@ def fit_network(
     strides_open, channels_open = "network.strides" in open_keys, "network.channels" in open_keys
     if strides_open:
         levels = MOST_STRIDES if channels_open else len(network.channels) - 1
-        strides = plan_strides(patch, spacing, levels)
-        if not channels_open:  # as many levels as it has widths: the last ones keep the size
-            strides += ((1,) * len(patch),) * (levels - len(strides))
+        strides = plan_strides(patch, spacing, levels, alike=network.name == "segresnet")
+        # as many levels as it has widths, or as MONAI's network needs: the last ones keep the size
+        least = levels if not channels_open else 2 if network.name == "dynunet" else 1
+        strides += ((1,) * len(patch),) * (least - len(strides))
         network = replace(network, strides=strides)
     if channels_open:
         first, last = network.channels[0], max(network.channels)
@@ -134,22 +148,24 @@ def fit_network(
     return network
 
 
-def plan_strides(patch: tuple[int, ...], spacing: tuple[float, ...], levels: int) -> tuple[tuple[int, ...], ...]:
+def plan_strides(
+    patch: tuple[int, ...], spacing: tuple[float, ...], levels: int, alike: bool = False
+) -> tuple[tuple[int, ...], ...]:
     """At most `levels` strides of 1 or 2 per axis, at least one.
 
     An axis is halved while it keeps SMALLEST voxels, and not before the finer ones have come within a factor of 2 of
-    its voxel size in mm.
+    its voxel size in mm. alike: all axes are halved together instead, and once at least.
     """
     size, mm = np.array(patch, dtype=float), np.array(spacing, dtype=float)
     strides: list[tuple[int, ...]] = []
     while len(strides) < levels:
         possible = size >= 2 * SMALLEST
-        if not possible.any():
+        if not (possible.all() if alike else possible.any()):
             break
-        halved = possible & (mm < 2.0 * mm[possible].min())
+        halved = possible if alike else possible & (mm < 2.0 * mm[possible].min())
         strides.append(tuple(2 if half else 1 for half in halved))
         size, mm = np.where(halved, np.ceil(size / 2), size), np.where(halved, 2 * mm, mm)
-    return tuple(strides) or ((1,) * len(patch),)
+    return tuple(strides) or ((2 if alike else 1,) * len(patch),)
 
 
 def shorten(patch: tuple[int, ...], spacing: tuple[float, ...], factors: np.ndarray) -> tuple[int, ...] | None:
