@@ -6,7 +6,7 @@ from typing import Any
 _wrappers: list[Any] = []
 
 
-def wrapperOf(node: Any, kind: type, fields: tuple[type, ...]) -> Any:
+def wrapperOf(node: Any, kind: Any, fields: tuple[type, ...]) -> Any:
     """The wrapper of class `kind`, whose annotated fields the classes `fields` have, of a parameter node.
 
     There is one, and it stays: every wrapper observes its node, so that many would make each change slow, and one that
