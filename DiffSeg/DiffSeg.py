@@ -118,6 +118,7 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
 
@@ -153,8 +154,12 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    def onSceneStartImport(self, caller, event):
+        """Parameters on their way in are not followed: their values may be unknown, their nodes are there later."""
+        self.setParameterNode(None)
+
     def onSceneEndImport(self, caller, event):
-        """Follow the parameters anew: the nodes that they name are found at the end only, and nothing else tells so."""
+        """Follow the parameters anew; nothing else tells that the nodes which they name have been found."""
         if self.parent.isEntered:
             self.initializeParameterNode()
 

@@ -295,20 +295,22 @@ def test_slicer_is_asked_to_exit_with_the_code_and_its_scene_is_as_before(
     assert os.path.dirname(os.path.relpath(SCRIPT, tmp_path)) not in sys.path and sys.path[0] == str(ROOT)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("by_launcher", [True, False])
 def test_the_batch_stops_when_the_launcher_that_started_slicer_is_gone(
-    warm, application, scans, tmp_path, tiny_model, monkeypatch
+    warm, application, scans, tmp_path, tiny_model, monkeypatch, by_launcher
 ):
-    if not getattr(slicer.app, "launcherExecutableFilePath", ""):
-        slicer.app.launcherExecutableFilePath = "/opt/Slicer/Slicer"
-    launcher, steps = os.getppid(), []
+    parent = os.getppid()
+    launcher = os.path.realpath(f"/proc/{parent}/exe") if by_launcher else sys.executable + ".not"
+    monkeypatch.setattr(slicer, "app", types.SimpleNamespace(launcherExecutableFilePath=launcher), raising=False)
+    looks = []
 
-    def parent():
-        steps.append(1)
-        return launcher if len(steps) < 3 else 1
+    def getppid():
+        looks.append(1)
+        return parent if len(looks) < 4 else 1
 
-    monkeypatch.setattr(os, "getppid", parent)
-    run_as_slicer_does(monkeypatch, tmp_path, arguments(tiny_model, "scans", "out", "--steps", "1000"))
-    assert application == [4] and not (tmp_path / "out").exists()
+    monkeypatch.setattr(os, "getppid", getppid)
+    assert batch._launched()() and batch._launched()() is not by_launcher
 
 
 @pytest.mark.parametrize(("given", "code"), [(["--help"], 0), (["--frob"], 2), ([], 2)])

@@ -1,5 +1,6 @@
 """Comparing two segmentations: in the window, at the console, on any grid, with the engine's own measures."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -552,3 +553,35 @@ def test_a_comparison_leaves_no_file_behind(logic, pair, tmp_path, monkeypatch):
     logic.cancel(again)
     logic.client.wait(again.number)
     assert list(tmp_path.iterdir()) == []
+
+
+def choose_two(window):
+    volume = nodes.make_volume("scan", blob_case(0)[0], AFFINE)
+    prediction, reference = masks()
+    window.parameterNode.evaluatePrediction = segmentation("automatic", prediction, volume)
+    window.parameterNode.evaluateReference = segmentation("by hand", reference, volume)
+
+
+def test_whatever_goes_wrong_the_button_is_ready_again(host, window, monkeypatch):
+    panel = window.evaluatePanel
+    choose_two(window)
+    monkeypatch.setattr(window.logic, "evaluate", lambda *_a, **_k: (_ for _ in ()).throw(MemoryError("no room")))
+    with contextlib.suppress(MemoryError):
+        panel.onEvaluate()
+    assert panel.ui.evaluateButton.text == "Evaluate" and panel.ui.evaluateButton.enabled
+    assert "no room" in panel.ui.evaluateStatusLabel.text
+
+
+def test_the_end_of_a_comparison_of_a_closed_scene_is_not_that_of_the_next(host, window):
+    panel = window.evaluatePanel
+    choose_two(window)
+    panel.ui.evaluateButton.click()
+    first = panel.evaluation
+    slicer.mrmlScene.Clear(0)
+    choose_two(window)
+    panel.ui.evaluateButton.click()
+    second = panel.evaluation
+    host.wait_for(lambda: first.finished)
+    assert second.finished or panel.ui.evaluateButton.text == "Cancel"
+    host.wait_for(lambda: second.finished)
+    assert second.error is None and "Done" in panel.ui.evaluateStatusLabel.text

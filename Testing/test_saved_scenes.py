@@ -69,6 +69,25 @@ def test_a_scene_that_is_opened_while_the_module_is_shown_can_be_segmented_at_on
     assert panel.ui.applyButton.enabled
 
 
+def test_a_scene_of_another_version_can_be_opened_while_the_module_is_shown(host, window, tmp_path, capfd):
+    panel, raw = window.segmentPanel, window.parameterNode.parameterNode
+    panel.ui.inputSelector.setCurrentNode(add_volume())
+    window.parent.exit()
+    for name, text in (("trainPreset", "gone"), ("steps", "5.0"), ("model", "/no/such/model.safetensors")):
+        raw.SetParameter(name, text)
+    path = str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(path)
+    slicer.mrmlScene.Clear(0)
+    window.parent.enter()
+    capfd.readouterr()
+    slicer.mrmlScene.ReadFromMRB(path, True)
+    host.qt.processEvents()
+    assert "Traceback" not in capfd.readouterr().err
+    assert window.parameterNode.steps == 5 and window.parameterNode.trainPreset == "default"
+    text = panel.ui.statusLabel.text
+    assert "there is no such model file" in text and "hippocampus is chosen instead" in text
+
+
 def test_a_run_that_ends_while_the_module_is_left_leaves_the_button_ready(host, window):
     panel = window.segmentPanel
     panel.ui.inputSelector.setCurrentNode(add_volume())

@@ -18,6 +18,7 @@ import slicer.util
 import vtk
 from scipy.spatial.transform import Rotation
 
+from DiffSegLib import events
 from DiffSegLib.data.files import read
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.inference.predict import Predictor
@@ -309,6 +310,17 @@ def test_a_volume_that_gets_another_grid_meanwhile_is_not_written_on(volume, cli
     client.wait(run.number)
     assert isinstance(run.error, InputError) and "scan got another grid meanwhile" in str(run.error)
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
+def test_of_a_job_that_was_cancelled_only_its_end_is_heard():
+    """Else a window that shows masks more slowly than they come would take its time before it hears of the end."""
+    heard = []
+    lone = WorkerClient(transport=PipeTransport)
+    lone._listeners["a"], lone._cancelled_at["a"] = heard.append, time.monotonic()
+    lone._dispatch(events.make("step", job="a", step=3))
+    assert heard == []
+    lone._dispatch(events.make("error", job="a", message="Cancelled.", exit_code=4))
+    assert [event["event"] for event in heard] == ["error"]
 
 
 def test_a_listener_that_raises_takes_nothing_from_others(volume, client, tiny_model, capsys):

@@ -583,3 +583,18 @@ def test_the_uncertainty_lies_where_the_volume_does(logic, volume, tiny_model):
         [wanted.GetElement(n // 4, n % 4) for n in range(16)]
     )
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(run.uncertaintyNode), run.uncertainty)
+
+
+def test_the_mask_of_a_volume_that_was_moved_lies_where_the_volume_lies_now(logic, volume, tiny_model):
+    first = logic.segment(volume, model=str(tiny_model))
+    for change in (lambda: volume.SetOrigin(25.0, -3.0, 7.0), lambda: volume.SetSpacing(2.0, 2.0, 2.0)):
+        change()
+        again = logic.segment(volume, model=str(tiny_model))
+        assert again.node is first.node and again.warnings == first.warnings
+        image = again.node.GetSegmentation().GetNthSegment(0).GetRepresentation("Binary labelmap")
+        assert image.GetOrigin() == pytest.approx(volume.GetOrigin())
+        assert image.GetSpacing() == pytest.approx(volume.GetSpacing())
+        np.testing.assert_array_equal(nodes.read_labels(again.node, volume, again.labels), again.mask)
+        exported = slicer.util.arrayFromSegmentBinaryLabelmap(again.node, "Segment_1")  # on the reference geometry
+        assert exported.shape == again.mask.shape
+        np.testing.assert_array_equal(exported > 0, again.mask == 1)

@@ -1,5 +1,7 @@
 """The section Steps: every control is moved, while a run goes on and after it, and whatever becomes of its nodes."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -114,7 +116,7 @@ def test_the_range_grows_with_each_step_and_follows_the_newest(window, panel):
         assert panel.ui.stepLabel.text.startswith(f"scan DiffSeg: step {number} of 5")
 
 
-def test_a_step_that_the_user_chose_stays_while_others_arrive_and_when_the_run_ends(window, panel):
+def test_a_step_that_the_user_chose_stays_while_others_arrive_and_the_end_shows_the_answer(window, panel):
     run = started(window)
     for _ in range(3):
         arrive(window, run)
@@ -127,14 +129,25 @@ def test_a_step_that_the_user_chose_stays_while_others_arrive_and_when_the_run_e
     assert panel.ui.stepSlider.value == 5
     panel.ui.stepSlider.value = 1
     finish(window, run)
-    assert panel.ui.stepSlider.value == 1
-    np.testing.assert_array_equal(held(run), MASKS[0])
+    assert panel.ui.stepSlider.value == 5
+    np.testing.assert_array_equal(held(run), MASKS[-1])
+
+
+def test_whoever_leaves_the_module_leaves_the_answer_behind(window, panel, run):
+    panel.ui.stepSlider.value = 2
+    np.testing.assert_array_equal(held(run), MASKS[1])
+    assert json.loads(run.node.GetAttribute("DiffSeg.Json"))["step"] == 2, "what is saved now says what it is"
+    panel.ui.playButton.checked = True
+    window.parent.exit()
+    np.testing.assert_array_equal(held(run), MASKS[-1])
+    assert "step" not in json.loads(run.node.GetAttribute("DiffSeg.Json"))
+    assert panel.ui.stepSlider.value == 5 and not panel.ui.playButton.checked
 
 
 def test_the_words_say_whose_result_it_is_what_changed_and_sizes(panel, run):
     panel.ui.stepSlider.value = 2
     first, change, sizes = panel.ui.stepLabel.text.split("\n")
-    assert first == f"{run.node.GetName()}: step 2 of 5"
+    assert first == f"{run.node.GetName()}: step 2 of 5, not the answer"
     a, b = MASKS[0], MASKS[1]
     count = int((a != b).sum())
     assert (

@@ -14,7 +14,7 @@ import train_window
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.models.shipped import home
 from DiffSegLib.presets import PRESETS
-from DiffSegLib.scene import nodes
+from DiffSegLib.scene import dataset, nodes
 from train_window import LABELS, add_case, check, config_of, shown
 
 # fixtures
@@ -219,8 +219,10 @@ def test_the_table_lists_the_segmentations_with_their_volumes_and_what_hinders_t
     volume, _ = add_case(0)
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
     nodes.make_segmentation(volume, "scan 0 DiffSeg", "scan 0 DiffSeg", LABELS)
-    step = nodes.make_segmentation(volume, "scan 0 DiffSeg step 1", "k|1", LABELS)
-    step.SetAttribute("DiffSeg.Step", "1")
+    answer = nodes.make_segmentation(volume, "scan 0 answer", "DiffSeg", LABELS)
+    step = nodes.make_segmentation(volume, "scan 0 DiffSeg step 1", "DiffSeg|1", LABELS)
+    for node in (answer, step):
+        node.SetAttribute("DiffSeg.Step", "1")
     panel.ui.trainSceneRadioButton.click()
     assert panel.parameters.trainFromScene and shown(panel, "trainCasesTable")
     assert not shown(panel, "trainFolderPathLineEdit")
@@ -228,6 +230,7 @@ def test_the_table_lists_the_segmentations_with_their_volumes_and_what_hinders_t
         "drawn 0": (True, "scan 0", "liver, spleen"),
         "empty": (False, "none", "has no segments."),
         "scan 0 DiffSeg": (False, "scan 0", "liver, spleen"),
+        "scan 0 answer": (False, "scan 0", "liver, spleen"),
     }
     panel.ui.trainFolderRadioButton.click()
     assert not shown(panel, "trainCasesTable") and shown(panel, "trainFolderPathLineEdit")
@@ -280,6 +283,24 @@ def test_what_was_drawn_after_the_check_is_noticed(host, panel, started):
     nodes.write_labels(pairs[0][1], np.roll(blob_case(0)[1], 1, axis=0), pairs[0][0], LABELS)
     panel.ui.trainStartButton.click()
     assert "The scene has changed since it was checked" in panel.ui.trainStatusLabel.text and started == []
+
+
+def test_a_case_that_cannot_be_written_for_any_reason_leaves_no_half_data_set(host, panel, monkeypatch):
+    for n in range(4):
+        add_case(n)
+    plain, calls = dataset.labels_on_grid, []
+
+    def without_memory(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise MemoryError("no room")
+        return plain(*arguments)
+
+    monkeypatch.setattr(dataset, "labels_on_grid", without_memory)
+    panel.ui.trainSceneRadioButton.click()
+    check(host, panel)
+    assert "could not be written (MemoryError: no room)" in panel.ui.trainStatusLabel.text
+    assert panel.plan is None and not panel.ui.trainStartButton.enabled
 
 
 def test_closing_the_scene_or_the_window_leaves_no_written_case_behind(host, panel, window):

@@ -12,6 +12,7 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 
 import slicer
 import slicer.util
+import vtk
 
 import train_window
 from DiffSegLib.errors import InputError
@@ -110,6 +111,10 @@ def test_a_running_training_is_drawn_as_it_goes_and_the_charts_follow_the_scene(
     charts = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
     assert {chart.GetYAxisTitle() for chart in charts} == {"Loss", "Validation Dice"}
     assert not any(chart.GetSaveWithScene() for chart in charts)
+    unsaved = vtk.vtkCollection()
+    slicer.mrmlScene.GetStorableNodesModifiedSinceRead(unsaved)
+    asked = [unsaved.GetItemAsObject(n).GetName() for n in range(unsaved.GetNumberOfItems())]
+    assert not [name for name in asked if name.startswith("DiffSeg training")], "Slicer would ask to save them"
     assert sorted(panel._plots) == ["dice", "loss"]
     assert panel._plots["loss"].mrmlPlotViewNode().GetPlotChartNode().GetYAxisTitle() == "Loss"
 
@@ -165,7 +170,8 @@ def test_a_model_can_be_made_of_a_stopped_training_that_has_learnt_something(win
     assert panel.ui.finishTrainingButton.enabled == bool(kept)
 
 
-def test_finish_now_stops_a_running_training_and_then_makes_its_model(host, window, monkeypatch):
+@pytest.mark.parametrize("looked_at_before", [False, True])
+def test_finish_now_stops_a_running_training_and_then_makes_its_model(host, window, monkeypatch, looked_at_before):
     panel = window.trainingsPanel
     run = fake_run("busy", alive=True)
     checkpoint_of(run, 60)
@@ -177,6 +183,14 @@ def test_finish_now_stops_a_running_training_and_then_makes_its_model(host, wind
     assert (run / "stop").exists() and not finished and not panel.ui.finishTrainingButton.enabled
     assert "Stopping; then its model is made" in panel.ui.trainingLabel.text
     Training(run).kill()
+    if looked_at_before:  # the module was entered, the section opened, before the timer's turn
+        panel._timer.stop()
+        other = Training(run)
+        while other.active:
+            time.sleep(0.02)
+            other.update()
+        panel.refresh()
+        assert finished
     host.wait_for(lambda: finished)
     assert [each.folder for each in finished] == [run.resolve()] and panel._finishing == set()
 

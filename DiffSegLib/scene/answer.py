@@ -114,6 +114,7 @@ class Before:
         self._reference = node.GetNodeReferenceID(self._role)
         self._surface = node.GetSegmentation().ContainsRepresentation(SURFACE)
         found = nodes.layer(node, shape, labels) if nodes.keeps_segments(node, labels) else None
+        found = found if found is not None and nodes.lies_on(found[0], volumeNode) else None
         self._mask = found[1].copy() if found is not None else None
         self._copies = [_copy(part) for part in (node, node.GetDisplayNode())] if found is None else []
 

@@ -116,10 +116,12 @@ def _launched() -> Callable[[], bool]:
     """
     import slicer
 
-    if not getattr(getattr(slicer, "app", None), "launcherExecutableFilePath", ""):
-        return lambda: True
-    launcher = os.getppid()
-    return lambda: os.getppid() == launcher
+    path, launcher = getattr(getattr(slicer, "app", None), "launcherExecutableFilePath", ""), os.getppid()
+    try:  # the program may have been started without it, by a shell that may end before
+        is_parent = bool(path) and os.path.samefile(f"/proc/{launcher}/exe", path)
+    except OSError:  # no Linux
+        is_parent = False
+    return lambda: not is_parent or os.getppid() == launcher
 
 
 @contextlib.contextmanager

@@ -51,9 +51,15 @@ def drawn_on(segmentationNode: Any) -> Any:
 
 
 def pairs_of_scene() -> list[Pair]:
-    """Every segmentation of the scene with its volume, which may be None; masks of single steps are left out."""
+    """Every segmentation of the scene with its volume, which may be None; kept masks of single steps are left out."""
     found = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    return [(drawn_on(node), node) for node in found if node.GetAttribute(nodes.ATTRIBUTE + "Step") is None]
+    return [(drawn_on(node), node) for node in found if not _is_kept_step(node)]
+
+
+def _is_kept_step(node: Any) -> bool:
+    """Of the answer's node, too, it is noted which step it holds; only its key is that of no step."""
+    key = node.GetAttribute(nodes.ATTRIBUTE + "Key") or "|"
+    return node.GetAttribute(nodes.ATTRIBUTE + "Step") is not None and "|" in key
 
 
 def segment_names(segmentationNode: Any) -> list[str]:

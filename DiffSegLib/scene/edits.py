@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from DiffSegLib.labels import Label
@@ -104,10 +103,7 @@ def _inside(segment: Any, volumeNode: Any) -> np.ndarray | None:
     image = segment.GetRepresentation(LABELMAP)
     if image is None or image.IsEmpty():
         return inside
-    own, wanted = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(own)
-    volumeNode.GetIJKToRASMatrix(wanted)
-    if any(abs(own.GetElement(n // 4, n % 4) - wanted.GetElement(n // 4, n % 4)) > 1e-3 for n in range(16)):
+    if not nodes.lies_on(image, volumeNode):
         return None
     low, high = image.GetExtent()[4::-2], [b + 1 for b in image.GetExtent()[5::-2]]
     sizes = [b - a for a, b in zip(low, high, strict=True)]

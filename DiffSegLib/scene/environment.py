@@ -71,9 +71,10 @@ def _is_python(path: str) -> bool:
     return answer.stdout.strip() == "python 3"
 
 
-def describe(client: WorkerClient, requirements: Path, finished: Callable[[Report], None]) -> None:
+def describe(client: WorkerClient, requirements: Path, finished: Callable[[Report], None]) -> Report:
     """Ask the engine's process, which is started if need be, and call `finished` with the report.
 
+    Returns the report as far as it is known without the engine; the rest is written into it.
     requirements: the file of what the engine needs, for the advice where something is missing.
     """
     report = Report({"DiffSeg": __version__, **_application()})
@@ -95,6 +96,7 @@ def describe(client: WorkerClient, requirements: Path, finished: Callable[[Repor
         finished(report)
 
     client.submit(DescribeJob(f"describe-{next(_numbers)}"), listen)
+    return report
 
 
 def _advice(requirements: Path) -> str:

@@ -134,9 +134,11 @@ def prepare_segmentation(node: Any, volumeNode: Any, labels: Sequence[Label]) ->
     # the transform first: the reference geometry is taken in the segmentation's own space
     if node.GetTransformNodeID() != volumeNode.GetTransformNodeID():
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-    if node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is not volumeNode:
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     segmentation = node.GetSegmentation()
+    images = [segmentation.GetSegment(name).GetRepresentation(LABELMAP) for name in segmentation.GetSegmentIDs()]
+    isMoved = any(image is not None and not lies_on(image, volumeNode) for image in images)
+    if isMoved or node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is not volumeNode:
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     for label in labels:
         if segmentation.GetSegment(segment_id(label)) is None:
             segmentation.AddEmptySegment(segment_id(label), label.name, label.color)
@@ -156,7 +158,7 @@ def write_labels(
 ) -> None:
     """Show a (K, J, I) array of label values; segments keep everything but their voxels.
 
-    In place where the segments share one label map of the volume's size (1 ms at 256^3, no flicker), else in a new one.
+    In place where the segments share one label map on the volume's grid (1 ms at 256^3, no flicker), else in a new one.
     Either drops the closed surface: it is made again if `surface`, by default where there was one. What is shown
     already costs a comparison only.
     """
@@ -164,7 +166,7 @@ def write_labels(
     if surface is None:
         surface = segmentation.ContainsRepresentation(SURFACE)
     found = layer(node, mask.shape, labels)
-    if found is None:
+    if found is None or not lies_on(found[0], volumeNode):
         _write_new_layer(node, mask, volumeNode, labels)
     else:
         image, view = found
@@ -202,6 +204,14 @@ def layer(node: Any, shape: tuple[int, ...], labels: Sequence[Label]) -> tuple[A
     if scalars is None or image.GetExtent() != whole or segmentation.GetSourceRepresentationName() != LABELMAP:
         return None
     return image, vtk_to_numpy(scalars).reshape(shape)
+
+
+def lies_on(image: Any, volumeNode: Any) -> bool:
+    """Whether a label map's voxels have the directions, sizes and origin of a volume's, which may have been moved."""
+    own, wanted = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(own)
+    volumeNode.GetIJKToRASMatrix(wanted)
+    return all(abs(own.GetElement(n // 4, n % 4) - wanted.GetElement(n // 4, n % 4)) <= 1e-3 for n in range(16))
 
 
 def plot_view(name: str, ownerNode: Any) -> Any:

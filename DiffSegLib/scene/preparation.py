@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,10 @@ class Preparation:
             return
         except DiffSegError as problem:
             self._fail(problem)
+            return
+        except Exception as problem:  # a generator that has raised ends as if all were written
+            traceback.print_exc()
+            self._fail(DiffSegError(f"The cases could not be written ({type(problem).__name__}: {problem})."))
             return
         self.listener(events.make("progress", fraction=0.0, text=f"writing case {done} of {len(self.scene.cases)}"))
 

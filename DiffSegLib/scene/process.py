@@ -185,7 +185,7 @@ class WorkerClient:
                 call(self._listeners.pop(number), event)
             elif event["event"] == "error" and not number:
                 self._fail_all(str(event["message"]), int(event.get("exit_code", 1)), str(event.get("detail", "")))
-        elif number in self._listeners:
+        elif number in self._listeners and number not in self._cancelled_at:  # its end is waited for, nothing else
             call(self._listeners[number], event)
 
     def _on_exit(self, how: str) -> None:

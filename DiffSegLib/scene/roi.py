@@ -54,6 +54,8 @@ def place(volumeNode: Any, size: Sequence[float], name: str) -> Any:
         roi.GetDisplayNode().SetFillOpacity(0.1)  # the image must be seen through it
         roi.GetDisplayNode().SetPropertiesLabelVisibility(False)
         roi.SetNodeReferenceID(nodes.VOLUME_ROLE, volumeNode.GetID())
+    roi.CreateDefaultDisplayNodes()
+    roi.SetDisplayVisibility(True)  # it is to be dragged, also if it was hidden after the last run
     roi.SetName(roi.GetName() if roi.GetName().startswith(name) else slicer.mrmlScene.GenerateUniqueName(name))
     roi.SetAndObserveTransformNodeID(None)
     affine = nodes.ijk_to_lps(volumeNode)

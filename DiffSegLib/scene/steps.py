@@ -47,6 +47,8 @@ def show(run: "Segmentation", step: int, live: bool = False) -> None:
         node.RemoveAttribute(SURFACE_DUE)
     if node.GetAttribute(STEP) != str(step):
         node.SetAttribute(STEP, str(step))
+        if run.finished:  # a file that is saved now says what it holds
+            nodes.set_provenance(node, run.provenance if step == len(run.masks) else {**run.provenance, "step": step})
 
 
 def held_step(run: "Segmentation") -> int | None:

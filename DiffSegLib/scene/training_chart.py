@@ -70,6 +70,7 @@ class TrainingChart:
         """Once: later updates leave it, and what the user changes too."""
         for node in _flat(nodes):
             node.SetSaveWithScene(False)
+        nodes["table"].SetHideFromEditors(True)  # else Slicer asks at its exit whether to save what it does not save
         chart.SetTitleVisibility(False)  # the axis says it, and the chart is small
         chart.SetXAxisTitle(self.iteration)
         chart.SetYAxisTitle(self.titles[kind])

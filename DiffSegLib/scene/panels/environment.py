@@ -46,7 +46,7 @@ class EnvironmentPanel(Panel):
         isBusy = self.logic.client.busy
         text = _("Waiting for what the engine is doing…") if isBusy else _("Asking the engine…")
         self.ui.environmentStatusLabel.text = text
-        environment.describe(self.logic.client, self.requirements, self.onReport)
+        self.report = environment.describe(self.logic.client, self.requirements, self.onReport)
 
     def onReport(self, report: environment.Report) -> None:
         """The engine answered, or could not."""
@@ -81,6 +81,9 @@ class EnvironmentPanel(Panel):
         """Install what is missing; Slicer asks for consent and shows the progress."""
         if self.logic.client.busy:
             self.ui.environmentStatusLabel.text = _("A job is running; install once it has ended.")
+            return
+        if any(training.active for training in self.logic.trainings()):  # it may run with the same Python
+            self.ui.environmentStatusLabel.text = _("A training is running; install once it has ended or is stopped.")
             return
         self.ui.environmentStatusLabel.text = _("Installing…")
         try:

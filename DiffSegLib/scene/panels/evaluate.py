@@ -73,6 +73,7 @@ class EvaluatePanel(Panel):
             self._cancel()
             return
         node = self.parameters
+        self.evaluation = None
         self._showRunning()
         try:
             self.evaluation = self.logic.evaluate(
@@ -84,8 +85,13 @@ class EvaluatePanel(Panel):
                 onFinished=self.onFinished,
                 wait=False,
             )
-        except DiffSegError as problem:
-            self._showIdle(str(problem), isError=True)
+        except Exception as problem:  # whatever it is, the button must not stay "Cancel"
+            self._showIdle(str(problem) or type(problem).__name__, isError=True)
+            if not isinstance(problem, DiffSegError):
+                raise
+            return
+        if self.evaluation.finished:  # the engine could not even be started
+            self.onFinished(self.evaluation)
 
     def onEvent(self, event: events.Event) -> None:
         """Progress of the comparison."""
@@ -95,7 +101,7 @@ class EvaluatePanel(Panel):
 
     def onFinished(self, evaluation: Evaluation) -> None:
         """The comparison ended: show its table, or say why there is none."""
-        if not self.open or self.evaluation is None:  # closed meanwhile, the window or the scene
+        if not self.open or evaluation is not self.evaluation:  # of a window or a scene that was closed meanwhile
             return
         if evaluation.error is not None:
             self._showIdle(str(evaluation.error), isError=not isinstance(evaluation.error, Cancelled))

@@ -247,6 +247,8 @@ class SegmentPanel(Panel):
         elif event["event"] == "warning":
             self.say(event["text"])
         elif event["event"] == "step":
+            if event["step"] == 1 and self.run.node is not None and self.run.node.GetDisplayNode() is not None:
+                self.run.node.GetDisplayNode().SetVisibility(True)  # an answer that was hidden to see the image
             names = {str(label.value): label.name for label in self.run.labels}
             sizes = ", ".join(f"{names[value]} {ml:.2f} ml" for value, ml in event["volumes_ml"].items())
             self.say(_("After step {step} of {steps}: {sizes}.").format(**{**event, "sizes": sizes}))

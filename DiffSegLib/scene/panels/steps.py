@@ -57,8 +57,11 @@ class StepsPanel(Panel):
         super().cleanup()
 
     def onExit(self) -> None:
-        """See Panel; nobody looks any more."""
+        """See Panel; nobody looks any more, and what is saved or measured later should be the answer."""
         self.ui.playButton.checked = False
+        self._following = True
+        if self.run is not None and self.run.masks and not self.ui.keepEditButton.visible:
+            self._moveTo(len(self.run.masks))
 
     def onSceneClosing(self) -> None:
         """See Panel."""
@@ -86,18 +89,19 @@ class StepsPanel(Panel):
         self._follow(run)
 
     def onRunStep(self, run: Segmentation) -> None:
-        """See Panel; the newest step is shown unless the user went back to another."""
+        """See Panel; the newest step is shown unless the user has gone back to another."""
         if run is self.run:
             self._arrive()
 
     def onRunFinished(self, run: Segmentation) -> None:
-        """See Panel."""
+        """See Panel; the answer is shown, whatever the user looked at meanwhile: it is what is told of."""
         if run.error is not None and (run.node is None or not run.masks):
             if run is self.run:
                 self._follow(self._earlier)
                 self._arrive()
             return
-        self._earlier = None
+        self._earlier, self._following = None, True
+        self.ui.playButton.checked = False
         self._remember(run)
         if run is not self.run:  # started by another window's button
             self._follow(run)
@@ -254,6 +258,8 @@ class StepsPanel(Panel):
         """What is seen at a step: whose result it is, what changed, how large the structures are."""
         count, change = run.stepCount or len(run.masks), changes(run)[step - 1]
         head = _("{name}: step {step} of {steps}, the answer") if step == count else _("{name}: step {step} of {steps}")
+        if step < count and run.finished:  # what is saved or measured now is this
+            head = _("{name}: step {step} of {steps}, not the answer")
         name = run.node.GetName() if run.node is not None else run.volume.GetName()
         lines = [head.format(name=name, step=step, steps=count)]
         if step == 1:

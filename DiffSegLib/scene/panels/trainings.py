@@ -86,7 +86,7 @@ class TrainingsPanel(Panel):
         known = {training.folder: training for training in self.trainings}
         self.trainings = [known.get(found.folder, found) for found in self.logic.trainings()]
         for training in self.trainings:
-            training.update()
+            self._look(training)
         self.ui.trainingsTable.blockSignals(True)
         self.ui.trainingsTable.setRowCount(len(self.trainings))
         for row, training in enumerate(self.trainings):
@@ -112,14 +112,21 @@ class TrainingsPanel(Panel):
     def onTimer(self) -> None:
         """Look at what runs; one that has finished is told, since there is a new model."""
         for training in [each for each in self.trainings if each.active]:
-            training.update()
-            if not training.active and training.folder in self._finishing:
-                self._finishing.discard(training.folder)
-                if training.state != FINISHED:  # by itself meanwhile
-                    self._do(lambda stopped: stopped.finish(), training)
-            if training.state == FINISHED and training.model is not None:
-                self.window.tell("onModelsChanged", str(training.model))
+            self._look(training)
         self._show()
+
+    def _look(self, training: Training) -> None:
+        """Bring a training up to date, and do what its end sets off: whoever looks first sees it, and nobody again."""
+        wasActive = training.active
+        training.update()
+        if training.active or not wasActive:
+            return
+        if training.folder in self._finishing:
+            self._finishing.discard(training.folder)
+            if training.state != FINISHED:  # by itself meanwhile
+                self._do(lambda stopped: stopped.finish(), training)
+        if training.state == FINISHED and training.model is not None:
+            self.window.tell("onModelsChanged", str(training.model))
 
     def onStop(self) -> None:
         """Ask the training to end; asked before, end it at once."""
