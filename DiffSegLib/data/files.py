@@ -147,12 +147,27 @@ def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 
 def _write(path: Path, image: sitk.Image) -> None:
+    """Raises InputError where what lies on the disk is not the image: ITK does not notice a disk that is full."""
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     with whole_file(path, ending) as aside:
         try:
             sitk.WriteImage(image, str(aside), useCompression=True)
         except RuntimeError as problem:
             raise InputError(f"{path}: cannot be written ({_reason(problem)}).") from None
+        if not _is_whole(aside, image):
+            raise InputError(f"{path}: did not arrive whole; is the disk full? What was there before is untouched.")
+
+
+def _is_whole(aside: Path, image: sitk.Image) -> bool:
+    """Whether a file that was just written holds the image: all voxels, and the grid as exactly as NIfTI can tell."""
+    try:
+        found, finite = _read(aside)
+    except InputError:
+        return False
+    wanted = sitk.JoinSeries(image) if image.GetDimension() == 2 else image
+    voxels, others = sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(wanted)
+    grid = np.allclose(affine_of(found), affine_of(wanted), rtol=1e-3, atol=1e-3 * max(wanted.GetSpacing()))
+    return grid and voxels.dtype == others.dtype and (not finite or np.array_equal(voxels, others, equal_nan=True))
 
 
 def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, str]]:
