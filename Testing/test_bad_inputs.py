@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import bad.files_of_json
+import bad.headers
 import bad.images
 from bad import KINDS, MENDED, READ
 from DiffSegLib import config
@@ -19,7 +20,7 @@ from DiffSegLib.scene.transport import PipeTransport
 from DiffSegLib.training.plan import make_plan
 from tally import tried
 
-assert bad.images and bad.files_of_json
+assert bad.images and bad.files_of_json and bad.headers
 
 
 def plan(folder):

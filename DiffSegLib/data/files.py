@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib.data.dicom import is_dicom, read_series
+from DiffSegLib.data.headers import Voxels, check_packed, voxels_of
 from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry
 from DiffSegLib.errors import InputError
@@ -16,7 +17,9 @@ from DiffSegLib.whole_files import whole_file
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own go to stderr, between the lines of progress
 MOST_PACKED = 1100  # values that a byte of a file can hold: zlib packs at most 1032 to 1
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
+# ending -> what reads it in ITK, which would else go by what stands in the file
+ENDINGS = {".nii.gz": "Nifti", ".nii": "Nifti", ".nrrd": "Nrrd", ".nhdr": "Nrrd", ".mha": "Meta", ".mhd": "Meta"}
+ENDINGS |= {".png": "PNG"}
 
 
 def case_name(path: Path) -> str:
@@ -29,7 +32,7 @@ def case_name(path: Path) -> str:
 
 def is_image_file(path: Path) -> bool:
     """Whether the name ends like an image that can be read."""
-    return path.name.lower().endswith(ENDINGS)
+    return path.name.lower().endswith(tuple(ENDINGS))
 
 
 def read(path: Path, frames: int = 1) -> Volume:
@@ -90,10 +93,8 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def channel_count(path: Path) -> int:
     """Channels of an image file, from its header alone (frames of a 4D file, colours of an RGB image)."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        reader, _ = _reader(path)
     except RuntimeError as problem:
         raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
     frames = reader.GetSize()[3] if reader.GetDimension() == 4 else 1
@@ -224,31 +225,25 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
 
 def _read_file(path: Path) -> sitk.Image:
     """Raises InputError for a header that promises more than the file can hold, before anything is allocated."""
-    data = _detached(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    reader, voxels = _reader(path)
     values = reader.GetNumberOfComponents() * int(np.prod([max(n, 1) for n in reader.GetSize()], dtype=object))
-    if values > MOST_PACKED * sum(part.stat().st_size for part in data) + (1 << 20):
+    if values > MOST_PACKED * sum(part.stat().st_size for part in {path, voxels.file}) + (1 << 20):
         raise InputError(f"{path}: its header promises {values} values, more than the file can hold.")
+    check_packed(path, voxels, values * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
     return reader.Execute()
 
 
-def _detached(path: Path) -> list[Path]:
-    """The files that hold an image's voxels. Raises InputError for a header that names one in another folder."""
-    if path.suffix.lower() not in (".mhd", ".nhdr"):
-        return [path]
-    with open(path, "rb") as file:
-        text = file.read(1 << 16).decode("latin-1")
-    names = re.findall(r"(?im)^\s*(?:ElementDataFile\s*=|data ?file\s*:)\s*(.+?)\s*$", text)
-    named = [name for name in names if not name.upper().startswith(("LOCAL", "LIST"))]
-    for name in named:
-        if Path(name).name != name or name in (".", ".."):
-            raise InputError(f"{path}: names its voxels' file {name!r}; only a file beside it is read.")
-    missing = [name for name in named if not (path.parent / name).is_file()]
-    if missing and "%" not in missing[0]:
-        raise InputError(f"{path}: its voxels' file {missing[0]} is missing.")
-    return [path, *(path.parent / name for name in named if (path.parent / name).is_file())]
+def _reader(path: Path) -> tuple[sitk.ImageFileReader, Voxels]:
+    """A reader that knows the header, and where the voxels lie; see voxels_of."""
+    known = [kind for ending, kind in ENDINGS.items() if path.name.lower().endswith(ending)]
+    if not known:
+        raise InputError(f"{path}: is of no kind that is read ({', '.join(ENDINGS)}, DICOM); convert it.")
+    voxels = voxels_of(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(f"{known[0]}ImageIO")
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader, voxels
 
 
 def _reason(problem: BaseException) -> str:
