@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib.data.dicom import is_dicom, read_series
-from DiffSegLib.data.headers import Voxels, check_packed, voxels_of
+from DiffSegLib.data.headers import Voxels, check_packed, itk_name, voxels_of
 from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry
 from DiffSegLib.errors import InputError
@@ -94,7 +94,7 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def channel_count(path: Path) -> int:
     """Channels of an image file, from its header alone (frames of a 4D file, colours of an RGB image)."""
     try:
-        reader, _ = _reader(path)
+        reader, _ = header_reader(path)
     except RuntimeError as problem:
         raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
     frames = reader.GetSize()[3] if reader.GetDimension() == 4 else 1
@@ -152,7 +152,7 @@ def _write(path: Path, image: sitk.Image) -> None:
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     with whole_file(path, ending) as aside:
         try:
-            sitk.WriteImage(image, str(aside), useCompression=True)
+            sitk.WriteImage(image, itk_name(aside), useCompression=True)
         except RuntimeError as problem:
             raise InputError(f"{path}: cannot be written ({_reason(problem)}).") from None
         if not _is_whole(aside, image):
@@ -225,7 +225,7 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
 
 def _read_file(path: Path) -> sitk.Image:
     """Raises InputError for a header that promises more than the file can hold, before anything is allocated."""
-    reader, voxels = _reader(path)
+    reader, voxels = header_reader(path)
     values = reader.GetNumberOfComponents() * int(np.prod([max(n, 1) for n in reader.GetSize()], dtype=object))
     if values > MOST_PACKED * sum(part.stat().st_size for part in {path, voxels.file}) + (1 << 20):
         raise InputError(f"{path}: its header promises {values} values, more than the file can hold.")
@@ -233,7 +233,7 @@ def _read_file(path: Path) -> sitk.Image:
     return reader.Execute()
 
 
-def _reader(path: Path) -> tuple[sitk.ImageFileReader, Voxels]:
+def header_reader(path: Path) -> tuple[sitk.ImageFileReader, Voxels]:
     """A reader that knows the header, and where the voxels lie; see voxels_of."""
     known = [kind for ending, kind in ENDINGS.items() if path.name.lower().endswith(ending)]
     if not known:
@@ -241,7 +241,7 @@ def _reader(path: Path) -> tuple[sitk.ImageFileReader, Voxels]:
     voxels = voxels_of(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(f"{known[0]}ImageIO")
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     reader.ReadImageInformation()
     return reader, voxels
 

@@ -1,7 +1,7 @@
-"""Text headers of MetaImage and NRRD files, read before ITK reads them: where the voxels lie, and that they are whole.
+"""What ITK must not be left to find out: names that end it, headers that lead elsewhere, voxels that are damaged.
 
-Such a header may name any file of the machine, a pipe or a device too. And ITK takes the voxels of a packed MetaImage
-whose stream is damaged for zeros, without an error.
+The text header of a MetaImage or a NRRD file may name any file of the machine, a pipe or a device too. And ITK takes the
+voxels of a packed MetaImage whose stream is damaged for zeros, without an error.
 """
 
 import re
@@ -24,6 +24,14 @@ class Voxels:
 
     file: Path
     packed: tuple[int, int] | None = None
+
+
+def itk_name(path: Path | str) -> str:
+    """A path for SimpleITK, which ends the whole process at a name that is no UTF-8: then InputError is raised."""
+    try:
+        return str(path).encode("utf-8").decode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: its name is no UTF-8 (of an old archive or disk?); rename it.") from None
 
 
 def voxels_of(path: Path) -> Voxels:
@@ -72,12 +80,14 @@ def _metaimage(path: Path, text: str) -> Voxels:
     while "ElementDataFile" not in fields:
         begin, end = end, text.find("\n", end) + 1 or len(text)
         if begin == end:
-            raise InputError(f"{path}: is no MetaImage that can be read (its header names no ElementDataFile).")
+            raise InputError(f"{path}: is no image that can be read (its MetaImage header names no ElementDataFile).")
         line = text[begin:end]
         if found := META_LINE.fullmatch(line):
             fields[found[1]] = found[2]
         elif line.strip():
-            raise InputError(f"{path}: is no MetaImage that can be read (its header holds {line[:40].strip()!r}).")
+            raise InputError(
+                f"{path}: is no image that can be read (its MetaImage header holds {line[:40].strip()!r})."
+            )
     name = fields["ElementDataFile"]
     is_local = name in LOCAL
     if not is_local and path.suffix.lower() == ".mha":
@@ -87,14 +97,14 @@ def _metaimage(path: Path, text: str) -> Voxels:
         return Voxels(file)
     size = fields.get("CompressedDataSize", "-1")
     if fields.get("HeaderSize", "0") != "0" or not re.fullmatch(r"-1|\d{1,18}", size):
-        raise InputError(f"{path}: is no MetaImage that can be read (HeaderSize or CompressedDataSize).")
+        raise InputError(f"{path}: is no image that can be read (packed, with such HeaderSize or CompressedDataSize).")
     return Voxels(file, (end if is_local else 0, int(size) or -1))
 
 
 def _nrrd(path: Path, text: str) -> Voxels:
     header = re.split(r"\n\r?\n", text, maxsplit=1)[0]
     if not text.startswith("NRRD") or len(header) == MOST_TEXT or re.search(r"\r(?!\n|\Z)", header):
-        raise InputError(f"{path}: is no NRRD image that can be read (its header is missing or damaged).")
+        raise InputError(f"{path}: is no image that can be read (its NRRD header is missing or damaged).")
     lines = [line.partition(":") for line in header.split("\n") if line[:1] != "#"]
     keys = ((re.sub(r"\s", "", key).lower(), value) for key, _, value in lines if value[:1] != "=")
     names = [value.strip() for key, value in keys if key == "datafile"]

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from DiffSegLib import events
 from DiffSegLib.data.cases import read_json
 from DiffSegLib.data.channels import difference
-from DiffSegLib.data.files import case_name, is_image_file, read_label
+from DiffSegLib.data.files import case_name, header_reader, is_image_file, read_label
 from DiffSegLib.data.layouts.nnunet import regions_of
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
@@ -169,11 +168,9 @@ def _segment_names(prediction: Path, reference: Path) -> dict[int, str]:
 def _names_in(path: Path) -> dict[int, str]:
     if not path.name.lower().endswith(".seg.nrrd"):
         return _names_beside(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
+        reader, _ = header_reader(path)
+    except (RuntimeError, InputError):
         return {}  # read_label says what is wrong with the file
     fields = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
     names = {}

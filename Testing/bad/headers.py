@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,17 @@ for ending in ("hdr", "img", "gipl", "vtk", "tif", "nia", "jpg", "dat"):
         else:
             write(folder, b"anything", f"scan.{ending}")
         return folder / f"scan.{ending}"
+
+
+if sys.platform == "linux":  # elsewhere no such file can be made
+    for ending in ("nii.gz", "nrrd", "mha", "dcm"):
+
+        @kind("image", f"{ending}: a name that is no UTF-8", words="no UTF-8")
+        def _(folder, ending=ending):
+            data = bytes(128) + b"DICM" if ending == "dcm" else itk(folder, f"good.{ending}").read_bytes()
+            path = folder / os.fsdecode(b"M\xfcller." + ending.encode())
+            path.write_bytes(data)
+            return path
 
 
 # odd, but right
