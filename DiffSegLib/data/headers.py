@@ -1,6 +1,6 @@
 """What ITK must not be left to find out: names that end it, headers that lead elsewhere, voxels that are damaged.
 
-The text header of a MetaImage or a NRRD file may name any file of the machine, a pipe or a device too. And ITK takes the
+The text header of a MetaImage or a NRRD file may name any file of the machine, a pipe or a device too. ITK takes the
 voxels of a packed MetaImage whose stream is damaged for zeros, without an error.
 """
 
@@ -86,7 +86,7 @@ def _metaimage(path: Path, text: str) -> Voxels:
             fields[found[1]] = found[2]
         elif line.strip():
             raise InputError(
-                f"{path}: is no image that can be read (its MetaImage header holds {line[:40].strip()!r})."
+                f"{path}: is no image that can be read (its MetaImage header holds {line.strip()[:40]!r})."
             )
     name = fields["ElementDataFile"]
     is_local = name in LOCAL

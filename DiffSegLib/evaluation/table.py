@@ -15,11 +15,10 @@ from DiffSegLib.data.cases import read_json
 from DiffSegLib.data.channels import difference
 from DiffSegLib.data.files import case_name, header_reader, is_image_file, read_label
 from DiffSegLib.data.layouts.nnunet import regions_of
+from DiffSegLib.data.outputs import BESIDE
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
 from DiffSegLib.labels import Label, Region
-
-_NOT_A_RESULT = re.compile(r"\.(step-\d+|uncertainty)\.", re.IGNORECASE)  # what `predict` writes beside the mask
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _files(folder: Path) -> dict[str, list[Path]]:
         raise InputError(f"{folder}: there is no such folder.")
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        result = is_image_file(path) and not path.name.startswith(".") and not _NOT_A_RESULT.search(path.name)
+        result = is_image_file(path) and not path.name.startswith(".") and not BESIDE.search(case_name(path))
         if result and path.is_file():
             files.setdefault(case_name(path), []).append(path)
     if not files:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from DiffSegLib import __version__, events
-from DiffSegLib.data.batch import Prediction
 from DiffSegLib.data.native import NativeMap, best_class, only_channel, regions_as
+from DiffSegLib.data.outputs import Prediction
 from DiffSegLib.data.preprocess import Grid, to_model_space
 from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.diffusion.process import mask_channels
