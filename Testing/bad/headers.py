@@ -70,6 +70,16 @@ for ending, header in (("mhd", f"{META}ElementDataFile = pipe.raw\n"), ("nhdr", 
         return text(folder, f"scan.{ending}", header)
 
 
+@kind("image", "NIfTI: cut short, but of fewer bits a voxel", words="datatype 16 has 8 bits")
+def _(folder):
+    return write(folder, put(nifti(), 72, "h", 8)[:900])
+
+
+@kind("image", "NIfTI: packed, far more than its voxels", words="holds more than")
+def _(folder):
+    return write(folder, nifti() + bytes(3_000_000), "scan.nii.gz")
+
+
 def damaged(folder: Path, name: str, label: bool) -> Path:
     """A packed MetaImage with one byte of its stream changed; of a label map ITK then takes half for background."""
     path = folder / name
@@ -147,6 +157,11 @@ for title, name, header in (
     @kind("image", f"{title}, voxels beside it", READ)
     def _(folder, name=name, header=header):
         return text(folder, name, header)
+
+
+@kind("image", "NIfTI: some bytes behind its voxels", READ)
+def _(folder):
+    return write(folder, nifti() + bytes(999))
 
 
 for name in ("scan.mha", "scan.nhdr"):
