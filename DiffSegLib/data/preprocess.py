@@ -1,7 +1,9 @@
 """From a volume to the network's tensor and from its answer back to the volume's own grid."""
 
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +11,8 @@ import torch
 from DiffSegLib.config import DataConfig
 from DiffSegLib.data.volume import Orientation, Volume, orientation_of, resample, resampled_shape
 from DiffSegLib.errors import InputError
+
+COPIES = 2  # of the resampled float32 image: before and after it is normalised
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,51 @@ def to_model_space(volume: Volume, data: DataConfig, of: np.ndarray | None = Non
     With a `data.patch` of two numbers the axis of one voxel is left out: (y, x) for an axial slice or a PNG.
     """
     turned, spacing, grid = _canonical(volume.array, volume.affine, data, volume.name)
-    image = resample(torch.from_numpy(turned), resampled_shape(grid.shape, spacing, data.spacing))
+    shape = model_shape(grid.shape, spacing, data, len(turned), volume.name)
+    image = resample(torch.from_numpy(turned), shape)
     return normalise(image, data.normalisation, None if of is None else torch.from_numpy(of)), grid
 
 
 def label_to_model_space(label: np.ndarray, affine: np.ndarray, data: DataConfig) -> torch.Tensor:
     """A (K, J, I) label map on the network's grid: (*spatial) uint8, nearest neighbour."""
     turned, spacing, grid = _canonical(label[None], affine, data, "label")
-    return resample(torch.from_numpy(turned), resampled_shape(grid.shape, spacing, data.spacing), nearest=True)[0]
+    return resample(torch.from_numpy(turned), model_shape(grid.shape, spacing, data, 1, "label"), nearest=True)[0]
+
+
+def model_shape(
+    shape: tuple[int, ...], spacing: tuple[float, ...], data: DataConfig, channels: int, name: str
+) -> tuple[int, ...]:
+    """Size of the model's grid over that of a volume of `shape` voxels with `spacing` in mm, both (*spatial).
+
+    Raises InputError, before anything is allocated, for a grid that no memory of this machine holds, and for one of a
+    single voxel: both come of spacings that are not in mm.
+    """
+    found = resampled_shape(shape, spacing, data.spacing)
+    if data.spacing is None or found == tuple(shape):
+        return found
+    mm, extent, own = (
+        " x ".join(f"{x:.4g}" for x in reversed(values))
+        for values in (spacing, [n * s for n, s in zip(shape, spacing, strict=True)], data.spacing)
+    )
+    size = f"{name}: is {extent} mm large, in voxels of {mm} mm; at the model's {own} mm that is"
+    if 4 * COPIES * channels * math.prod(found) > machine_memory():
+        many = f"{min(math.prod(found), 10**99):.2g} voxels, more than this machine's memory holds"
+        raise InputError(f"{size} {many}. Is its spacing in mm? If so, choose a region of interest.")
+    if max(found) == 1:
+        raise InputError(f"{size} a single voxel. Is its spacing in mm?")
+    return found
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has, or that its container may use; 64 GiB where the system does not say."""
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        machine = 64 << 30
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return machine
 
 
 def _canonical(
