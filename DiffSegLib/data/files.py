@@ -1,7 +1,8 @@
 """Reading images and label maps, and writing masks, with every check that SimpleITK leaves out."""
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import SimpleITK as sitk
 from DiffSegLib.data.dicom import is_dicom, read_series
 from DiffSegLib.data.headers import Voxels, check_packed, itk_name, voxels_of
 from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers
-from DiffSegLib.data.volume import SHEARED, Volume, check_geometry
+from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.whole_files import whole_file
@@ -41,16 +42,25 @@ def read(path: Path, frames: int = 1) -> Volume:
     A 4D file is taken where `frames` says how many channels it must hold. A 2D image, PNG too, is one slice:
     (C, 1, J, I). A folder, or a DICOM file, is a DICOM series.
     """
-    image, finite = _read(path, frames)
-    array = sitk.GetArrayViewFromImage(image)
-    array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
-    array = array[: _colours(path, len(array))]
-    if np.iscomplexobj(array):
-        raise InputError(f"{path}: holds complex numbers; export its magnitude.")
-    array = np.array(array, dtype=np.float32, order="C")
-    if not finite:
-        array[not_numbers(path).reshape(array.shape)] = np.nan
-    return Volume(array, affine_of(image), str(path), mend(array, str(path)))
+    with _in_memory(path):
+        image, finite = _read(path, frames)
+        array = sitk.GetArrayViewFromImage(image)
+        array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
+        array = array[: _colours(path, len(array))]
+        if np.iscomplexobj(array):
+            raise InputError(f"{path}: holds complex numbers; export its magnitude.")
+        array = np.array(array, dtype=np.float32, order="C")
+        if not finite:
+            array[not_numbers(path).reshape(array.shape)] = np.nan
+        return Volume(array, affine_of(image), str(path), mend(array, str(path)))
+
+
+@contextlib.contextmanager
+def _in_memory(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise InputError(f"{path}: is too large for this machine's memory.") from None
 
 
 def mend(array: np.ndarray, name: str) -> tuple[str, ...]:
@@ -79,16 +89,17 @@ def mend(array: np.ndarray, name: str) -> tuple[str, ...]:
 
 def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A label map: ((K, J, I) uint8, affine). Float files whose values are whole are accepted (they occur)."""
-    image, finite = _read(path)
-    if not finite:
-        raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); labels are whole numbers.")
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise InputError(f"{path}: a label map must have one value per voxel.")
-    array = sitk.GetArrayFromImage(image)
-    whole = np.rint(array)
-    if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:
-        raise InputError(f"{path}: labels must be whole numbers from 0 to 255.")
-    return whole.astype(np.uint8), affine_of(image)
+    with _in_memory(path):
+        image, finite = _read(path)
+        if not finite:
+            raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); labels are whole numbers.")
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            raise InputError(f"{path}: a label map must have one value per voxel.")
+        array = sitk.GetArrayFromImage(image)
+        whole = np.rint(array)
+        if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:
+            raise InputError(f"{path}: labels must be whole numbers from 0 to 255.")
+        return whole.astype(np.uint8), affine_of(image)
 
 
 def channel_count(path: Path) -> int:
@@ -150,7 +161,7 @@ def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 def _write(path: Path, image: sitk.Image) -> None:
     """Raises InputError where what lies on the disk is not the image: ITK does not notice a disk that is full."""
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    with whole_file(path, ending) as aside:
+    with _in_memory(path), whole_file(path, ending) as aside:
         try:
             sitk.WriteImage(image, itk_name(aside), useCompression=True)
         except RuntimeError as problem:
@@ -207,8 +218,6 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
         if "orthonormal" in str(problem):
             raise InputError(f"{path}: {SHEARED}") from None
         raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
-    except MemoryError:
-        raise InputError(f"{path}: is too large for this machine's memory.") from None
     if path.suffix.lower() == ".png":
         image.SetSpacing((1.0, 1.0))  # the scale that few PNGs carry is seldom in mm
     if image.GetDimension() == 2:
@@ -229,7 +238,10 @@ def _read_file(path: Path) -> sitk.Image:
     values = reader.GetNumberOfComponents() * int(np.prod([max(n, 1) for n in reader.GetSize()], dtype=object))
     if values > MOST_PACKED * sum(part.stat().st_size for part in {path, voxels.file}) + (1 << 20):
         raise InputError(f"{path}: its header promises {values} values, more than the file can hold.")
-    check_packed(path, voxels, values * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
+    size = values * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+    if size + 4 * values > machine_memory():  # as it is read, and in float32
+        raise MemoryError
+    check_packed(path, voxels, size)
     return reader.Execute()
 
 

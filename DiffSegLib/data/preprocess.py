@@ -1,15 +1,13 @@
 """From a volume to the network's tensor and from its answer back to the volume's own grid."""
 
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from DiffSegLib.config import DataConfig
-from DiffSegLib.data.volume import Orientation, Volume, orientation_of, resample, resampled_shape
+from DiffSegLib.data.volume import Orientation, Volume, machine_memory, orientation_of, resample, resampled_shape
 from DiffSegLib.errors import InputError
 
 COPIES = 2  # of the resampled float32 image: before and after it is normalised
@@ -117,18 +115,6 @@ def model_shape(
     if max(found) == 1:
         raise InputError(f"{size} a single voxel. Is its spacing in mm?")
     return found
-
-
-def machine_memory() -> int:
-    """Bytes of memory that this machine has, or that its container may use; 64 GiB where the system does not say."""
-    try:
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # Windows
-        machine = 64 << 30
-    try:
-        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return machine
 
 
 def _canonical(
