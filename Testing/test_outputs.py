@@ -232,7 +232,7 @@ def test_a_mask_of_another_model_is_told_and_done_again(predict, tmp_path, tiny_
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no such file can be made")
 def test_a_name_that_is_no_utf8_costs_that_case_only(predict, tmp_path):
-    """SimpleITK ends the whole process at one: in a process of its own here."""
+    """SimpleITK ends the whole process at one."""
     scans = tmp_path / "in"
     (scans / os.fsdecode(b"M\xfcller.nii.gz")).write_bytes((scans / "a.nii.gz").read_bytes())
     answer, said = predict(code=1)

@@ -23,7 +23,7 @@ from DiffSegLib.data.dicom import find_series
 from DiffSegLib.data.files import case_name
 from DiffSegLib.data.outputs import BESIDE, Outputs, Prediction, Wish
 from DiffSegLib.data.volume import Volume
-from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError, printable
 from DiffSegLib.labels import Label
 
 Case = tuple[str, tuple[Path, ...]]  # name and image files, one per channel or one with all channels
@@ -71,7 +71,7 @@ class Outcome:
 
     def report(self, program: str, output: Path) -> tuple[int, dict[str, Any]]:
         """Say on stderr what became of the cases; returns the exit code and the answer for `--json`."""
-        for name, problem in self.failed.items():
+        for name, problem in ((printable(case), problem) for case, problem in self.failed.items()):
             named = name in problem.partition(": ")[0]  # by its file
             print(f"{program}: {problem if named else f'{name}: {problem}'}", file=sys.stderr)
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
