@@ -145,6 +145,19 @@ def test_a_case_that_cannot_be_written_at_all_keeps_its_mask_and_its_record(tmp_
     assert contents(tmp_path / "out") == before
 
 
+def test_a_record_claims_no_file_of_another_folder_or_case(tmp_path):
+    folder = outputs.Outputs(tmp_path / "out", LABELS)
+    folder.write("a", prediction(0), np.eye(4))
+    record = json.loads((tmp_path / "out" / "a.json").read_text())
+    others = [tmp_path / "a.step-1.seg.nrrd", tmp_path / "out" / "b.step-1.seg.nrrd"]
+    for other in others:
+        outputs.write_mask(other, prediction(0).mask, np.eye(4), LABELS)
+    record["files"] |= {os.path.relpath(other, tmp_path / "out"): "" for other in others} | {str(others[0]): ""}
+    (tmp_path / "out" / "a.json").write_text(json.dumps(record))
+    folder.write("a", prediction(1), np.eye(4))
+    assert all(other.is_file() for other in others)
+
+
 # -- names
 
 

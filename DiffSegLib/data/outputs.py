@@ -113,6 +113,7 @@ class Outputs:
         with _put_aside(record, unfinished) as written:
             for path, write, arguments in files:
                 write(path, *arguments)
+                written[path.name] = ""
                 written[path.name] = checksum(path)
             if self.mask(name).name in former:
                 self._tidy(name, former, written)
@@ -155,7 +156,10 @@ class Outputs:
         is_unfinished = record is None and unfinished.exists()
         record = _read_record(unfinished, name) if is_unfinished else record
         files = record.get("files") if record else {}
-        found = dict(files) if isinstance(files, Mapping) else {}
+        listed = files if isinstance(files, Mapping) else {}
+        found = {
+            file: known for file, known in listed.items() if Path(file).name == file and file.startswith(f"{name}.")
+        }
         if is_unfinished or not isinstance(files, Mapping):
             steps = self.folder.glob(f"{glob.escape(name)}.step-*.{self.file_format}")
             for path in (self.mask(name), self._uncertainty(name), *steps):
