@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
 from DiffSegLib import events
-from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,5 +148,5 @@ class Show:
 
     def _line(self, text: str) -> None:
         self.close()
-        self.stream.write(text + "\n")
+        self.stream.write(printable(text) + "\n")
         self.stream.flush()
