@@ -4,10 +4,18 @@ Anything that is not a `DiffSegError` is a defect of ours and keeps its tracebac
 """
 
 
+def printable(text: str) -> str:
+    """A text that can be written as UTF-8 anywhere: a file's name from another encoding cannot."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class DiffSegError(Exception):
     """A problem with a clear sentence: what is wrong, in which file, what to do."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(DiffSegError):

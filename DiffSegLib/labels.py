@@ -1,6 +1,7 @@
 """Labels: the value, name, colour and terminology of each structure, shared by models, files and segments."""
 
 import colorsys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from DiffSegLib.errors import InputError
 
 # A DICOM coded entry: (coding scheme, code value, meaning), e.g. ("SCT", "5366008", "Hippocampus").
 Code = tuple[str, str, str]
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Label:
             raise InputError(f"{where}: label {name!r} has value {value!r}; it must be a whole number from 1 to 255.")
         if len(color) != 3 or not all(0.0 <= x <= 1.0 for x in color):
             raise InputError(f"{where}: label {name!r} needs a color of three numbers from 0 to 1.")
+        check_name(name, where)
         return Label(value, name, color, **codes)
 
     def terminology_entry(self) -> str | None:
@@ -83,7 +86,16 @@ class Region:
         numbers = (*found.values, found.value)
         if set(data) != {"name", "values", "value"} or not found.values or not all(map(_is_label, numbers)):
             raise InputError(f"{where}: region {found.name!r} needs a name, values and a value from 1 to 255.")
+        check_name(found.name, where)
         return found
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise InputError, naming `where`, for a name that no segment could bear: files of masks would cut it."""
+    odd = any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
+    if odd or not name.strip() or len(name) > LONGEST_NAME:
+        shown = f"{name[:40]!r}{'...' if len(name) > 40 else ''}"
+        raise InputError(f"{where}: a label is called {shown}; it needs 1 to {LONGEST_NAME} letters on one line.")
 
 
 def _is_label(value: object) -> bool:
@@ -117,8 +129,9 @@ def labels_from_names(names: Mapping[int, str], where: str = "The labels") -> tu
         name = names[value]
         if not _is_label(value):
             raise InputError(f"{where}: label {name!r} has value {value}; it must be a whole number from 1 to 255.")
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str):
             raise InputError(f"{where}: label {value} is called {name!r}; its name must be a text.")
+        check_name(name, where)
         if list(names.values()).count(name) > 1:
             raise InputError(f"{where}: two labels are called {name!r}; give each a name of its own.")
     return tuple(Label(v, names[v], distinct_color(i)) for i, v in enumerate(values))

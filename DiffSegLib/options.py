@@ -30,7 +30,10 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uncertainty", action="store_true", help="write the voxels' entropy, 0 to 1")
     parser.add_argument("--roi", type=int, nargs=6, metavar="V", help="voxel box i0 i1 j0 j1 k0 k1 (end exclusive)")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th case, from the I-th (default 1/1)")
-    parser.add_argument("--skip-existing", action="store_true", help="leave out cases that are done")
+    done = "leave out cases that are done with this model and these settings"
+    parser.add_argument("--skip-existing", action="store_true", help=done)
+    others = "replace masks, too, that DiffSeg did not write or that were changed since"
+    parser.add_argument("--overwrite", action="store_true", help=others)
     parser.add_argument("--device", choices=DEVICES, default="auto", help=DEVICE_HELP)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
 from DiffSegLib import events
-from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,11 +41,27 @@ def finish(program: str, call: Callable[[], tuple[int, dict[str, Any]]], as_json
     try:
         code, answer = _outcome(program, call)
         if as_json and speaks():
-            print(json.dumps({"ok": code == 0, "exit_code": code, **answer}))
+            _answer({"ok": code == 0, "exit_code": code, **answer})
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
     return code
+
+
+def _answer(answer: dict[str, Any]) -> None:
+    """Print an answer; a full disk behind stdout changes nothing about what was done."""
+    try:
+        print(json.dumps(answer), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        _leave_stdout()
+        print(f"The answer could not be printed ({problem.strerror or problem}).", file=sys.stderr, flush=True)
+
+
+def _leave_stdout() -> None:
+    """What is still to be printed goes nowhere, and Python's last flush does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _outcome(program: str, call: Callable[[], tuple[int, dict[str, Any]]]) -> tuple[int, dict[str, Any]]:
@@ -132,5 +148,5 @@ class Show:
 
     def _line(self, text: str) -> None:
         self.close()
-        self.stream.write(text + "\n")
+        self.stream.write(printable(text) + "\n")
         self.stream.flush()

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -45,3 +46,9 @@ def write_text(path: Path, text: str) -> None:
     """A whole text file, UTF-8, lines ending as on Unix."""
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

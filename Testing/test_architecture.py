@@ -41,6 +41,7 @@ WITHOUT_TORCH = {
     "data.batch",
     "data.channels",
     "data.files",
+    "data.outputs",
 }
 WITHOUT_TORCH = {f"DiffSegLib.{name}" for name in WITHOUT_TORCH}
 FILE_LINES = 320  # without blank ones: a file holds one idea

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 import bad.files_of_json
+import bad.headers
 import bad.images
 from bad import KINDS, MENDED, READ
 from DiffSegLib import config
 from DiffSegLib.data.files import read
-from DiffSegLib.errors import InputError
+from DiffSegLib.errors import InputError, printable
 from DiffSegLib.models.store import load
 from DiffSegLib.scene.process import worker_environment
 from DiffSegLib.scene.transport import PipeTransport
 from DiffSegLib.training.plan import make_plan
 from tally import tried
 
-assert bad.images and bad.files_of_json
+assert bad.images and bad.files_of_json and bad.headers
 
 
 def plan(folder):
@@ -46,7 +47,7 @@ def test_what_becomes_of_it(each, tmp_path, capfd):
     with pytest.raises(InputError) as told:
         READERS[each.group](path)
     text = str(told.value)
-    assert path.name in text and len(text) < 600 and re.search(each.words, text), text
+    assert printable(path.name) in text and len(text) < 600 and re.search(each.words, text), text
     assert "object at 0x" not in text and "IO(0x" not in text and (each.group == "data set" or "\n" not in text), text
     assert "Traceback" not in capfd.readouterr().err
 

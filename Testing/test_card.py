@@ -8,6 +8,7 @@ import pytest
 
 from conftest import ROOT
 from DiffSegLib.errors import InputError
+from DiffSegLib.labels import labels_from_names
 from DiffSegLib.models.card import parse_card
 from DiffSegLib.models.shipped import find, read_card
 from tiny_models import write_model
@@ -43,6 +44,33 @@ def test_far_larger_means_more_than_twice_along_some_axis(tiny_model):
     assert not replace(card, expects={}).is_far_smaller_than((999.0, 999.0, 999.0))
     flat = replace(card, expects={"field_of_view_mm": [10.0, 10.0]})
     assert not flat.is_far_smaller_than((5.0, 20.0, 20.0)) and flat.is_far_smaller_than((5.0, 5.0, 21.0))
+
+
+def test_far_smaller_means_less_than_a_third_along_some_axis(tiny_model):
+    card = replace(read_card(tiny_model), expects={"field_of_view_mm": [36.0, 51.0, 33.0]})
+    assert not card.is_far_larger_than((17.1, 12.1, 11.1)) and card.is_far_larger_than((99.0, 99.0, 10.9))
+    assert not replace(card, expects={}).is_far_larger_than((1e-5, 1e-5, 1e-5))
+    flat = replace(card, expects={"field_of_view_mm": [9.0, 9.0]})
+    assert not flat.is_far_larger_than((0.1, 3.1, 3.1)) and flat.is_far_larger_than((2.9, 0.1, 9.0))
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\0b", "a\nb", "a\u2028b", "\ud800", "x" * 201])
+def test_a_label_that_no_segment_could_be_called_is_refused(tiny_model, name):
+    card = read_card(tiny_model).to_json()
+    card["labels"][0]["name"] = name
+    with pytest.raises(InputError, match=r"here: a label is called .*; it needs 1 to 200 letters on one line"):
+        parse_card(json.dumps(card), "here")
+    with pytest.raises(InputError, match="data: a label is called"):
+        labels_from_names({1: name}, "data")
+
+
+def test_labels_of_one_name_are_refused_and_of_any_script_taken(tiny_model):
+    card = read_card(tiny_model).to_json()
+    card["labels"][0]["name"] = "海馬 (vorn, 'größer')"
+    assert parse_card(json.dumps(card), "here").labels[0].name == "海馬 (vorn, 'größer')"
+    card["labels"][1]["name"] = card["labels"][0]["name"]
+    with pytest.raises(InputError, match="labels with different values and names"):
+        parse_card(json.dumps(card), "here")
 
 
 def weights_of(path):

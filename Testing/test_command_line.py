@@ -92,6 +92,18 @@ def test_ctrl_c_before_anything_is_imported_is_exit_code_4_too(verb):
     assert ended.returncode == 4 and ended.stderr == "diffseg: Cancelled.\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a shell and /dev/full")
+@pytest.mark.parametrize(
+    ("reader", "code", "words"), [("| true", 0, ""), ("> /dev/full", 0, "The answer could not be printed")]
+)
+def test_an_answer_that_nobody_takes_is_no_traceback(reader, code, words):
+    """The masks of a night are done by then."""
+    command = f"'{sys.executable}' -m DiffSegLib models --json {reader}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.returncode == code and "Traceback" not in ended.stderr and "Exception" not in ended.stderr
+    assert words in ended.stderr
+
+
 def test_info_and_models_answer_as_json(tiny_model, capsys):
     assert run(["info", str(tiny_model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["card"]["name"] == "tiny"

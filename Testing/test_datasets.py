@@ -456,7 +456,7 @@ def test_a_split_may_name_a_case_that_is_left_out_for_a_missing_file(dataset):
         ({"0": "background", "-1": "b"}, "label 'b' has value -1"),
         ({"0": "background"}, "names no label beside the background"),
         ({"1": "a", "2": "a"}, "two labels are called 'a'"),
-        ({"1": ""}, "label 1 is called ''; its name must be a text"),
+        ({"1": ""}, "a label is called ''; it needs 1 to 200 letters"),
         ({"1": ["b"]}, "its name must be a text"),
     ],
 )

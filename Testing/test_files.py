@@ -1,17 +1,21 @@
 """Reading and writing: what is damaged is refused by name, what is written is read back as it was."""
 
 import gzip
+import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from conftest import make_dataset, write_image
+from DiffSegLib.data import files
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import case_name, read, read_label, write_mask, write_volume
 from DiffSegLib.data.splits import split
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
+from full_disk import no_more_than
+from tally import tried
 
 AFFINE = np.array([[0.0, -1.2, 0, 5], [0.9, 0, 0, -3], [0, 0, 2.0, 8], [0, 0, 0, 1]])
 
@@ -212,3 +216,40 @@ def test_a_truncated_metaimage_is_told_without_a_false_reason(tmp_path):
     with pytest.raises(InputError, match=r"x\.mha: is no image that can be read") as found:
         read(tmp_path / "x.mha")
     assert "No such file" not in str(found.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit to the size of a file")
+@pytest.mark.parametrize("ending", ["seg.nrrd", "nii.gz", "nrrd", "png"])
+def test_a_mask_that_does_not_arrive_whole_replaces_nothing_and_is_told(tmp_path, ending, capfd):
+    """ITK ends without an error where the last bytes of a packed file found no place."""
+    path, rng = tmp_path / f"x.{ending}", np.random.default_rng(0)
+    old, new = (rng.integers(0, 3, (1 if ending == "png" else 12, 40, 50)).astype(np.uint8) for _ in range(2))
+    write_mask(path, old, AFFINE)
+    good = path.read_bytes()
+    for size in range(0, len(good) - 60, max(1, len(good) // 25)):
+        with no_more_than(size), pytest.raises(InputError, match=rf"x\.{ending}: (did not arrive whole|cannot be)"):
+            write_mask(path, new, AFFINE)
+        tried("faults injected: memory, disk, loss")
+        assert path.read_bytes() == good and list(tmp_path.iterdir()) == [path]
+    write_mask(path, new, AFFINE)
+    np.testing.assert_array_equal(read_label(path)[0], new)
+
+
+def test_an_image_that_this_machine_cannot_hold_is_told_before_it_is_read(tmp_path, monkeypatch):
+    path = write_image(tmp_path / "scan.nrrd", np.zeros((8, 9, 10), np.float32))
+    monkeypatch.setattr(files, "machine_memory", lambda: 8 * 9 * 10 * 8)
+    read_label(path)
+    monkeypatch.setattr(files, "machine_memory", lambda: 8 * 9 * 10 * 8 - 1)
+    for reader in (read, read_label):
+        with pytest.raises(InputError, match=r"scan\.nrrd: is too large for this machine's memory"):
+            reader(path)
+
+
+def test_memory_that_runs_out_after_an_image_was_read_is_told(tmp_path, monkeypatch):
+    def spent(*_):
+        tried("faults injected: memory, disk, loss")
+        raise MemoryError
+
+    monkeypatch.setattr(files, "mend", spent)
+    with pytest.raises(InputError, match=r"scan\.nrrd: is too large for this machine's memory"):
+        read(write_image(tmp_path / "scan.nrrd", np.zeros((8, 9, 10), np.float32)))

@@ -1,6 +1,7 @@
 """Model files: what is not one is refused by name, and nothing in one is executed."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -12,6 +13,8 @@ from DiffSegLib.labels import Label
 from DiffSegLib.models import library, store
 from DiffSegLib.models.card import parse_card
 from DiffSegLib.models.shipped import available, find, home, read_card
+from full_disk import no_more_than
+from tally import tried
 
 
 def rewrite(path, out, change):
@@ -173,3 +176,23 @@ def test_where_a_persons_models_are(monkeypatch, tmp_path):
     assert home() == tmp_path / "local" / "DiffSeg"
     monkeypatch.setattr(sys, "platform", "darwin")
     assert home().parts[-3:] == ("Library", "Application Support", "DiffSeg")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit to the size of a file")
+def test_a_model_for_which_there_is_no_space_is_told_and_the_old_one_stays(tiny_model, tmp_path):
+    model, path = store.load(tiny_model), tmp_path / "m.safetensors"
+    store.save(path, model.network.state_dict(), model.card)
+    good = path.read_bytes()
+    for size in (0, len(good) // 2, len(good) - 1):
+        with no_more_than(size), pytest.raises(InputError, match=r"m\.safetensors: cannot be written"):
+            store.save(path, model.network.state_dict(), model.card)
+        tried("faults injected: memory, disk, loss")
+        assert path.read_bytes() == good and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such pipes")
+def test_a_pipe_among_ones_own_models_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFSEG_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    os.mkfifo(tmp_path / "models" / "endless.safetensors")
+    assert "endless" not in available() and "hippocampus" in available()

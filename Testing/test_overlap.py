@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import blob_case, write_image
-from DiffSegLib.data import batch
+from DiffSegLib.data import batch, outputs
 from DiffSegLib.errors import Cancelled, EnvironmentProblem, InputError
 from DiffSegLib.labels import labels_from_names
 from tally import tried
@@ -28,18 +28,18 @@ class Seen:
 
     def __init__(self, monkeypatch):
         self.told = {f"{what} case{n}": threading.Event() for what in ("read", "write") for n in range(4)}
-        self.watch(monkeypatch, "read_case", lambda paths, _: "read " + paths[0].name.split(".")[0])
-        self.watch(monkeypatch, "write_text", lambda path, _: "write " + path.stem)
+        self.watch(monkeypatch, batch, "read_case", lambda paths, _: "read " + paths[0].name.split(".")[0])
+        self.watch(monkeypatch, outputs, "write_text", lambda path, _: "write " + path.stem)
 
-    def watch(self, monkeypatch, name, what):
-        action = getattr(batch, name)
+    def watch(self, monkeypatch, module, name, what):
+        action = getattr(module, name)
 
         def call(*arguments):
             answer = action(*arguments)
             self.told[what(*arguments)].set()
             return answer
 
-        monkeypatch.setattr(batch, name, call)
+        monkeypatch.setattr(module, name, call)
 
     def wait(self, what):
         assert self.told[what].wait(30), f"no {what!r} while another case was segmented"
@@ -47,7 +47,7 @@ class Seen:
 
 def prediction(volume):
     mask = np.zeros(volume.array.shape[1:], np.uint8)
-    return batch.Prediction(mask, [], None, {1: 0.0, 2: 0.0}, [], {})
+    return outputs.Prediction(mask, [], None, {1: 0.0, 2: 0.0}, [], {})
 
 
 def test_the_next_case_is_read_and_the_last_one_written_meanwhile(cases, tmp_path, monkeypatch):
@@ -70,7 +70,8 @@ def test_the_next_case_is_read_and_the_last_one_written_meanwhile(cases, tmp_pat
 def test_what_is_there_is_not_read_again(cases, tmp_path, monkeypatch):
     out = tmp_path / "out"
     batch.run_cases(cases[:3], out, LABELS, lambda volume, _: prediction(volume))
-    (out / "case1.json").unlink()
+    for path in out.glob("case1.*"):
+        path.unlink()
     seen = Seen(monkeypatch)
     outcome = batch.run_cases(cases, out, LABELS, lambda volume, _: prediction(volume), skip_existing=True)
     assert outcome.skipped == ["case0", "case2"] and outcome.done == ["case1", "case3"]
@@ -82,14 +83,14 @@ def test_what_is_there_is_not_read_again(cases, tmp_path, monkeypatch):
 
 def test_a_file_that_cannot_be_read_or_written_is_named_and_the_rest_goes_on(cases, tmp_path, monkeypatch):
     cases[1][1][0].write_bytes(b"no image")
-    write = batch.write_mask
+    write = outputs.write_mask
 
     def fail_once(path, *rest):
         if path.name.startswith("case2"):
             raise RuntimeError("a defect")
         write(path, *rest)
 
-    monkeypatch.setattr(batch, "write_mask", fail_once)
+    monkeypatch.setattr(outputs, "write_mask", fail_once)
     outcome = batch.run_cases(cases, tmp_path / "out", LABELS, lambda volume, _: prediction(volume))
     assert outcome.done == ["case0", "case3"] and set(outcome.failed) == {"case1", "case2"}
     assert "case1.nii.gz" in outcome.failed["case1"] and "a defect" in outcome.failed["case2"]
@@ -100,7 +101,7 @@ def test_a_full_disk_ends_the_batch(cases, tmp_path, monkeypatch):
         tried("faults injected: memory, disk, loss")
         raise EnvironmentProblem("no space is left")
 
-    monkeypatch.setattr(batch, "write_mask", full)
+    monkeypatch.setattr(outputs, "write_mask", full)
     segmented = []
 
     def segment(volume, _listener):

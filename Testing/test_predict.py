@@ -168,6 +168,15 @@ def test_a_far_larger_volume_than_the_model_knows_is_warned_of(tiny_model):
     assert "region of interest" in answer.warnings[0] and answer.provenance["warnings"] == answer.warnings
 
 
+def test_a_far_smaller_volume_than_the_model_knows_is_warned_of(tiny_model):
+    """Metres read as mm, or a region that cuts off what is sought."""
+    model = load(tiny_model)
+    card = replace(model.card, expects={"field_of_view_mm": [100, 100, 100]})
+    answer = Predictor(replace(model, card=card), "cpu")(volume(), SegmentOptions())
+    assert "scan: 20 x 22 x 36 mm is far smaller than the 100 x 100 x 100 mm" in answer.warnings[0]
+    assert "is its spacing in mm" in answer.warnings[0] and answer.provenance["warnings"] == answer.warnings
+
+
 def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, tmp_path):
     scans = tmp_path / "in"
     scans.mkdir()

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from DiffSegLib import config
 from DiffSegLib.config import DataConfig
-from DiffSegLib.data.preprocess import label_to_model_space, normalise
+from DiffSegLib.data import preprocess
+from DiffSegLib.data.preprocess import label_to_model_space, normalise, to_model_space
+from DiffSegLib.data.volume import Volume
+from DiffSegLib.errors import InputError
 from DiffSegLib.inference.blend import gaussian_weight
 
 
@@ -47,3 +51,43 @@ def test_a_window_counts_most_in_its_middle_and_an_eighth_of_its_size_away_by_on
     below, above = float(weight[16 + math.floor(away), 8]), float(weight[16 + math.ceil(away), 8])
     assert above < math.exp(-0.5) < below
     assert float(weight.min()) > 0.0
+
+
+def scan(mm: float) -> Volume:
+    noise = np.random.default_rng(0).normal(size=(1, 16, 20, 24)).astype(np.float32)
+    return Volume(noise, np.diag([mm, mm, mm, 1.0]), "scan")
+
+
+@pytest.mark.parametrize("mm", [1e3, 1e7, 1e30, 1e150])
+def test_a_grid_that_no_memory_holds_is_refused_before_anything_is_allocated(mm):
+    """A header in micrometres: 1 mm becomes 1,000, and 30 kB become 30 TB."""
+    data = DataConfig(spacing=(1.0, 1.0, 1.0), patch=(16, 16, 16))
+    with pytest.raises(InputError, match=r"scan: is .* mm large, in voxels .* more than this machine's memory"):
+        to_model_space(scan(mm), data)
+    with pytest.raises(InputError, match="label: is .* more than this machine's memory holds"):
+        label_to_model_space(np.zeros((16, 20, 24), np.uint8), scan(mm).affine, data)
+    as_it_is = to_model_space(scan(mm), DataConfig(spacing=None, patch=(16, 16, 16)))[0]
+    assert as_it_is.shape == (1, 16, 20, 24), "a model without a spacing of its own takes any"
+
+
+def test_the_limit_is_what_the_machine_has(monkeypatch):
+    data = DataConfig(spacing=(1.0, 1.0, 1.0), patch=(16, 16, 16))
+    need = 2 * 4 * 32 * 40 * 48  # two copies in float32
+    monkeypatch.setattr(preprocess, "machine_memory", lambda: need)
+    assert to_model_space(scan(2.0), data)[0].shape == (1, 32, 40, 48)
+    monkeypatch.setattr(preprocess, "machine_memory", lambda: need - 1)
+    with pytest.raises(InputError, match=r"is 48 x 40 x 32 mm large, in voxels of 2 x 2 x 2 mm; at .* 1 x 1 x 1 mm"):
+        to_model_space(scan(2.0), data)
+    monkeypatch.undo()
+    assert 1 << 28 < preprocess.machine_memory() < 1 << 50
+
+
+def test_a_volume_smaller_than_a_voxel_of_the_model_is_refused():
+    with pytest.raises(InputError, match=r"scan: is .* a single voxel. Is its spacing in mm\?"):
+        to_model_space(scan(1e-5), DataConfig(spacing=(1.0, 1.0, 1.0), patch=(16, 16, 16)))
+
+
+@pytest.mark.parametrize("mm", [1e-4, 0.0, -1.0, 101.0, 1e9])
+def test_a_model_of_an_impossible_spacing_is_refused(mm):
+    with pytest.raises(InputError, match=r"data.spacing must be from 0\.01 to 100 mm"):
+        config.from_json({"data": {"spacing": [1.0, mm, 1.0]}})

@@ -21,7 +21,8 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     stop = StopFlag()  # before the imports, which an exception would break somewhere
 
     from DiffSegLib import events
-    from DiffSegLib.data.batch import Prediction, find_cases, run_cases
+    from DiffSegLib.data.batch import find_cases, run_cases
+    from DiffSegLib.data.outputs import Prediction, Wish
     from DiffSegLib.data.volume import Volume
     from DiffSegLib.errors import Cancelled
     from DiffSegLib.inference.predict import Predictor
@@ -41,7 +42,16 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     try:
         outcome = run_cases(
-            cases, options.output, card.labels, segment, len(card.channels), options.format, options.skip_existing, show
+            cases,
+            options.output,
+            card.labels,
+            segment,
+            len(card.channels),
+            options.format,
+            options.skip_existing,
+            show,
+            Wish(model.sha256, settings),
+            options.overwrite,
         )
     finally:
         show.close()

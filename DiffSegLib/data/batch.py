@@ -5,9 +5,7 @@ nodes and in a worker. Meanwhile the next case is read and the last one written.
 """
 
 import contextlib
-import glob
 import itertools
-import json
 import os
 import sys
 import tempfile
@@ -18,34 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from DiffSegLib import events
 from DiffSegLib.data.cases import CHANNEL, image_files
 from DiffSegLib.data.channels import read_case
 from DiffSegLib.data.dicom import find_series
-from DiffSegLib.data.files import case_name, write_mask, write_volume
+from DiffSegLib.data.files import case_name
+from DiffSegLib.data.outputs import BESIDE, Outputs, Prediction, Wish
 from DiffSegLib.data.volume import Volume
-from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError, printable
 from DiffSegLib.labels import Label
-from DiffSegLib.whole_files import write_text
 
 Case = tuple[str, tuple[Path, ...]]  # name and image files, one per channel or one with all channels
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """mask and steps: (K, J, I) uint8 label values on the volume's grid. uncertainty: float32, 0..1, or None.
-
-    volumes_ml: label value -> ml. provenance: what made this, JSON-ready.
-    """
-
-    mask: np.ndarray
-    steps: list[np.ndarray]
-    uncertainty: np.ndarray | None
-    volumes_ml: dict[int, float]
-    warnings: list[str]
-    provenance: dict[str, Any]
 
 
 # segments the (C, K, J, I) volume of one case, telling the listener how far it is
@@ -54,9 +35,13 @@ Segment = Callable[[Volume, events.Listener], Prediction]
 
 @dataclass
 class Outcome:
-    """Names of the cases done and skipped, and the sentence for each that failed; of those that a cancel left."""
+    """Names of the cases done and skipped, and the sentence for each that failed; of those that a cancel left.
+
+    again: of those done, the ones that were there already, made with another model or other settings.
+    """
 
     done: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     cancelled: bool = False
@@ -86,17 +71,18 @@ class Outcome:
 
     def report(self, program: str, output: Path) -> tuple[int, dict[str, Any]]:
         """Say on stderr what became of the cases; returns the exit code and the answer for `--json`."""
-        for name, problem in self.failed.items():
+        for name, problem in ((printable(case), problem) for case, problem in self.failed.items()):
             named = name in problem.partition(": ")[0]  # by its file
             print(f"{program}: {problem if named else f'{name}: {problem}'}", file=sys.stderr)
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
+        counts += f", {len(self.again)} of the done for the second time (made otherwise before)" if self.again else ""
         where = f"; the masks are in {output}" if self.done or self.skipped else ""
         if self.cancelled:
             text = f"Segmentation was cancelled: {counts}, {len(self.left)} left{where}"
             print(f"{program}: {text}; the same command with --skip-existing goes on.", file=sys.stderr)
         else:
             print(f"{counts}{where}.", file=sys.stderr)
-        answer = {"done": self.done, "skipped": self.skipped, "failed": self.failed}
+        answer = {"done": self.done, "again": self.again, "skipped": self.skipped, "failed": self.failed}
         if self.cancelled:
             return 4, {"error": "Segmentation was cancelled.", **answer, "left": self.left}
         if self.failed and not self.done and not self.skipped:
@@ -111,7 +97,8 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
 
     channels: of the model; with several, the files CASE_0000, CASE_0001, ... of a folder are the channels of one case,
     and any other file must hold all channels itself. With one channel `_0000` is cut off where every file has it.
-    Raises InputError for a missing path, a folder without images, two cases of one name, or a channel without file.
+    Raises InputError for a missing path, a folder without images, two cases of one name, a channel without file,
+    or a name that ends in .step-1 or .uncertainty, as the files beside a mask do.
     """
     files: list[Path] = []
     series: dict[str, Path] = {}
@@ -148,6 +135,8 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
             raise InputError(f"{path}: has the same case name as {cases[name][0]}; their outputs would collide.")
         cases[name] = [path]
     for name, paths in cases.items():
+        if BESIDE.search(name):
+            raise InputError(f"{paths[0]}: is called like a file that is written beside a mask; rename it.")
         if len(paths) not in (1, channels):
             raise InputError(f"case {name}: has {len(paths)} channel files; the model needs {channels}.")
     return [(name, tuple(paths)) for name, paths in cases.items()]
@@ -162,18 +151,23 @@ def run_cases(
     file_format: str = "seg.nrrd",
     skip_existing: bool = False,
     listener: events.Listener = events.silent,
+    wish: Wish | None = None,
+    overwrite: bool = False,
 ) -> Outcome:
     """Segment each case into `output`; `x.json` is written last, so a case with it is complete.
 
     Meanwhile the next case is read and the one before is written, so three are in memory. channels: of the model.
+    wish: with `skip_existing` what a case was made with otherwise is done again. overwrite: replace files, too, that
+    DiffSeg did not write, or that were changed since; without it they are refused, InputError, before any work.
     A case that fails is named in the outcome, and told to the listener at once; so are those that a cancel left. What
     else ends all cases alike is raised: EnvironmentProblem.
     """
-    _check_output(output, cases, file_format)
+    outputs = Outputs(output, labels, file_format, wish)
 
     def is_left(case: Case) -> bool:
-        return not (skip_existing and all((output / f"{case[0]}.{end}").is_file() for end in ("json", file_format)))
+        return not (skip_existing and outputs.is_there(case[0]) and not outputs.difference(case[0]))
 
+    _check(outputs, list(filter(is_left, cases)), overwrite)
     outcome = Outcome()
     read: dict[str, Future[Volume]] = {}
     written: list[tuple[Case, Future[None]]] = []
@@ -199,6 +193,10 @@ def run_cases(
             if not is_left(case):  # another process may have done it meanwhile
                 outcome.skipped.append(name)
                 continue
+            if skip_existing and outputs.is_there(name):
+                outcome.again.append(name)
+                text = f"{name}: is there, but made otherwise ({outputs.difference(name)}); it is done again."
+                listener(events.make("warning", text=text))
             here = here or reader.submit(read_case, paths, channels)
             for after in itertools.islice(filter(is_left, cases[number + 1 :]), 1):
                 read[after[0]] = reader.submit(read_case, after[1], channels)
@@ -213,15 +211,17 @@ def run_cases(
                 volume = here.result()
                 found = segment(volume, relay)
                 finish_writing()
-                written.append((case, writer.submit(_write, output, name, file_format, labels, found, volume.affine)))
+                written.append((case, writer.submit(outputs.write, name, found, volume.affine)))
     finish_writing()
     over = {*outcome.done, *outcome.skipped, *outcome.failed}
+    outcome.again = [name for name in outcome.again if name in outcome.done]
     outcome.left = [name for name, _ in cases if name not in over]
     return outcome
 
 
-def _check_output(output: Path, cases: Sequence[Case], file_format: str) -> None:
-    """Raise InputError, before any work, for a folder that cannot be written or where a mask would replace an image."""
+def _check(outputs: Outputs, cases: Sequence[Case], overwrite: bool) -> None:
+    """Raise InputError, before any work, for a folder that cannot be written or where something would be lost."""
+    output = outputs.folder
     there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise InputError(f"{there}: is a file; name a folder for the masks.")
@@ -234,25 +234,7 @@ def _check_output(output: Path, cases: Sequence[Case], file_format: str) -> None
         raise InputError(f"{output}: cannot be written ({problem.strerror or problem}).") from None
     images = {path.resolve() for _, paths in cases for path in paths}
     for name, _ in cases:
-        mask = output / f"{name}.{file_format}"
-        if mask.resolve() in images:
+        if (mask := outputs.mask(name)).resolve() in images:
             raise InputError(f"{mask}: is an input image, which its mask would replace; choose another folder.")
-
-
-def _write(
-    output: Path, name: str, file_format: str, labels: Sequence[Label], found: Prediction, affine: np.ndarray
-) -> None:
-    for left in output.glob(f"{glob.escape(name)}.step-*.{file_format}") if output.is_dir() else ():
-        left.unlink()  # of an earlier run, which may have had more steps
-    for step, mask in enumerate(found.steps, start=1):
-        write_mask(output / f"{name}.step-{step}.{file_format}", mask, affine, labels)
-    if found.uncertainty is not None:
-        write_volume(output / f"{name}.uncertainty.nrrd", found.uncertainty, affine)
-    write_mask(output / f"{name}.{file_format}", found.mask, affine, labels)
-    record = {
-        "case": name,
-        "volumes_ml": {label.name: found.volumes_ml[label.value] for label in labels},
-        "labels": [label.to_json() for label in labels],
-        **found.provenance,
-    }
-    write_text(output / f"{name}.json", json.dumps(record, indent=2) + "\n")
+        if not overwrite:
+            outputs.check(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from DiffSegLib.data.headers import itk_name
 from DiffSegLib.data.volume import SHEARED
 from DiffSegLib.errors import InputError
 
@@ -34,7 +35,7 @@ def find_series(folder: Path) -> dict[str, Path]:
     for place in (folder, *subfolders):
         if not any(is_dicom(path) for path in sorted(place.iterdir()) if path.is_file()):
             continue
-        groups = [_files(place, series) for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place))]
+        groups = [_files(place, series) for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(itk_name(place))]
         for n, files in enumerate((group for group in groups if group), start=1):
             found[place.resolve().name if len(groups) == 1 else f"{place.resolve().name}_{n}"] = Path(files[0])
     return found
@@ -46,14 +47,14 @@ def read_series(path: Path) -> sitk.Image:
     Slices are sorted by position. Uneven distances (a slice is missing) and a tilted gantry are refused.
     """
     folder = path if path.is_dir() else path.parent
-    groups = [_files(folder, series) for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))]
+    groups = [_files(folder, series) for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(itk_name(folder))]
     if path.is_dir() and len(groups) != 1:
         if not groups:
             raise InputError(f"{path}: is a folder and holds no DICOM series.")
         raise InputError(f"{path}: holds {len(groups)} DICOM series; name a file of the one that is meant.")
     names = groups[0] if path.is_dir() else next((g for g in groups if str(path) in g), (str(path),))
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(names)
+    reader.SetFileNames([itk_name(name) for name in names])
     reader.MetaDataDictionaryArrayUpdateOn()
     image = reader.Execute()
     if len(names) > 1:
@@ -82,7 +83,7 @@ def _check(path: Path, at: np.ndarray, axes: np.ndarray) -> None:
 
 
 def _files(folder: Path, series: str) -> tuple[str, ...]:
-    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series))
+    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(itk_name(folder), series))
 
 
 def _numbers(text: str) -> list[float]:

@@ -1,22 +1,26 @@
 """Reading images and label maps, and writing masks, with every check that SimpleITK leaves out."""
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib.data.dicom import is_dicom, read_series
+from DiffSegLib.data.headers import Voxels, check_packed, itk_name, voxels_of
 from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers
-from DiffSegLib.data.volume import SHEARED, Volume, check_geometry
+from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.whole_files import whole_file
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own go to stderr, between the lines of progress
 MOST_PACKED = 1100  # values that a byte of a file can hold: zlib packs at most 1032 to 1
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png")
+# ending -> what reads it in ITK, which would else go by what stands in the file
+ENDINGS = {".nii.gz": "Nifti", ".nii": "Nifti", ".nrrd": "Nrrd", ".nhdr": "Nrrd", ".mha": "Meta", ".mhd": "Meta"}
+ENDINGS |= {".png": "PNG"}
 
 
 def case_name(path: Path) -> str:
@@ -29,7 +33,7 @@ def case_name(path: Path) -> str:
 
 def is_image_file(path: Path) -> bool:
     """Whether the name ends like an image that can be read."""
-    return path.name.lower().endswith(ENDINGS)
+    return path.name.lower().endswith(tuple(ENDINGS))
 
 
 def read(path: Path, frames: int = 1) -> Volume:
@@ -38,16 +42,25 @@ def read(path: Path, frames: int = 1) -> Volume:
     A 4D file is taken where `frames` says how many channels it must hold. A 2D image, PNG too, is one slice:
     (C, 1, J, I). A folder, or a DICOM file, is a DICOM series.
     """
-    image, finite = _read(path, frames)
-    array = sitk.GetArrayViewFromImage(image)
-    array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
-    array = array[: _colours(path, len(array))]
-    if np.iscomplexobj(array):
-        raise InputError(f"{path}: holds complex numbers; export its magnitude.")
-    array = np.array(array, dtype=np.float32, order="C")
-    if not finite:
-        array[not_numbers(path).reshape(array.shape)] = np.nan
-    return Volume(array, affine_of(image), str(path), mend(array, str(path)))
+    with _in_memory(path):
+        image, finite = _read(path, frames)
+        array = sitk.GetArrayViewFromImage(image)
+        array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
+        array = array[: _colours(path, len(array))]
+        if np.iscomplexobj(array):
+            raise InputError(f"{path}: holds complex numbers; export its magnitude.")
+        array = np.array(array, dtype=np.float32, order="C")
+        if not finite:
+            array[not_numbers(path).reshape(array.shape)] = np.nan
+        return Volume(array, affine_of(image), str(path), mend(array, str(path)))
+
+
+@contextlib.contextmanager
+def _in_memory(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise InputError(f"{path}: is too large for this machine's memory.") from None
 
 
 def mend(array: np.ndarray, name: str) -> tuple[str, ...]:
@@ -76,24 +89,23 @@ def mend(array: np.ndarray, name: str) -> tuple[str, ...]:
 
 def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A label map: ((K, J, I) uint8, affine). Float files whose values are whole are accepted (they occur)."""
-    image, finite = _read(path)
-    if not finite:
-        raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); labels are whole numbers.")
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise InputError(f"{path}: a label map must have one value per voxel.")
-    array = sitk.GetArrayFromImage(image)
-    whole = np.rint(array)
-    if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:
-        raise InputError(f"{path}: labels must be whole numbers from 0 to 255.")
-    return whole.astype(np.uint8), affine_of(image)
+    with _in_memory(path):
+        image, finite = _read(path)
+        if not finite:
+            raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); labels are whole numbers.")
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            raise InputError(f"{path}: a label map must have one value per voxel.")
+        array = sitk.GetArrayFromImage(image)
+        whole = np.rint(array)
+        if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:
+            raise InputError(f"{path}: labels must be whole numbers from 0 to 255.")
+        return whole.astype(np.uint8), affine_of(image)
 
 
 def channel_count(path: Path) -> int:
     """Channels of an image file, from its header alone (frames of a 4D file, colours of an RGB image)."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        reader, _ = header_reader(path)
     except RuntimeError as problem:
         raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
     frames = reader.GetSize()[3] if reader.GetDimension() == 4 else 1
@@ -147,12 +159,27 @@ def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 
 def _write(path: Path, image: sitk.Image) -> None:
+    """Raises InputError where what lies on the disk is not the image: ITK does not notice a disk that is full."""
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    with whole_file(path, ending) as aside:
+    with _in_memory(path), whole_file(path, ending) as aside:
         try:
-            sitk.WriteImage(image, str(aside), useCompression=True)
+            sitk.WriteImage(image, itk_name(aside), useCompression=True)
         except RuntimeError as problem:
             raise InputError(f"{path}: cannot be written ({_reason(problem)}).") from None
+        if not _is_whole(aside, image):
+            raise InputError(f"{path}: did not arrive whole; is the disk full? What was there before is untouched.")
+
+
+def _is_whole(aside: Path, image: sitk.Image) -> bool:
+    """Whether a file that was just written holds the image: all voxels, and the grid as exactly as NIfTI can tell."""
+    try:
+        found, finite = _read(aside)
+    except InputError:
+        return False
+    wanted = sitk.JoinSeries(image) if image.GetDimension() == 2 else image
+    voxels, others = sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(wanted)
+    grid = np.allclose(affine_of(found), affine_of(wanted), rtol=1e-3, atol=1e-3 * max(wanted.GetSpacing()))
+    return grid and voxels.dtype == others.dtype and (not finite or np.array_equal(voxels, others, equal_nan=True))
 
 
 def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, str]]:
@@ -191,8 +218,6 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
         if "orthonormal" in str(problem):
             raise InputError(f"{path}: {SHEARED}") from None
         raise InputError(f"{path}: is no image that can be read ({_reason(problem)}).") from None
-    except MemoryError:
-        raise InputError(f"{path}: is too large for this machine's memory.") from None
     if path.suffix.lower() == ".png":
         image.SetSpacing((1.0, 1.0))  # the scale that few PNGs carry is seldom in mm
     if image.GetDimension() == 2:
@@ -209,31 +234,28 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
 
 def _read_file(path: Path) -> sitk.Image:
     """Raises InputError for a header that promises more than the file can hold, before anything is allocated."""
-    data = _detached(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    reader, voxels = header_reader(path)
     values = reader.GetNumberOfComponents() * int(np.prod([max(n, 1) for n in reader.GetSize()], dtype=object))
-    if values > MOST_PACKED * sum(part.stat().st_size for part in data) + (1 << 20):
+    if values > MOST_PACKED * sum(part.stat().st_size for part in {path, voxels.file}) + (1 << 20):
         raise InputError(f"{path}: its header promises {values} values, more than the file can hold.")
+    size = values * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+    if size + 4 * values > machine_memory():  # as it is read, and in float32
+        raise MemoryError
+    check_packed(path, voxels, size)
     return reader.Execute()
 
 
-def _detached(path: Path) -> list[Path]:
-    """The files that hold an image's voxels. Raises InputError for a header that names one in another folder."""
-    if path.suffix.lower() not in (".mhd", ".nhdr"):
-        return [path]
-    with open(path, "rb") as file:
-        text = file.read(1 << 16).decode("latin-1")
-    names = re.findall(r"(?im)^\s*(?:ElementDataFile\s*=|data ?file\s*:)\s*(.+?)\s*$", text)
-    named = [name for name in names if not name.upper().startswith(("LOCAL", "LIST"))]
-    for name in named:
-        if Path(name).name != name or name in (".", ".."):
-            raise InputError(f"{path}: names its voxels' file {name!r}; only a file beside it is read.")
-    missing = [name for name in named if not (path.parent / name).is_file()]
-    if missing and "%" not in missing[0]:
-        raise InputError(f"{path}: its voxels' file {missing[0]} is missing.")
-    return [path, *(path.parent / name for name in named if (path.parent / name).is_file())]
+def header_reader(path: Path) -> tuple[sitk.ImageFileReader, Voxels]:
+    """A reader that knows the header, and where the voxels lie; see voxels_of."""
+    known = [kind for ending, kind in ENDINGS.items() if path.name.lower().endswith(ending)]
+    if not known:
+        raise InputError(f"{path}: is of no kind that is read ({', '.join(ENDINGS)}, DICOM); convert it.")
+    voxels = voxels_of(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(f"{known[0]}ImageIO")
+    reader.SetFileName(itk_name(path))
+    reader.ReadImageInformation()
+    return reader, voxels
 
 
 def _reason(problem: BaseException) -> str:

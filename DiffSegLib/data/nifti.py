@@ -15,6 +15,10 @@ import numpy as np
 from DiffSegLib.errors import InputError
 
 FLOATS = {16: "f4", 64: "f8"}  # NIfTI's datatype codes
+# bytes of a voxel; ITK goes by the datatype, whatever the header says of its bits
+SIZES = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 1024: 8, 1280: 8, 16: 4, 64: 8, 1536: 16}
+SIZES |= {32: 8, 1792: 16, 2048: 32, 128: 3, 2304: 4}  # complex numbers, colours
+SPARE = 1 << 20  # bytes that may follow the voxels
 
 
 def is_nifti(path: Path) -> bool:
@@ -25,7 +29,8 @@ def is_nifti(path: Path) -> bool:
 def check_payload(path: Path) -> bool:
     """Read a NIfTI-1 file to its end; returns whether all its numbers are finite.
 
-    Raises InputError if it holds fewer bytes than its header promises, its gzip stream is damaged, or a spacing is 0.
+    Raises InputError if it holds fewer bytes than its header promises, or far more, its gzip stream is damaged, or a
+    spacing is 0.
     """
     finite, rest = True, b""
     try:
@@ -39,15 +44,19 @@ def check_payload(path: Path) -> bool:
             dims = struct.unpack(order + "8h", header[40:56])
             spacing = struct.unpack(order + "3f", header[80:92])
             kind, bits = struct.unpack(order + "2h", header[70:74])
+            if bits != 8 * SIZES.get(kind, 0):
+                raise InputError(f"{path}: says that a voxel of datatype {kind} has {bits} bits; export it again.")
             offset = int(struct.unpack(order + "f", header[108:112])[0])
             voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
-            promised = offset + voxels * bits // 8
+            promised = offset + voxels * SIZES[kind]
             size = 348 + len(stream.read(max(0, offset - 348)))
             while chunk := stream.read(1 << 20):  # to the end: the gzip checksum is compared only there
                 size += len(chunk)
+                if size > promised + SPARE:
+                    raise InputError(f"{path}: holds more than the {promised} bytes that its header promises.")
                 if kind in FLOATS and finite:
                     whole = rest + chunk
-                    used = len(whole) - len(whole) % (bits // 8)
+                    used = len(whole) - len(whole) % SIZES[kind]
                     finite = bool(np.isfinite(np.frombuffer(whole[:used], order + FLOATS[kind])).all())
                     rest = whole[used:]
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, struct.error) as problem:

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from DiffSegLib.config import DataConfig
-from DiffSegLib.data.volume import Orientation, Volume, orientation_of, resample, resampled_shape
+from DiffSegLib.data.volume import Orientation, Volume, machine_memory, orientation_of, resample, resampled_shape
 from DiffSegLib.errors import InputError
+
+COPIES = 2  # of the resampled float32 image: before and after it is normalised
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,39 @@ def to_model_space(volume: Volume, data: DataConfig, of: np.ndarray | None = Non
     With a `data.patch` of two numbers the axis of one voxel is left out: (y, x) for an axial slice or a PNG.
     """
     turned, spacing, grid = _canonical(volume.array, volume.affine, data, volume.name)
-    image = resample(torch.from_numpy(turned), resampled_shape(grid.shape, spacing, data.spacing))
+    shape = model_shape(grid.shape, spacing, data, len(turned), volume.name)
+    image = resample(torch.from_numpy(turned), shape)
     return normalise(image, data.normalisation, None if of is None else torch.from_numpy(of)), grid
 
 
 def label_to_model_space(label: np.ndarray, affine: np.ndarray, data: DataConfig) -> torch.Tensor:
     """A (K, J, I) label map on the network's grid: (*spatial) uint8, nearest neighbour."""
     turned, spacing, grid = _canonical(label[None], affine, data, "label")
-    return resample(torch.from_numpy(turned), resampled_shape(grid.shape, spacing, data.spacing), nearest=True)[0]
+    return resample(torch.from_numpy(turned), model_shape(grid.shape, spacing, data, 1, "label"), nearest=True)[0]
+
+
+def model_shape(
+    shape: tuple[int, ...], spacing: tuple[float, ...], data: DataConfig, channels: int, name: str
+) -> tuple[int, ...]:
+    """Size of the model's grid over that of a volume of `shape` voxels with `spacing` in mm, both (*spatial).
+
+    Raises InputError, before anything is allocated, for a grid that no memory of this machine holds, and for one of a
+    single voxel: both come of spacings that are not in mm.
+    """
+    found = resampled_shape(shape, spacing, data.spacing)
+    if data.spacing is None or found == tuple(shape):
+        return found
+    mm, extent, own = (
+        " x ".join(f"{x:.4g}" for x in reversed(values))
+        for values in (spacing, [n * s for n, s in zip(shape, spacing, strict=True)], data.spacing)
+    )
+    size = f"{name}: is {extent} mm large, in voxels of {mm} mm; at the model's {own} mm that is"
+    if 4 * COPIES * channels * math.prod(found) > machine_memory():
+        many = f"{min(math.prod(found), 10**99):.2g} voxels, more than this machine's memory holds"
+        raise InputError(f"{size} {many}. Is its spacing in mm? If so, choose a region of interest.")
+    if max(found) == 1:
+        raise InputError(f"{size} a single voxel. Is its spacing in mm?")
+    return found
 
 
 def _canonical(

@@ -5,7 +5,9 @@ coordinates in mm. Canonical axes are (z, y, x) = towards superior, posterior, l
 patient the same way up, however the file was stored.
 """
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +60,18 @@ def check_geometry(affine: np.ndarray, name: str) -> None:
     cosines = (columns / lengths).T @ (columns / lengths)
     if np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE:
         raise InputError(f"{name}: {SHEARED}")
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has, or that its container may use; 64 GiB where the system does not say."""
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        machine = 64 << 30
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return machine
 
 
 @dataclass(frozen=True)

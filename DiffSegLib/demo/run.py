@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from DiffSegLib import events
-from DiffSegLib.data.batch import Prediction
 from DiffSegLib.data.files import write_mask
+from DiffSegLib.data.outputs import Prediction
 from DiffSegLib.data.volume import orientation_of
 from DiffSegLib.demo.pictures import steps_picture
 from DiffSegLib.demo.template import CENTERS_RAS, SIZE_MM, Box, box_around, load_template

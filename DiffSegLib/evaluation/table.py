@@ -9,18 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from DiffSegLib import events
 from DiffSegLib.data.cases import read_json
 from DiffSegLib.data.channels import difference
-from DiffSegLib.data.files import case_name, is_image_file, read_label
+from DiffSegLib.data.files import case_name, header_reader, is_image_file, read_label
 from DiffSegLib.data.layouts.nnunet import regions_of
+from DiffSegLib.data.outputs import BESIDE
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
 from DiffSegLib.labels import Label, Region
-
-_NOT_A_RESULT = re.compile(r"\.(step-\d+|uncertainty)\.", re.IGNORECASE)  # what `predict` writes beside the mask
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _files(folder: Path) -> dict[str, list[Path]]:
         raise InputError(f"{folder}: there is no such folder.")
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        result = is_image_file(path) and not path.name.startswith(".") and not _NOT_A_RESULT.search(path.name)
+        result = is_image_file(path) and not path.name.startswith(".") and not BESIDE.search(case_name(path))
         if result and path.is_file():
             files.setdefault(case_name(path), []).append(path)
     if not files:
@@ -169,11 +167,9 @@ def _segment_names(prediction: Path, reference: Path) -> dict[int, str]:
 def _names_in(path: Path) -> dict[int, str]:
     if not path.name.lower().endswith(".seg.nrrd"):
         return _names_beside(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
+        reader, _ = header_reader(path)
+    except (RuntimeError, InputError):
         return {}  # read_label says what is wrong with the file
     fields = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
     names = {}

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from DiffSegLib import __version__, events
-from DiffSegLib.data.batch import Prediction
 from DiffSegLib.data.native import NativeMap, best_class, only_channel, regions_as
+from DiffSegLib.data.outputs import Prediction
 from DiffSegLib.data.preprocess import Grid, to_model_space
 from DiffSegLib.data.volume import Volume, check_geometry
 from DiffSegLib.diffusion.process import mask_channels
@@ -230,13 +230,17 @@ class Predictor:
         """Sentences about an input that is unlike what the model was trained on."""
         extent = sorted((s.stop - s.start) * mm for s, mm in zip(box, volume.spacing, strict=True))
         field = sorted(self.model.card.field_of_view)
-        if not self.model.card.is_far_smaller_than(extent):
+        if self.model.card.is_far_smaller_than(extent):
+            than, advice = "larger", "choose a region of interest around the structure."
+        elif self.model.card.is_far_larger_than(extent):
+            than, advice = "smaller", "is its spacing in mm, and the region large enough?"
+        else:
             return []
-        size = " x ".join(f"{x:.0f}" for x in extent[-len(field) :])
-        wanted = " x ".join(f"{x:.0f}" for x in field)
+        size = " x ".join(f"{x:.4g}" for x in extent[-len(field) :])
+        wanted = " x ".join(f"{x:.4g}" for x in field)
         return [
-            f"{volume.name}: {size} mm is far larger than the {wanted} mm that model {self.model.card.name} was "
-            "trained on; choose a region of interest around the structure."
+            f"{volume.name}: {size} mm is far {than} than the {wanted} mm that model {self.model.card.name} was "
+            f"trained on; {advice}"
         ]
 
 

@@ -13,6 +13,7 @@ from DiffSegLib.labels import Label, Region
 CARD_SCHEMA = 1
 MAX_PARAMETERS = 500_000_000
 FAR_LARGER = 2.0  # times the field of view that a model was trained on: from there on it sees what it never saw
+FAR_SMALLER = 1 / 3  # of it: below that the spacing is in another unit, or the structure is cut off
 # What `expects` may say of a model's input: the key -> its kind. modality: DICOM's code (MR, CT, PT, US, ...).
 # contrast: e.g. T1. field_of_view_mm: of a training image, along (z, y, x) or, of a 2D model, (y, x).
 EXPECTS = {"modality": str, "contrast": str, "anatomy": str, "channels": list, "field_of_view_mm": list}
@@ -77,6 +78,12 @@ class Card:
         have = sorted(extent)[-len(known) :] if known else []  # a 2D model knows nothing of the slice's thickness
         return any(a > FAR_LARGER * b for a, b in zip(have, known, strict=False))
 
+    def is_far_larger_than(self, extent: Iterable[float]) -> bool:
+        """Whether an image of `extent` mm, axes in any order, is far smaller than those that were trained on."""
+        known = sorted(self.field_of_view)
+        have = sorted(extent)[-len(known) :] if known else []
+        return any(a < FAR_SMALLER * b for a, b in zip(have, known, strict=False))
+
     def looks_like(self, extent: Iterable[float], other: Iterable[float]) -> bool:
         """Whether a training image is nearer in size to `extent` mm than to `other`, axes in any order."""
         known = sorted(self.field_of_view)
@@ -132,8 +139,9 @@ def parse_card(text: str, where: str) -> Card:
     sections: dict[str, Any] = {key: data[key] for key in ("network", "diffusion", "data")}
     config = from_json({"version": SCHEMA_VERSION, **sections, **_unknown(data)}, where)
     labels = tuple(Label.from_json(item, where) for item in data["labels"])
-    if not labels or not data["channels"] or len({label.value for label in labels}) != len(labels):
-        raise InputError(f"{where}: its model card needs labels with different values, and channels.")
+    ids = [label.value for label in labels], [label.name for label in labels]
+    if not labels or not data["channels"] or any(len(set(each)) < len(labels) for each in ids):
+        raise InputError(f"{where}: its model card needs labels with different values and names, and channels.")
     regions = tuple(Region.from_json(item, where) for item in data.get("regions", []))
     unnamed = {region.value for region in regions} - {label.value for label in labels}
     if unnamed or (regions and config.diffusion.classes != "overlapping"):

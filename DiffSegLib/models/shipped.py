@@ -40,7 +40,8 @@ def home() -> Path:
 
 def own() -> dict[str, Path]:
     """Name -> file of a person's own models."""
-    return {path.stem: path for path in sorted((home() / "models").glob("*.safetensors")) if path.name[0] != "."}
+    found = sorted(path for path in (home() / "models").glob("*.safetensors") if path.is_file())
+    return {path.stem: path for path in found if path.name[0] != "."}
 
 
 def available() -> dict[str, Path]:

@@ -1,6 +1,5 @@
 """Reading and writing model files."""
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from DiffSegLib.models.shipped import read_card
 from DiffSegLib.network.build import build
 from DiffSegLib.network.ensemble import Ensemble
 from DiffSegLib.network.weights import write_safetensors
+from DiffSegLib.whole_files import checksum
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Model:
     @cached_property
     def sha256(self) -> str:
         """Of the file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return checksum(self.path)
 
 
 def load(path: Path) -> Model:

@@ -3,17 +3,22 @@
 import os
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from DiffSegLib.errors import InputError
 from DiffSegLib.whole_files import whole_file
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file, whole or not there."""
+    """A safetensors file, whole or not there. Raises InputError where it cannot be written, as on a full disk."""
     contiguous = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     with whole_file(path) as aside:
-        save_file(contiguous, aside, metadata)
+        try:
+            save_file(contiguous, aside, metadata)
+        except SafetensorError as problem:
+            raise InputError(f"{path}: cannot be written ({problem}).") from None
         os.chmod(aside, 0o666 & ~_umask())  # safetensors makes files that only their owner may read
 
 

@@ -46,11 +46,13 @@ def main(arguments: Sequence[str]) -> int:
 def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Segment every case through SegmentLogic; those that fail are named and the rest go on."""
     from DiffSegLib import events
-    from DiffSegLib.data.batch import Prediction, find_cases, run_cases
+    from DiffSegLib.data.batch import find_cases, run_cases
+    from DiffSegLib.data.outputs import Prediction, Wish
     from DiffSegLib.data.volume import Volume
     from DiffSegLib.models.shipped import find, read_card
     from DiffSegLib.options import check_model, segment_options, shard_of
     from DiffSegLib.terminal import Show, StopFlag
+    from DiffSegLib.whole_files import checksum
 
     options, shard = segment_options(chosen), shard_of(chosen.shard)
     model = find(chosen.model)
@@ -100,7 +102,16 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     try:
         outcome = run_cases(
-            cases, chosen.output, card.labels, segment, len(card.channels), chosen.format, chosen.skip_existing, show
+            cases,
+            chosen.output,
+            card.labels,
+            segment,
+            len(card.channels),
+            chosen.format,
+            chosen.skip_existing,
+            show,
+            Wish(checksum(model), options),
+            chosen.overwrite,
         )
     finally:
         client.shutdown()

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import test_bad_inputs
 from bad import KINDS
-from DiffSegLib.errors import InputError
+from DiffSegLib.errors import InputError, printable
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- kinds -->", "<!-- end of kinds -->"
@@ -30,6 +30,7 @@ def said(each) -> str:
             text = str(problem).splitlines()[0]
         else:
             text = (getattr(found, "notes", None) or ("as it is",))[0]
+        path = printable(str(path))
         return text.replace(f"{path}: ", "").replace(f"{folder}/", "").replace(folder, "").strip()
 
 

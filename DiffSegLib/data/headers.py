@@ -1,0 +1,127 @@
+"""What ITK must not be left to find out: names that end it, headers that lead elsewhere, voxels that are damaged.
+
+The text header of a MetaImage or a NRRD file may name any file of the machine, a pipe or a device too. ITK takes the
+voxels of a packed MetaImage whose stream is damaged for zeros, without an error.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from DiffSegLib.errors import InputError
+
+MOST_TEXT = 1 << 20  # bytes; of a Slicer segmentation of 500 segments it is half
+PIECE = 1 << 14  # bytes that are inflated at once, to 17 MB at most
+# MetaIO's rules: `=` or `:` between key and value; it looks for a value that is missing in the next line
+META_LINE = re.compile(r"\s*([^=:\r\0]*[^=:\s\0])[ \t]*[=:][=: \t]*([^\r\0]*[^\s\0])\s*")
+LOCAL = ("LOCAL", "Local", "local")
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The file that holds an image's voxels. packed: of a MetaImage, from which byte on and how many (-1: all)."""
+
+    file: Path
+    packed: tuple[int, int] | None = None
+
+
+def itk_name(path: Path | str) -> str:
+    """A path for SimpleITK, which ends the whole process at a name that is no UTF-8: then InputError is raised."""
+    try:
+        return str(path).encode("utf-8").decode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: its name is no UTF-8 (of an old archive or disk?); rename it.") from None
+
+
+def voxels_of(path: Path) -> Voxels:
+    """Where the voxels of an image lie: in the file itself, or in a plain file beside an .mhd or .nhdr.
+
+    Raises InputError for a header that names anything else, or that ITK could understand in another way.
+    """
+    ending = path.suffix.lower()
+    if ending not in (".mha", ".mhd", ".nrrd", ".nhdr"):
+        return Voxels(path)
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_TEXT).decode("latin-1")
+        return _metaimage(path, text) if ending.startswith(".m") else _nrrd(path, text)
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
+
+
+def check_packed(path: Path, voxels: Voxels, promised: int) -> None:
+    """Inflate the voxels of a packed MetaImage, without keeping them.
+
+    Raises InputError where their stream is damaged, cut short or of fewer bytes than `promised`.
+    """
+    if voxels.packed is None:
+        return
+    start, left = voxels.packed
+    stream, size = zlib.decompressobj(47), 0  # zlib's or gzip's head, as MetaIO takes them
+    try:
+        with open(voxels.file, "rb") as file:
+            file.seek(start)
+            while not stream.eof and (piece := file.read(PIECE if left < 0 else min(left, PIECE))):
+                left -= len(piece) if left > 0 else 0
+                size += len(stream.decompress(piece))
+    except zlib.error as problem:
+        raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
+    except OSError as problem:
+        raise InputError(f"{voxels.file}: cannot be read ({problem.strerror or problem}).") from None
+    if not stream.eof or size < promised:
+        raise InputError(f"{path}: is damaged or incomplete ({size} of {promised} bytes); copy or export it again.")
+
+
+def _metaimage(path: Path, text: str) -> Voxels:
+    """Read the fields up to the last one, ElementDataFile; in any line before it MetaIO must see what is seen here."""
+    fields: dict[str, str] = {}
+    end = 0
+    while "ElementDataFile" not in fields:
+        begin, end = end, text.find("\n", end) + 1 or len(text)
+        if begin == end:
+            raise InputError(f"{path}: is no image that can be read (its MetaImage header names no ElementDataFile).")
+        line = text[begin:end]
+        if found := META_LINE.fullmatch(line):
+            fields[found[1]] = found[2]
+        elif line.strip():
+            raise InputError(
+                f"{path}: is no image that can be read (its MetaImage header holds {line.strip()[:40]!r})."
+            )
+    name = fields["ElementDataFile"]
+    is_local = name in LOCAL
+    if not is_local and path.suffix.lower() == ".mha":
+        raise InputError(f"{path}: names its voxels' file {name!r}; an .mha is read only if it holds them itself.")
+    file = path if is_local else _beside(path, name)
+    if fields.get("CompressedData", "")[:1] not in ("T", "t", "Y", "y", "1"):
+        return Voxels(file)
+    size = fields.get("CompressedDataSize", "-1")
+    if fields.get("HeaderSize", "0") != "0" or not re.fullmatch(r"-1|\d{1,18}", size):
+        raise InputError(f"{path}: is no image that can be read (packed, with such HeaderSize or CompressedDataSize).")
+    return Voxels(file, (end if is_local else 0, int(size) or -1))
+
+
+def _nrrd(path: Path, text: str) -> Voxels:
+    header = re.split(r"\n\r?\n", text, maxsplit=1)[0]
+    if not text.startswith("NRRD") or len(header) == MOST_TEXT or re.search(r"\r(?!\n|\Z)", header):
+        raise InputError(f"{path}: is no image that can be read (its NRRD header is missing or damaged).")
+    lines = [line.partition(":") for line in header.split("\n") if line[:1] != "#"]
+    keys = ((re.sub(r"\s", "", key).lower(), value) for key, _, value in lines if value[:1] != "=")
+    names = [value.strip() for key, value in keys if key == "datafile"]
+    if names and path.suffix.lower() == ".nrrd":
+        raise InputError(f"{path}: names its voxels' file {names[0]!r}; a .nrrd is read only if it holds them itself.")
+    if len(names) > 1:
+        raise InputError(f"{path}: names several files of voxels; only a file beside it is read.")
+    return Voxels(_beside(path, names[0]) if names else path)
+
+
+def _beside(path: Path, name: str) -> Path:
+    """The file of that name beside `path`; lists and patterns of names are none."""
+    is_list = name.startswith("LIST") or name.split(maxsplit=1)[:1] == ["list"] or "%" in name
+    if is_list or Path(name).name != name or "\\" in name or name == "..":
+        raise InputError(f"{path}: names its voxels' file {name!r}; only a file beside it is read.")
+    file = path.parent / name
+    if not file.is_file():
+        problem = "no plain file" if file.exists() else "missing"
+        raise InputError(f"{path}: its voxels' file {name} is {problem}.")
+    return file

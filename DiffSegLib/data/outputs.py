@@ -1,0 +1,215 @@
+"""The files that are written for a case, and what may be left as it is or replaced: only what DiffSeg wrote itself.
+
+For case x: `x.seg.nrrd` (or another format), `x.step-1.seg.nrrd` ..., `x.uncertainty.nrrd`, and last the record
+`x.json`, which has their checksums. While they are written `.x.unfinished` lies there in place of the record.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from DiffSegLib.data.files import case_name, write_mask, write_volume
+from DiffSegLib.errors import InputError
+from DiffSegLib.jobs import SegmentOptions
+from DiffSegLib.labels import Label
+from DiffSegLib.whole_files import checksum, write_text
+
+BESIDE = re.compile(r"\.(step-\d+|uncertainty)$", re.IGNORECASE)  # how names end that lie beside a mask
+LONGEST = 255  # bytes of a file's name that common file systems take
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """mask and steps: (K, J, I) uint8 label values on the volume's grid. uncertainty: float32, 0..1, or None.
+
+    volumes_ml: label value -> ml. provenance: what made this, JSON-ready.
+    """
+
+    mask: np.ndarray
+    steps: list[np.ndarray]
+    uncertainty: np.ndarray | None
+    volumes_ml: dict[int, float]
+    warnings: list[str]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a case that is done already must have been made with: the model's checksum, and the options."""
+
+    model_sha256: str
+    options: SegmentOptions
+
+    def settings(self) -> dict[str, Any]:
+        """As a record has them."""
+        options = self.options
+        roi = [list(pair) for pair in options.roi] if options.roi else None
+        found = {"steps": options.steps, "sampler": options.sampler, "samples": options.samples, "seed": options.seed}
+        return {"model_sha256": self.model_sha256, **found, "roi": roi}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A folder of masks. wish: None where any mask of a case counts as done."""
+
+    folder: Path
+    labels: Sequence[Label]
+    file_format: str = "seg.nrrd"
+    wish: Wish | None = None
+
+    def mask(self, name: str) -> Path:
+        """The mask of a case."""
+        return self.folder / f"{name}.{self.file_format}"
+
+    def is_there(self, name: str) -> bool:
+        """Whether a case has a mask and the record that is written last."""
+        return self.mask(name).is_file() and self._record(name) is not None
+
+    def difference(self, name: str) -> str:
+        """In what a case that is there is not as wished, in words; empty where it is."""
+        record = self._record(name) or {}
+        if self.wish is None:
+            return ""
+        for key, value in self.wish.settings().items():
+            if record.get(key) != value:
+                return "another model" if key == "model_sha256" else f"{key} {record.get(key)} instead of {value}"
+        missing = [path.name for path in self._beside(name) if not path.is_file()]
+        return f"without {missing[0]}" if missing else ""
+
+    def check(self, name: str) -> None:
+        """Raise InputError where a case would replace what DiffSeg did not write, or what was changed since."""
+        longest = f".{name}.step-999.{self.file_format}.{os.getpid():07}.part.nii.gz"
+        if len(os.fsencode(longest)) > LONGEST:
+            raise InputError(f"{self.mask(name)}: this name is too long for the files that are written; shorten it.")
+        former = self._former(name)
+        record = self.folder / f"{name}.json"
+        foreign = [record] if record.exists() and self._record(name) is None else []
+        foreign += [p for p in (self.mask(name), *self._beside(name)) if p.exists() and not _is_own(p, former)]
+        if foreign:
+            raise InputError(
+                f"{foreign[0]}: was not written by DiffSeg, or was changed since, and would be replaced; "
+                "choose another folder, or say --overwrite."
+            )
+
+    def write(self, name: str, found: Prediction, affine: np.ndarray) -> None:
+        """Write a case, its record last. Raises InputError; what was there is as before if nothing was written."""
+        record, unfinished = self.folder / f"{name}.json", self.folder / f".{name}.unfinished"
+        files: list[tuple[Path, Callable[..., None], tuple[Any, ...]]] = [
+            (self._step(name, n), write_mask, (step, affine, self.labels))
+            for n, step in enumerate(found.steps, start=1)
+        ]
+        if found.uncertainty is not None:
+            files.append((self._uncertainty(name), write_volume, (found.uncertainty, affine)))
+        files.append((self.mask(name), write_mask, (found.mask, affine, self.labels)))
+        former = self._former(name)
+        with _put_aside(record, unfinished) as written:
+            for path, write, arguments in files:
+                write(path, *arguments)
+                written[path.name] = ""
+                written[path.name] = checksum(path)
+            if self.mask(name).name in former:
+                self._tidy(name, former, written)
+            kept = {file: known for file, known in former.items() if known and (self.folder / file).exists()}
+            body = {
+                "case": name,
+                "volumes_ml": {label.name: found.volumes_ml[label.value] for label in self.labels},
+                "labels": [label.to_json() for label in self.labels],
+                "files": kept | written,
+                **found.provenance,
+            }
+            write_text(record, json.dumps(body, indent=2) + "\n")
+        unfinished.unlink(missing_ok=True)
+
+    def _step(self, name: str, number: int) -> Path:
+        return self.folder / f"{name}.step-{number}.{self.file_format}"
+
+    def _uncertainty(self, name: str) -> Path:
+        return self.folder / f"{name}.uncertainty.nrrd"
+
+    def _tidy(self, name: str, former: Mapping[str, str], written: Mapping[str, str]) -> None:
+        """Remove what a former run wrote beside the mask that is replaced, and this one did not."""
+        for path in (self.folder / file for file in former if file not in written):
+            is_step = BESIDE.search(case_name(path)) and path.name.endswith(f".{self.file_format}")
+            if (is_step or path == self._uncertainty(name)) and _is_own(path, former):
+                path.unlink(missing_ok=True)
+
+    def _beside(self, name: str) -> list[Path]:
+        """What is wished for beside a mask."""
+        options = self.wish.options if self.wish else SegmentOptions()
+        steps = [self._step(name, n) for n in range(1, options.steps + 1)] if options.keep_steps else []
+        return steps + ([self._uncertainty(name)] if options.uncertainty else [])
+
+    def _record(self, name: str) -> dict[str, Any] | None:
+        return _read_record(self.folder / f"{name}.json", name)
+
+    def _former(self, name: str) -> dict[str, str]:
+        """File -> checksum of what was written for a case; "" by a run that did not say: interrupted, or older."""
+        record, unfinished = self._record(name), self.folder / f".{name}.unfinished"
+        is_unfinished = record is None and unfinished.exists()
+        record = _read_record(unfinished, name) if is_unfinished else record
+        files = record.get("files") if record else {}
+        listed = files if isinstance(files, Mapping) else {}
+        found = {
+            file: known for file, known in listed.items() if Path(file).name == file and file.startswith(f"{name}.")
+        }
+        if is_unfinished or not isinstance(files, Mapping):
+            steps = self.folder.glob(f"{glob.escape(name)}.step-*.{self.file_format}")
+            for path in (self.mask(name), self._uncertainty(name), *steps):
+                other = case_name(path)
+                if other == name or not (self.folder / f"{other}.json").exists():  # else it is that case's mask
+                    found[path.name] = ""
+        return found
+
+
+def _read_record(path: Path, name: str) -> dict[str, Any] | None:
+    """A record of DiffSeg; None for no file, and for anything else of that name."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(found, dict) and found.get("case") == name and "volumes_ml" in found
+    return found if is_ours else None
+
+
+def _is_own(path: Path, former: Mapping[str, str]) -> bool:
+    if path.name not in former:
+        return False
+    try:
+        return former[path.name] in ("", checksum(path))
+    except OSError:  # another process replaces it just now
+        return not path.exists()
+
+
+@contextlib.contextmanager
+def _put_aside(record: Path, unfinished: Path) -> Iterator[dict[str, str]]:
+    """Put a record aside while the files of its case are written, so that none ever speaks of another mask.
+
+    It comes back if the block ends with an error before it has put any file into the dictionary that it gets.
+    """
+    written: dict[str, str] = {}
+    is_there = is_new = False
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(record, unfinished)
+            is_there = True
+        is_new = not unfinished.exists()
+        unfinished.touch()
+        yield written
+    except BaseException as problem:
+        with contextlib.suppress(OSError):
+            if is_there and not written:
+                os.replace(unfinished, record)
+            elif is_new and not written:
+                unfinished.unlink()
+        if isinstance(problem, OSError):
+            raise InputError(f"{record}: cannot be written ({problem.strerror or problem}).") from None
+        raise

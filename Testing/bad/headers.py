@@ -1,0 +1,181 @@
+"""Images whose text header leads elsewhere, or whose voxels are damaged without ITK's noticing."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from bad import READ, kind
+from bad.images import IMAGE, itk, nifti, put, write
+
+META = "ObjectType = Image\nNDims = 3\nDimSize = 9 8 7\nElementType = MET_FLOAT\nElementSpacing = 1 1 1\n"
+NRRD = "NRRD0004\ntype: float\ndimension: 3\nsizes: 9 8 7\nendian: little\nencoding: raw\n"
+OUTSIDE = "../scan.raw"
+LINES = "\n".join([OUTSIDE] * 7) + "\n"
+PADDING = 400 * ("Comment = " + 240 * "x" + "\n")
+ALONE, HERE = "only a file beside it", "only if it holds them itself"
+
+
+def text(folder: Path, name: str, header: str, voxels: bytes = b"") -> Path:
+    """A header, and beside and above it a file of voxels that are good."""
+    for place in (folder, folder.parent):
+        (place / "scan.raw").write_bytes(IMAGE.tobytes())
+    return write(folder, header.encode() + voxels, name)
+
+
+for title, name, header, words in (
+    ("mha: voxels above its folder", "scan.mha", f"{META}ElementDataFile = {OUTSIDE}\n", HERE),
+    ("mha: voxels in a file beside it", "scan.mha", f"{META}ElementDataFile = scan.raw\n", HERE),
+    ("mhd: a colon for the equal sign", "scan.mhd", f"{META}ElementDataFile : {OUTSIDE}\n", ALONE),
+    ("mhd: far behind comments", "scan.mhd", f"{META}{PADDING}ElementDataFile = {OUTSIDE}\n", ALONE),
+    ("mhd: a list of slices", "scan.mhd", f"{META}ElementDataFile = LIST\n{LINES}", ALONE),
+    ("mhd: a list of slices in 2D", "scan.mhd", f"{META}ElementDataFile = LIST 2D\n{LINES}", ALONE),
+    ("mhd: a pattern of names", "scan.mhd", f"{META}ElementDataFile = ../scan%d.raw 1 7 1\n", ALONE),
+    ("mhd: a pattern beside it", "scan.mhd", f"{META}ElementDataFile = scan%d.raw 1 7 1\n", ALONE),
+    ("mhd: the name in the next line", "scan.mhd", f"{META}ElementDataFile =\n{OUTSIDE}\n", "ElementDataFile ="),
+    (
+        "mha: one name hidden behind a comment without text",
+        "scan.mha",
+        f"{META}Comment =\nElementDataFile = LOCAL\nElementDataFile = {OUTSIDE}\n",
+        "holds 'Comment ='",
+    ),
+    ("mha: one name cut by a zero byte", "scan.mha", f"{META}ElementDataFile\0x = {OUTSIDE}\n", "ElementDataFile"),
+    ("mha: no name of a file", "scan.mha", META, "ElementDataFile"),
+    ("mhd: lines ending as on an old Mac", "scan.mhd", f"{META}ElementDataFile = x\n".replace("\n", "\r"), "holds"),
+    ("nrrd: voxels above its folder", "scan.nrrd", f"{NRRD}data file: {OUTSIDE}\n\n", HERE),
+    ("nrrd: voxels in a file beside it", "scan.nrrd", f"{NRRD}datafile: scan.raw\n\n", HERE),
+    ("nrrd: named in capitals", "scan.nrrd", f"{NRRD}DATA FILE: {OUTSIDE}\n\n", HERE),
+    ("nhdr: far behind comments", "scan.nhdr", f"{NRRD}{PADDING.replace('C', '# C')}data file: {OUTSIDE}\n\n", ALONE),
+    ("nhdr: a list of slices", "scan.nhdr", f"{NRRD}data file: LIST 2\n{LINES}", ALONE),
+    ("nhdr: a list of volumes", "scan.nhdr", f"{NRRD}data file: LIST\n{OUTSIDE}\n", ALONE),
+    ("nhdr: a pattern of names", "scan.nhdr", f"{NRRD}data file: ../scan%d.raw 0 6 1 2\n\n", ALONE),
+    ("nhdr: two files", "scan.nhdr", f"{NRRD}data file: scan.raw\ndata file: {OUTSIDE}\n\n", "several files"),
+    ("nhdr: a folder for its voxels", "scan.nhdr", f"{NRRD}data file: ..\n\n", ALONE),
+    ("nrrd: a header without end", "scan.nrrd", f"{NRRD}{'# ' * 600_000}", "header is missing or damaged"),
+):
+
+    @kind("image", title, words=words)
+    def _(folder, name=name, header=header):
+        return text(folder, name, header)
+
+
+for ending, header in (("mhd", f"{META}ElementDataFile = pipe.raw\n"), ("nhdr", f"{NRRD}data file: pipe.raw\n\n")):
+
+    @kind("image", f"{ending}: a pipe for its voxels", words="no plain file")
+    def _(folder, ending=ending, header=header):
+        (os.mkfifo if hasattr(os, "mkfifo") else os.mkdir)(folder / "pipe.raw")
+        return text(folder, f"scan.{ending}", header)
+
+
+@kind("image", "NIfTI: cut short, but of fewer bits a voxel", words="datatype 16 has 8 bits")
+def _(folder):
+    return write(folder, put(nifti(), 72, "h", 8)[:900])
+
+
+@kind("image", "NIfTI: packed, far more than its voxels", words="holds more than")
+def _(folder):
+    return write(folder, nifti() + bytes(3_000_000), "scan.nii.gz")
+
+
+def damaged(folder: Path, name: str, label: bool) -> Path:
+    """A packed MetaImage with one byte of its stream changed; of a label map ITK then takes half for background."""
+    path = folder / name
+    array = (np.indices((24, 24, 24)).sum(0) // 9 % 3).astype(np.uint8) if label else IMAGE
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path), useCompression=True)
+    packed = next((file for file in folder.iterdir() if file.suffix == ".zraw"), path)
+    data = bytearray(packed.read_bytes())
+    data[len(data) * 4 // 5] ^= 0x55
+    packed.write_bytes(data)
+    return path
+
+
+for name in ("scan.mha", "scan.mhd"):
+    for label in (False, True):
+
+        @kind("image", f"{name[-3:]}: packed, one byte changed, {'labels' if label else 'floats'}", words="damaged or")
+        def _(folder, name=name, label=label):
+            return damaged(folder, name, label)
+
+
+@kind("image", "mhd: said to be packed, but is not", words="damaged or incomplete")
+def _(folder):
+    return text(folder, "scan.mhd", f"{META}CompressedData = True\nElementDataFile = scan.raw\n")
+
+
+for title, size in (("of fewer voxels", "9 8 70"), ("of fewer bytes than there are", "9 8 7")):
+
+    @kind("image", f"mha: packed, {title}", words="damaged or incomplete")
+    def _(folder, size=size):
+        path = itk(folder, "scan.mha", True)
+        data = re.sub(rb"(?m)^DimSize = .*$", b"DimSize = " + size.encode(), path.read_bytes(), count=1)
+        if size == "9 8 7":
+            data = re.sub(rb"(?m)^CompressedDataSize = .*$", b"CompressedDataSize = 90", data, count=1)
+        path.write_bytes(data)
+        return path
+
+
+for ending in ("hdr", "img", "gipl", "vtk", "tif", "nia", "jpg", "dat"):
+
+    @kind("image", f"{ending}: of a kind whose missing voxels ITK makes up", words="of no kind that is read")
+    def _(folder, ending=ending):
+        if ending in ("hdr", "img"):
+            write(folder, put(nifti(), 344, "4s", b"ni1\0")[:348], "scan.hdr")
+            write(folder, IMAGE.tobytes()[:500], "scan.img")
+        elif ending in ("gipl", "vtk", "tif", "nia"):
+            path = itk(folder, f"scan.{ending}")
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        else:
+            write(folder, b"anything", f"scan.{ending}")
+        return folder / f"scan.{ending}"
+
+
+if sys.platform == "linux":  # elsewhere no such file can be made
+    for ending in ("nii.gz", "nrrd", "mha", "dcm"):
+
+        @kind("image", f"{ending}: a name that is no UTF-8", words="no UTF-8")
+        def _(folder, ending=ending):
+            data = bytes(128) + b"DICM" if ending == "dcm" else itk(folder, f"good.{ending}").read_bytes()
+            path = folder / os.fsdecode(b"M\xfcller." + ending.encode())
+            path.write_bytes(data)
+            return path
+
+
+# odd, but right
+
+for title, name, header in (
+    ("mhd: a colon for the equal sign", "scan.mhd", f"{META}ElementDataFile : scan.raw\n"),
+    ("mhd: behind long comments", "scan.mhd", f"{META}{PADDING}ElementDataFile = scan.raw"),
+    ("mhd: lines ending as in Windows", "scan.mhd", f"{META}ElementDataFile = scan.raw\n".replace("\n", "\r\n")),
+    ("mhd: a header of the voxels is skipped", "scan.mhd", f"{META}HeaderSize = -1\nElementDataFile = scan.raw\n"),
+    ("nhdr: named in capitals", "scan.nhdr", f"{NRRD}DATA FILE: scan.raw\n\n"),
+    ("nhdr: lines ending as in Windows", "scan.nhdr", f"{NRRD}data file: scan.raw\n\n".replace("\n", "\r\n")),
+):
+
+    @kind("image", f"{title}, voxels beside it", READ)
+    def _(folder, name=name, header=header):
+        return text(folder, name, header)
+
+
+@kind("image", "NIfTI: some bytes behind its voxels", READ)
+def _(folder):
+    return write(folder, nifti() + bytes(999))
+
+
+for name in ("scan.mha", "scan.nhdr"):
+
+    @kind("image", f"{name[-4:].strip('.')}: voxels behind its header", READ)
+    def _(folder, name=name):
+        header = f"{META}ElementDataFile = LOCAL\n" if name == "scan.mha" else f"{NRRD}\n"
+        return text(folder, name, header, IMAGE.tobytes())
+
+
+for ending in ("mhd", "nhdr"):
+
+    @kind("image", f"{ending}: packed voxels beside it", READ)
+    def _(folder, ending=ending):
+        path = itk(folder, f"scan.{ending}", True)
+        assert len(list(folder.iterdir())) == 2
+        return path
