@@ -88,6 +88,20 @@ def test_a_scene_of_another_version_can_be_opened_while_the_module_is_shown(host
     assert "there is no such model file" in text and "hippocampus is chosen instead" in text
 
 
+def test_of_steps_that_a_scene_kept_the_section_steps_tells(host, window, tmp_path):
+    panel = window.segmentPanel
+    panel.ui.inputSelector.setCurrentNode(add_volume())
+    panel.ui.applyButton.click()
+    host.wait_for(lambda: panel.run is not None and panel.run.finished)
+    window.stepsPanel.ui.keepStepsButton.click()
+    path = str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(path)
+    slicer.mrmlScene.Clear(0)
+    assert "kept" not in window.stepsPanel.ui.stepLabel.text
+    slicer.mrmlScene.ReadFromMRB(path, True)
+    assert "This scene holds 5 steps that were kept" in window.stepsPanel.ui.stepLabel.text
+
+
 def test_a_run_that_ends_while_the_module_is_left_leaves_the_button_ready(host, window):
     panel = window.segmentPanel
     panel.ui.inputSelector.setCurrentNode(add_volume())

@@ -79,8 +79,6 @@ class Answer:
             self._surface = node.GetSegmentation().ContainsRepresentation(SURFACE)
         if self._target is None:
             self.node = nodes.make_segmentation(self._volume, self._name, self._key, self._labels)
-            if self.left and slicer.mrmlScene.GetFirstNodeByName(self._name) is None:
-                self.node.SetName(self._name)  # free again; the scene would number it
         else:
             self.node = node
             nodes.prepare_segmentation(node, self._volume, self._labels)

@@ -21,6 +21,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import nodes
+from DiffSegLib.scene.steps import is_kept
 from DiffSegLib.whole_files import write_text
 
 LABELMAP = "Binary labelmap"
@@ -53,13 +54,7 @@ def drawn_on(segmentationNode: Any) -> Any:
 def pairs_of_scene() -> list[Pair]:
     """Every segmentation of the scene with its volume, which may be None; kept masks of single steps are left out."""
     found = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    return [(drawn_on(node), node) for node in found if not _is_kept_step(node)]
-
-
-def _is_kept_step(node: Any) -> bool:
-    """Of the answer's node, too, it is noted which step it holds; only its key is that of no step."""
-    key = node.GetAttribute(nodes.ATTRIBUTE + "Key") or "|"
-    return node.GetAttribute(nodes.ATTRIBUTE + "Step") is not None and "|" in key
+    return [(drawn_on(node), node) for node in found if not is_kept(node)]
 
 
 def segment_names(segmentationNode: Any) -> list[str]:

@@ -106,6 +106,8 @@ def make_segmentation(volumeNode: Any, name: str, key: str, labels: Sequence[Lab
     if node is None:
         unique = slicer.mrmlScene.GenerateUniqueName(name)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", unique)
+        if slicer.mrmlScene.GetFirstNodeByName(name) is None:
+            node.SetName(name)  # free again; the scene would go on numbering
         node.CreateDefaultDisplayNodes()
         node.SetAttribute(ATTRIBUTE + "Key", key)
         node.SetNodeReferenceID(VOLUME_ROLE, volumeNode.GetID())

@@ -81,7 +81,6 @@ def keep_edit(run: "Segmentation") -> Any:
         raise InputError("The run still goes on; your edit is kept by itself when the next step is there.")
     edits.release(edited, hide=True)
     run.node = nodes.make_segmentation(run.volume, name, key, run.labels)
-    run.node.SetName(name)  # free again; the scene would number it
     _look_alike(run.node, edited)
     nodes.write_labels(run.node, run.masks[-1], run.volume, run.labels)
     nodes.set_provenance(run.node, run.provenance)
@@ -154,6 +153,11 @@ def keep_as_sequence(run: "Segmentation") -> Any:
         proxy.RemoveAttribute(hierarchy.PLACED)
         hierarchy.place_beside(proxy, run.volume)
     return sequence
+
+
+def is_kept(node: Any) -> bool:
+    """Whether a segmentation node is the mask of one step; the answer's holds one, too, but its key is no step's."""
+    return node.GetAttribute(STEP) is not None and "|" in (node.GetAttribute(KEY) or "|")
 
 
 def key_of(run: "Segmentation") -> str:

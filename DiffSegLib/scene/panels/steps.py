@@ -13,7 +13,7 @@ from DiffSegLib.scene import plots, uncertainty
 from DiffSegLib.scene.changes import changes, volumes_ml
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.panel import Panel
-from DiffSegLib.scene.steps import Edited
+from DiffSegLib.scene.steps import Edited, is_kept
 
 PLAY_INTERVAL = 700  # ms a step is shown while playing
 CHART_INTERVAL = 0.4  # seconds between two drawings of the charts while steps arrive
@@ -82,6 +82,8 @@ class StepsPanel(Panel):
         if run is not None and run is not self.run and not isBusy:
             self._follow(run)
             self._arrive()
+        elif self.run is None:
+            self._invite()
 
     def onRunStarted(self, run: Segmentation) -> None:
         """See Panel; the steps of the run before stay in reach if this one fails."""
@@ -192,9 +194,18 @@ class StepsPanel(Panel):
         self.ui.playButton.checked = False
         self.ui.keepEditButton.visible = False
         self.say("")
-        self.ui.stepLabel.text = _("Segment a volume; then drag the slider to see how the answer formed.")
+        self._invite()
         self._setRange(0)
         self._updateButtons()
+
+    def _invite(self) -> None:
+        """What to do where no run is followed; steps that were kept in a scene are nodes of their own there."""
+        text = _("Segment a volume; then drag the slider to see how the answer formed.")
+        kept = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if is_kept(node)]
+        if kept:
+            found = _("This scene holds {count} steps that were kept; show them in the module Data.")
+            text = "\n".join([found.format(count=len(kept)), text])
+        self.ui.stepLabel.text = text
 
     def _remember(self, run: Segmentation) -> None:
         """Keep the run, and of older ones as many as their masks leave memory for."""
