@@ -307,7 +307,7 @@ def test_the_batch_stops_when_the_launcher_that_started_slicer_is_gone(
 
     def getppid():
         looks.append(1)
-        return parent if len(looks) < 4 else 1
+        return parent if len(looks) < 4 else -1
 
     monkeypatch.setattr(os, "getppid", getppid)
     assert batch._launched()() and batch._launched()() is not by_launcher
