@@ -135,8 +135,16 @@ def test_a_worker_that_is_faster_than_the_window_leaves_it_time_between_two_mask
     transport._lines.extend([b"1\n", b"2\n", b"3\n"])
     transport._deliver()
     assert heard == [b"1\n"], "the rest waits for another turn of the event loop"
-    host.wait_for(lambda: len(heard) == 3)
-    assert heard == [b"1\n", b"2\n", b"3\n"]
+    transport._lines.extend([b"4\n", b"5\n", b"6\n"])
+    for _ in range(3):
+        transport._onOutput()  # more came meanwhile
+    assert heard == [b"1\n"], "it waits for its turn, too"
+    sizes = []
+    while len(heard) < 6:
+        before = len(heard)
+        host.qt.processEvents()
+        sizes.append(len(heard) - before)
+    assert heard == [b"%d\n" % n for n in range(1, 7)] and max(sizes) <= 2, "turns do not grow"
     transport.kill(None)
 
 

@@ -321,6 +321,9 @@ def test_of_a_job_that_was_cancelled_only_its_end_is_heard():
     assert heard == []
     lone._dispatch(events.make("error", job="a", message="Cancelled.", exit_code=4))
     assert [event["event"] for event in heard] == ["error"]
+    lone._listeners["b"], lone._cancelled_at["b"] = heard.append, time.monotonic()
+    lone._dispatch(events.make("result", job="b"))  # was on its way
+    assert heard[-1]["event"] == "error" and heard[-1]["exit_code"] == 4 and not lone._cancelled_at
 
 
 def test_a_listener_that_raises_takes_nothing_from_others(volume, client, tiny_model, capsys):

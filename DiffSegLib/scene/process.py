@@ -179,13 +179,17 @@ class WorkerClient:
             self._leader = event.get("pid")
             self.description = event
         number = str(event.get("job", ""))
+        if number in self._cancelled_at and event["event"] != "error":
+            if event["event"] == "result":  # it was ready before the cancel came; its last steps have not been heard
+                self._end_as_cancelled(number)
+            return  # its end is waited for, and nothing else
         if event["event"] in ("result", "error"):
             if number in self._listeners:
                 self._cancelled_at.pop(number, None)
                 call(self._listeners.pop(number), event)
             elif event["event"] == "error" and not number:
                 self._fail_all(str(event["message"]), int(event.get("exit_code", 1)), str(event.get("detail", "")))
-        elif number in self._listeners and number not in self._cancelled_at:  # its end is waited for, nothing else
+        elif number in self._listeners:
             call(self._listeners[number], event)
 
     def _on_exit(self, how: str) -> None:

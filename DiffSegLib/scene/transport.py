@@ -123,6 +123,7 @@ class QtTransport:
         self._process: Any = None
         self._tail = ""
         self._lines: deque[bytes] = deque()
+        self._isDue = False
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], output: OnOutput, ended: OnExit) -> None:
         """See Transport."""
@@ -189,7 +190,12 @@ class QtTransport:
     def _onOutput(self) -> None:
         if self._process is not None:
             self._lines += self._process.readAllStandardOutput().data().splitlines(keepends=True)
-            self._deliver()
+            if not self._isDue:
+                self._deliver()
+
+    def _onTurn(self) -> None:
+        self._isDue = False
+        self._deliver()
 
     def _deliver(self, seconds: float = TURN) -> None:
         """Hand over what was read, for about `seconds`; the rest follows in another turn of the event loop.
@@ -202,7 +208,9 @@ class QtTransport:
         while self._lines and self._process is not None:
             self._output(self._lines.popleft())
             if self._lines and time.monotonic() > end:
-                qt.QTimer.singleShot(0, self._deliver)
+                if not self._isDue:  # one at a time: the event loop would serve all that are due in one turn
+                    self._isDue = True
+                    qt.QTimer.singleShot(0, self._onTurn)
                 return
 
     def _onError(self) -> None:
