@@ -250,3 +250,36 @@ def test_a_name_that_is_no_utf8_costs_that_case_only(predict, tmp_path):
     (scans / os.fsdecode(b"M\xfcller.nii.gz")).write_bytes((scans / "a.nii.gz").read_bytes())
     answer, said = predict(code=1)
     assert answer["done"] == ["a", "b"] and len(answer["failed"]) == 1 and "is no UTF-8" in said
+
+
+WRITER = """
+import sys
+import numpy as np
+from pathlib import Path
+from DiffSegLib.data.outputs import Outputs, Prediction
+from DiffSegLib.labels import Label
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(40):
+    mask = np.full((6, 7, 8), number + turn, np.uint8)
+    found = Prediction(mask, [mask, mask], mask.astype(np.float32), {1: float(number)}, [], {"seed": number})
+    Outputs(folder, [Label(1, "one", (1.0, 0.0, 0.0))]).write("case", found, np.eye(4))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks of folders")
+def test_two_processes_that_write_one_case_leave_the_masks_of_one_with_its_record(tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    writers = [subprocess.Popen([*command, str(10 * n)], **pipes) for n in (1, 2, 3)]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.communicate("go\n")
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    record = json.loads((tmp_path / "case.json").read_text())
+    assert len(record["files"]) == 4
+    assert {name: checksum(tmp_path / name) for name in record["files"]} == record["files"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -55,14 +55,22 @@ def test_a_value_that_this_version_does_not_know_becomes_the_default(host, windo
 
 
 @pytest.mark.parametrize("clearing", [True, False])
-def test_a_scene_that_is_opened_while_the_module_is_shown_can_be_segmented_at_once(host, window, tmp_path, clearing):
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_scene_that_is_opened_can_be_segmented_at_once_with_the_volume_that_it_names(
+    host, window, tmp_path, clearing, shown
+):
     panel = window.segmentPanel
+    add_volume("first of the scene")
     panel.ui.inputSelector.setCurrentNode(add_volume())
     path = str(tmp_path / "scene.mrb")
     assert slicer.mrmlScene.WriteToMRB(path)
     slicer.mrmlScene.Clear(0)
     assert panel.ui.inputSelector.currentNode() is None and not panel.ui.applyButton.enabled
+    if not shown:
+        window.parent.exit()
     slicer.mrmlScene.ReadFromMRB(path, clearing)
+    if not shown:
+        window.parent.enter()
     host.qt.processEvents()
     volume = slicer.mrmlScene.GetFirstNodeByName("scan")
     assert volume is not None and panel.ui.inputSelector.currentNode() is volume
@@ -73,7 +81,7 @@ def test_a_scene_of_another_version_can_be_opened_while_the_module_is_shown(host
     panel, raw = window.segmentPanel, window.parameterNode.parameterNode
     panel.ui.inputSelector.setCurrentNode(add_volume())
     window.parent.exit()
-    for name, text in (("trainPreset", "gone"), ("steps", "5.0"), ("model", "/no/such/model.safetensors")):
+    for name, text in (("trainPreset", "gone"), ("sampler", "euler"), ("model", "/no/such/model.safetensors")):
         raw.SetParameter(name, text)
     path = str(tmp_path / "scene.mrb")
     assert slicer.mrmlScene.WriteToMRB(path)
@@ -83,7 +91,7 @@ def test_a_scene_of_another_version_can_be_opened_while_the_module_is_shown(host
     slicer.mrmlScene.ReadFromMRB(path, True)
     host.qt.processEvents()
     assert "Traceback" not in capfd.readouterr().err
-    assert window.parameterNode.steps == 5 and window.parameterNode.trainPreset == "default"
+    assert window.parameterNode.sampler == "ddim" and window.parameterNode.trainPreset == "default"
     text = panel.ui.statusLabel.text
     assert "there is no such model file" in text and "hippocampus is chosen instead" in text
 

@@ -89,7 +89,8 @@ class Outputs:
         longest = f".{name}.step-999.{self.file_format}.{os.getpid():07}.part.nii.gz"
         if len(os.fsencode(longest)) > LONGEST:
             raise InputError(f"{self.mask(name)}: this name is too long for the files that are written; shorten it.")
-        former = self._former(name)
+        with _alone(self.folder):
+            former = self._former(name)
         record = self.folder / f"{name}.json"
         foreign = [record] if record.exists() and self._record(name) is None else []
         foreign += [p for p in (self.mask(name), *self._beside(name)) if p.exists() and not _is_own(p, former)]
@@ -101,6 +102,12 @@ class Outputs:
 
     def write(self, name: str, found: Prediction, affine: np.ndarray) -> None:
         """Write a case, its record last. Raises InputError; what was there is as before if nothing was written."""
+        with contextlib.suppress(OSError):  # told below
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(self.folder):
+            self._write(name, found, affine)
+
+    def _write(self, name: str, found: Prediction, affine: np.ndarray) -> None:
         record, unfinished = self.folder / f"{name}.json", self.folder / f".{name}.unfinished"
         files: list[tuple[Path, Callable[..., None], tuple[Any, ...]]] = [
             (self._step(name, n), write_mask, (step, affine, self.labels))
@@ -186,6 +193,22 @@ def _is_own(path: Path, former: Mapping[str, str]) -> bool:
         return former[path.name] in ("", checksum(path))
     except OSError:  # another process replaces it just now
         return not path.exists()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time writes a case, so that masks and record are of one; another waits for it.
+
+    Not on Windows, nor where the file system has no locks.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

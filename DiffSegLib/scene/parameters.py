@@ -3,6 +3,7 @@
 import typing
 from typing import Any
 
+VALUES = (int, float, str, bool)  # kinds of fields; all others are nodes
 _wrappers: list[Any] = []
 
 
@@ -16,25 +17,30 @@ def wrapperOf(node: Any, kind: Any, fields: tuple[type, ...]) -> Any:
     version, with other choices and ranges, or edited by hand, and the window could not connect to it.
     """
     hints = {name: hint for each in fields for name, hint in typing.get_type_hints(each).items()}
-    saved = {name: hint for name, hint in hints.items() if node.HasParameter(name)}
+    values = {name: hint for name, hint in hints.items() if hint in VALUES}
+    saved = {name: hint for name, hint in values.items() if node.HasParameter(name)}
     for name, hint in saved.items():
-        if hint in (int, float) and not _takes(hint, node.GetParameter(name)):
+        if not _takes(hint, node.GetParameter(name)):
             node.UnsetParameter(name)
     wrapper = next((each for each in _wrappers if type(each) is kind and each.parameterNode is node), None)
     if wrapper is None:
         wrapper = kind(node)
         _wrappers.append(wrapper)
-    for name in saved:
-        try:
-            setattr(wrapper, name, getattr(wrapper, name))
-        except (TypeError, ValueError):
-            node.UnsetParameter(name)
+    for each in fields:
+        for name, hint in typing.get_type_hints(each, include_extras=True).items():
+            if name in saved and typing.get_origin(hint) is typing.Annotated:
+                try:
+                    setattr(wrapper, name, getattr(wrapper, name))
+                except (TypeError, ValueError):
+                    node.UnsetParameter(name)
+    # a wrapper remembers what it has read; that a node which is referred to has been loaded meanwhile nobody told it
+    if any(getattr(wrapper, name) is not node.GetNodeReference(name) for name in hints if name not in values):
+        node.Modified()
     return wrapper
 
 
 def _takes(kind: type, text: str) -> bool:
     try:
-        kind(text)
+        return kind(text) is not None
     except ValueError:
         return False
-    return True

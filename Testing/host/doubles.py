@@ -4,6 +4,7 @@
 """
 
 import pathlib
+import sys
 import types
 import typing
 
@@ -119,6 +120,19 @@ def parameterNodeWrapper(cls):
 
         def __init__(self, node):
             object.__setattr__(self, "parameterNode", node)
+            object.__setattr__(self, "known", {})
+            object.__setattr__(self, "written", None)
+            self.reread()
+            node.AddObserver(vtk.vtkCommand.ModifiedEvent, self.reread)
+
+        def reread(self, *_):
+            """Slicer's wrapper, too, remembers what it has read, and reads again only when the node says it changed."""
+            for name, (access, _kind, _rules) in fields.items():
+                if name != self.written:
+                    try:
+                        self.known[name] = access.fget(self)
+                    except ValueError as problem:
+                        print(f"Traceback of an observer: {name}: {problem}", file=sys.stderr)
 
         def __getattr__(self, name):  # events and observers go to the node
             return getattr(object.__getattribute__(self, "parameterNode"), name)
@@ -137,8 +151,21 @@ def parameterNodeWrapper(cls):
             for connection in tag:
                 connection.stop()
 
+    def remembered(name, access):
+        def put(self, value):
+            object.__setattr__(self, "written", name)
+            before = self.parameterNode.StartModify()
+            try:
+                access.fset(self, value)
+                self.known[name] = access.fget(self)
+            finally:
+                self.parameterNode.EndModify(before)
+                object.__setattr__(self, "written", None)
+
+        return property(lambda self: self.known[name], put)
+
     for name, (access, _, _) in fields.items():
-        setattr(Wrapper, name, access)
+        setattr(Wrapper, name, remembered(name, access))
     Wrapper.__name__ = cls.__name__
     return Wrapper
 
