@@ -39,7 +39,7 @@ def check(config: "Config", where: str, open_keys: Collection[str] = ()) -> None
         (dims in (2, 3), f"data.patch has {dims} axes; it must have 2 or 3"),
         (min(data.patch) >= 4, "data.patch must be at least 4 voxels along each axis"),
         (spaced, f"data.spacing must have {dims} numbers, as data.patch", patch, "data.spacing"),
-        (all(0.01 <= mm <= 100 for mm in data.spacing or ()), "data.spacing must be from 0.01 to 100 mm"),
+        (all(1e-5 <= mm <= 1e4 for mm in data.spacing or ()), "data.spacing must be from 0.00001 to 10000 mm"),
         (len(network.channels) > 1, "network.channels must have at least two entries, a width for each level"),
         (
             len(network.strides) == len(network.channels) - 1,

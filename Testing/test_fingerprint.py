@@ -145,7 +145,7 @@ def test_what_a_person_wrote_wins(tmp_path):
         ("network.heads=0", "network.heads must be above 0"),
         ("network.channels=[0,8]", "from 1 to 4096"),
         ("diffusion.train_steps=1", "train_steps must be from 2"),
-        ("data.spacing=[1e-9,1e-9,1e-9]", "from 0.01 to 100 mm"),
+        ("data.spacing=[1e-9,1e-9,1e-9]", "from 0.00001 to 10000 mm"),
         ("data.patch=[2,2,2]", "at least 4 voxels"),
         ("training.batch=0", "must be above 0"),
         ("network.strides=[[0,2]]", "network.strides must be from 1 to 16"),

@@ -158,7 +158,7 @@ def run_cases(
 
     Meanwhile the next case is read and the one before is written, so three are in memory. channels: of the model.
     wish: with `skip_existing` what a case was made with otherwise is done again. overwrite: replace files, too, that
-    DiffSeg did not write, or that were changed since; without it they are refused, InputError, before any work.
+    DiffSeg did not write, or that were changed since; without it such a case fails, without any work.
     A case that fails is named in the outcome, and told to the listener at once; so are those that a cancel left. What
     else ends all cases alike is raised: EnvironmentProblem.
     """
@@ -167,7 +167,7 @@ def run_cases(
     def is_left(case: Case) -> bool:
         return not (skip_existing and outputs.is_there(case[0]) and not outputs.difference(case[0]))
 
-    _check(outputs, list(filter(is_left, cases)), overwrite)
+    _check(outputs, list(filter(is_left, cases)))
     outcome = Outcome()
     read: dict[str, Future[Volume]] = {}
     written: list[tuple[Case, Future[None]]] = []
@@ -197,6 +197,11 @@ def run_cases(
                 outcome.again.append(name)
                 text = f"{name}: is there, but made otherwise ({outputs.difference(name)}); it is done again."
                 listener(events.make("warning", text=text))
+            if not overwrite:
+                with working_on(case):
+                    outputs.check(name)
+                if name in outcome.failed:
+                    continue
             here = here or reader.submit(read_case, paths, channels)
             for after in itertools.islice(filter(is_left, cases[number + 1 :]), 1):
                 read[after[0]] = reader.submit(read_case, after[1], channels)
@@ -219,8 +224,8 @@ def run_cases(
     return outcome
 
 
-def _check(outputs: Outputs, cases: Sequence[Case], overwrite: bool) -> None:
-    """Raise InputError, before any work, for a folder that cannot be written or where something would be lost."""
+def _check(outputs: Outputs, cases: Sequence[Case]) -> None:
+    """Raise InputError, before any work, for a folder that cannot be written or where a mask would replace an image."""
     output = outputs.folder
     there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     if not there.is_dir():
@@ -236,5 +241,3 @@ def _check(outputs: Outputs, cases: Sequence[Case], overwrite: bool) -> None:
     for name, _ in cases:
         if (mask := outputs.mask(name)).resolve() in images:
             raise InputError(f"{mask}: is an input image, which its mask would replace; choose another folder.")
-        if not overwrite:
-            outputs.check(name)

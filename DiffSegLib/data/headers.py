@@ -15,6 +15,16 @@ MOST_TEXT = 1 << 20  # bytes; of a Slicer segmentation of 500 segments it is hal
 PIECE = 1 << 14  # bytes that are inflated at once, to 17 MB at most
 # MetaIO's rules: `=` or `:` between key and value; it looks for a value that is missing in the next line
 META_LINE = re.compile(r"\s*([^=:\r\0]*[^=:\s\0])[ \t]*[=:][=: \t]*([^\r\0]*[^\s\0])\s*")
+BLANK = re.compile(r"\s*([^=:\r\0]*[^=:\s\0])[ \t]*[=:]\s*")
+# Fields that MetaIO knows: where one has no value it takes the next line for it. Others, DICOM tags say, may be blank.
+KNOWN = re.compile(
+    "ObjectType|ObjectSubType|NDims|Name|ID|ParentID|CompressedData|CompressedDataSize|BinaryData|"
+    "BinaryDataByteOrderMSB|ElementByteOrderMSB|Color|Position|Origin|Offset|Orientation|Rotation|TransformMatrix|"
+    "CenterOfRotation|DistanceUnits|AnatomicalOrientation|ElementSpacing|DimSize|HeaderSize|Modality|SequenceID|"
+    "ElementMin|ElementMax|ElementNumberOfChannels|ElementSize|ElementNBits|ElementToIntensityFunctionSlope|"
+    "ElementToIntensityFunctionOffset|ElementType|ElementDataFile|ImagePosition",
+    re.IGNORECASE,
+)
 LOCAL = ("LOCAL", "Local", "local")
 
 
@@ -84,10 +94,9 @@ def _metaimage(path: Path, text: str) -> Voxels:
         line = text[begin:end]
         if found := META_LINE.fullmatch(line):
             fields[found[1]] = found[2]
-        elif line.strip():
-            raise InputError(
-                f"{path}: is no image that can be read (its MetaImage header holds {line.strip()[:40]!r})."
-            )
+        elif line.strip() and not _may_be_blank(line, text[end:]):
+            held = line.strip()[:40]
+            raise InputError(f"{path}: its MetaImage header holds {held!r}, which can be misread; export it again.")
     name = fields["ElementDataFile"]
     is_local = name in LOCAL
     if not is_local and path.suffix.lower() == ".mha":
@@ -99,6 +108,11 @@ def _metaimage(path: Path, text: str) -> Voxels:
     if fields.get("HeaderSize", "0") != "0" or not re.fullmatch(r"-1|\d{1,18}", size):
         raise InputError(f"{path}: is no image that can be read (packed, with such HeaderSize or CompressedDataSize).")
     return Voxels(file, (end if is_local else 0, int(size) or -1))
+
+
+def _may_be_blank(line: str, following: str) -> bool:
+    blank = BLANK.fullmatch(line)
+    return blank is not None and not KNOWN.fullmatch(blank[1]) and not following.lstrip().startswith("ElementDataFile")
 
 
 def _nrrd(path: Path, text: str) -> Voxels:

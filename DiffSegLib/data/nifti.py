@@ -37,6 +37,8 @@ def check_payload(path: Path) -> bool:
         with _open(path) as stream:
             header = stream.read(348)
             order = "<" if header[:4] == struct.pack("<i", 348) else ">"
+            if header[:4] in (struct.pack("<i", 540), struct.pack(">i", 540)):
+                raise InputError(f"{path}: is a NIfTI-2 image; save it as NIfTI-1.")
             if len(header) < 348 or struct.unpack(order + "i", header[:4])[0] != 348:
                 raise InputError(f"{path}: is no NIfTI image (its header is missing or damaged).")
             if header[344:348] != b"n+1\0":  # ITK would take it for another format, whose voxels begin elsewhere

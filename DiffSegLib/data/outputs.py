@@ -86,8 +86,8 @@ class Outputs:
 
     def check(self, name: str) -> None:
         """Raise InputError where a case would replace what DiffSeg did not write, or what was changed since."""
-        longest = f".{name}.step-999.{self.file_format}.{os.getpid():07}.part.nii.gz"
-        if len(os.fsencode(longest)) > LONGEST:
+        names = [f".{p.name}.{os.getpid()}.part{p.suffix}.gz" for p in (self.mask(name), *self._beside(name))]
+        if max(len(os.fsencode(each)) for each in names) > LONGEST:
             raise InputError(f"{self.mask(name)}: this name is too long for the files that are written; shorten it.")
         with _alone(self.folder):
             former = self._former(name)

@@ -48,7 +48,7 @@ def predict_x_start(schedule: Schedule, noise: Tensor, x_t: Tensor, index: Tenso
 
 def mask_to_x(mask: Tensor) -> Tensor:
     """One-hot or probabilities in [0, 1] -> x-space [-1, 1]."""
-    return torch.add(mask.new_tensor(-1.0), mask, alpha=2.0)
+    return torch.add(mask.new_full((), -1.0), mask, alpha=2.0)
 
 
 def x_to_mask(x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def x_to_mask(x: Tensor) -> Tensor:
 
 def x_to_probability(x: Tensor) -> Tensor:
     """X-space [-1, 1] -> [0, 1]."""
-    return torch.add(x.new_tensor(0.5), x, alpha=0.5)
+    return torch.add(x.new_full((), 0.5), x, alpha=0.5)
 
 
 def logits_to_x(logits: Tensor, exclusive: bool = True) -> Tensor:

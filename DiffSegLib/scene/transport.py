@@ -151,13 +151,13 @@ class QtTransport:
         """See Transport."""
         if self._process is None:
             return
+        if self._lines:
+            self._deliver(seconds)
+            return
         if not self._running():
             self._end("it is not running")
             return
         process = self._process
-        if self._lines:
-            self._deliver(seconds)
-            return
         # what is heard while waiting may end the process and let go of it
         if not process.waitForReadyRead(int(1000 * seconds)) and process is self._process:
             process.waitForFinished(1)

@@ -17,6 +17,7 @@ from DiffSegLib.training.memory import training_memory
 
 MEMORY = 8.0  # GiB that a training may take unless said otherwise
 SMALLEST = 4  # voxels along an axis at the bottom of the network (nnU-Net: featuremap_min_edge_length)
+LARGEST = 4096  # voxels along an axis of a patch: in other units than mm there could be more than can be counted
 MOST_STRIDES = 4  # the attention at the bottom sees the whole patch, so fewer levels than nnU-Net's do
 BATCH = {2: 16, 3: 4}  # the largest proposed
 LEAST_BATCH = {2: 4, 3: 2}
@@ -67,7 +68,7 @@ def propose(
     shape = tuple(max(1, int(n)) for n in np.median(shapes, axis=0))
     sizes = (len(fingerprint.dataset.channels), fingerprint.dataset.num_classes, base.diffusion)
     batch = LEAST_BATCH[dims] if "training.batch" in open_keys else training.batch
-    patch = shape if "data.patch" in open_keys else data.patch
+    patch = tuple(min(n, LARGEST) for n in shape) if "data.patch" in open_keys else data.patch
     while True:
         network = fit_network(network, patch, mm, open_keys)
         factors = np.array(network.factors)
