@@ -1,6 +1,7 @@
 """Reading and writing: what is damaged is refused by name, what is written is read back as it was."""
 
 import gzip
+import struct
 import sys
 
 import numpy as np
@@ -253,3 +254,34 @@ def test_memory_that_runs_out_after_an_image_was_read_is_told(tmp_path, monkeypa
     monkeypatch.setattr(files, "mend", spent)
     with pytest.raises(InputError, match=r"scan\.nrrd: is too large for this machine's memory"):
         read(write_image(tmp_path / "scan.nrrd", np.zeros((8, 9, 10), np.float32)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda image: sitk.Cast(image, sitk.sitkInt16),
+        lambda image: sitk.Image(image) + 1,
+        lambda image: sitk.Flip(image, (True, False, False)),
+    ],
+)
+def test_another_type_value_or_grid_on_the_disk_is_no_whole_file(tmp_path, monkeypatch, other):
+    plain = sitk.WriteImage
+    monkeypatch.setattr(sitk, "WriteImage", lambda image, *more, **how: plain(other(image), *more, **how))
+    mask = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+    with pytest.raises(InputError, match="did not arrive whole"):
+        write_mask(tmp_path / "x.nrrd", mask, AFFINE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_blank_field_of_a_metaimage_that_metaio_does_not_know_is_no_harm(tmp_path):
+    image = sitk.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    image.SetMetaData("0010|4000", "   ")  # a DICOM tag that is padded
+    sitk.WriteImage(image, str(tmp_path / "x.mha"))
+    assert b"0010|4000 =" in (tmp_path / "x.mha").read_bytes()
+    np.testing.assert_array_equal(read(tmp_path / "x.mha").array[0].ravel(), np.arange(24))
+
+
+def test_nifti_2_is_called_by_its_name(tmp_path):
+    (tmp_path / "x.nii").write_bytes(struct.pack("<i", 540) + b"n+2\0\r\n\x1a\n" + bytes(700))
+    with pytest.raises(InputError, match="is a NIfTI-2 image; save it as NIfTI-1"):
+        read(tmp_path / "x.nii")
