@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 from DiffSegLib import config
-from DiffSegLib.data import batch, files
+from DiffSegLib.data import batch, files, outputs
 from DiffSegLib.data.native import NativeMap
 from DiffSegLib.inference import predict, sampling
 from DiffSegLib.inference.predict import Predictor
@@ -129,7 +129,7 @@ def watch(taken: Counter[str]) -> None:
     timed(sampling, "denoise", "network")
     timed(NativeMap, "add", "resample back")
     timed(NativeMap, "result", "resample back")
-    timed(batch, "write_mask", "write")
+    timed(outputs, "write_mask", "write")
     pieces = sampling.Sampling.pieces
 
     def watched(self: Any, image: Any) -> Any:

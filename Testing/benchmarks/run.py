@@ -59,17 +59,16 @@ def main() -> int:
     found: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
     if options.parts:
         found["machine"] = machine()
-    if "networks" in options.parts:
-        found["networks"] = networks(options.device, options.rounds)
-    if "volumes" in options.parts:
-        found["volumes"] = [one(**case) for case in VOLUMES]
-    if "growth" in options.parts:
-        found["growth"] = {name: [one(rounds=1, **case) for case in cases] for name, cases in GROWTH.items()}
-    if "processes" in options.parts:
-        found["processes"] = [several(count) for count in (1, 2, 4)]
-    if "loading" in options.parts:
-        found["loading"] = json.loads(start("loading.py", {}).communicate()[0])
-    MEASURED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    work = {
+        "networks": lambda: networks(options.device, options.rounds),
+        "volumes": lambda: [one(**case) for case in VOLUMES],
+        "growth": lambda: {name: [one(rounds=1, **case) for case in cases] for name, cases in GROWTH.items()},
+        "processes": lambda: [several(count) for count in (1, 2, 4)],
+        "loading": lambda: json.loads(start("loading.py", {}).communicate()[0]),
+    }
+    for part in (part for part in PARTS if part in options.parts):  # each is kept as soon as it is there
+        found[part] = work[part]()
+        MEASURED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(page.write(found))
     return 0
 
