@@ -86,7 +86,7 @@ def goals(found: dict[str, Any]) -> str:
     lines = ["| ratio of times | measured | goal | |", "| --- | --- | --- | --- |"]
     for one, other, most in GOALS:
         ratio = seconds[one] / seconds[other]
-        lines.append(f"| {one} / {other} | {ratio:.2f} | at most {most} | {'reached' if ratio <= most else 'MISSED'} |")
+        lines.append(f"| {one} / {other} | {ratio:.3f} | at most {most} | {'reached' if ratio <= most else 'MISSED'} |")
     return "\n".join(lines)
 
 
