@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from conftest import make_dataset, write_image
 from DiffSegLib.data import files
@@ -285,3 +286,16 @@ def test_nifti_2_is_called_by_its_name(tmp_path):
     (tmp_path / "x.nii").write_bytes(struct.pack("<i", 540) + b"n+2\0\r\n\x1a\n" + bytes(700))
     with pytest.raises(InputError, match="is a NIfTI-2 image; save it as NIfTI-1"):
         read(tmp_path / "x.nii")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_nifti_that_places_its_voxels_in_two_ways_is_told_and_any_other_is_not(tmp_path, seed):
+    axes = Rotation.random(random_state=seed).as_matrix() * [1, 1, (-1) ** seed]  # left-handed ones, too
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = axes * [0.9, 1.1, 2.0], (5, -300, 70)
+    path = write_image(tmp_path / "x.nii", np.ones((4, 5, 6), np.float32), affine)
+    assert read(path).notes == ()
+    body = bytearray(path.read_bytes())
+    body[292:296] = struct.pack("<f", struct.unpack("<f", body[292:296])[0] + 3.0)  # the sform's first offset, mm
+    path.write_bytes(body)
+    assert "its qform and sform place it differently" in " ".join(read(path).notes)

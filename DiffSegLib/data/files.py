@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from DiffSegLib.data.dicom import is_dicom, read_series
 from DiffSegLib.data.headers import Voxels, check_packed, itk_name, voxels_of
-from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers
+from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers, placed_twice
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
@@ -52,7 +52,8 @@ def read(path: Path, frames: int = 1) -> Volume:
         array = np.array(array, dtype=np.float32, order="C")
         if not finite:
             array[not_numbers(path).reshape(array.shape)] = np.nan
-        return Volume(array, affine_of(image), str(path), mend(array, str(path)))
+        places = placed_twice(path) if is_nifti(path) and path.is_file() else ()
+    return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
 
 
 @contextlib.contextmanager

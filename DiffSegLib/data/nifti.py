@@ -73,6 +73,31 @@ def check_payload(path: Path) -> bool:
     return finite
 
 
+def placed_twice(path: Path) -> tuple[str, ...]:
+    """A sentence where the file's qform and sform, if it has both, put its voxels into different places."""
+    with _open(path) as stream:
+        header = stream.read(348)
+    order = "<" if header[:4] == struct.pack("<i", 348) else ">"
+    if min(struct.unpack(order + "2h", header[252:256])) <= 0:
+        return ()
+    handed, *spacing = struct.unpack(order + "4f", header[76:92])
+    b, c, d, *offset = struct.unpack(order + "6f", header[256:280])
+    rows = np.reshape(struct.unpack(order + "12f", header[280:328]), (3, 4))
+    a = max(0.0, 1.0 - b * b - c * c - d * d) ** 0.5
+    turned = np.array(  # nifti1.h, method 2
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    axes = turned * spacing * (1.0, 1.0, -1.0 if handed < 0 else 1.0)
+    near = 0.01 * max(spacing)
+    if np.allclose(axes, rows[:, :3], atol=near) and np.allclose(offset, rows[:, 3], atol=10 * near):
+        return ()
+    return (f"{path}: its qform and sform place it differently; it is read as SimpleITK and Slicer read it.",)
+
+
 def not_numbers(path: Path) -> np.ndarray:
     """Where a NIfTI-1 file of floats is not finite: flat, in the order of its voxels."""
     with _open(path) as stream:
