@@ -53,7 +53,7 @@ def read(path: Path, frames: int = 1) -> Volume:
         if not finite:
             array[not_numbers(path).reshape(array.shape)] = np.nan
         places = placed_twice(path) if is_nifti(path) and path.is_file() else ()
-    return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
+        return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
 
 
 @contextlib.contextmanager
