@@ -96,7 +96,9 @@ def _metaimage(path: Path, text: str) -> Voxels:
             fields[found[1]] = found[2]
         elif line.strip() and not _may_be_blank(line, text[end:]):
             held = line.strip()[:40]
-            raise InputError(f"{path}: its MetaImage header holds {held!r}, which can be misread; export it again.")
+            raise InputError(
+                f"{path}: is no image that can be read (its MetaImage header holds {held!r}); export it again."
+            )
     name = fields["ElementDataFile"]
     is_local = name in LOCAL
     if not is_local and path.suffix.lower() == ".mha":
