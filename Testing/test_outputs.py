@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -255,34 +256,37 @@ def test_a_name_that_is_no_utf8_costs_that_case_only(predict, tmp_path):
     assert answer["done"] == ["a", "b"] and len(answer["failed"]) == 1 and "is no UTF-8" in said
 
 
-WRITER = """
-import sys
-import numpy as np
-from pathlib import Path
-from DiffSegLib.data.outputs import Outputs, Prediction
-from DiffSegLib.labels import Label
-folder, number = Path(sys.argv[1]), int(sys.argv[2])
-print("ready", flush=True)
-sys.stdin.readline()
-for turn in range(40):
-    mask = np.full((6, 7, 8), number + turn, np.uint8)
-    found = Prediction(mask, [mask, mask], mask.astype(np.float32), {1: float(number)}, [], {"seed": number})
-    Outputs(folder, [Label(1, "one", (1.0, 0.0, 0.0))]).write("case", found, np.eye(4))
-"""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs locks of folders")
-def test_two_processes_that_write_one_case_leave_the_masks_of_one_with_its_record(tmp_path):
-    command = [sys.executable, "-c", WRITER, str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    writers = [subprocess.Popen([*command, str(10 * n)], **pipes) for n in (1, 2, 3)]
+def test_one_case_is_written_after_the_other_so_that_masks_and_record_are_of_one(tmp_path, monkeypatch):
+    """Two files of the folder that are open by themselves exclude each other as those of two processes do."""
+    plain, first, second, go_on = outputs.write_mask, threading.Event(), threading.Event(), threading.Event()
+
+    def slow(path, mask, *more):
+        (second if first.is_set() else first).set()
+        assert go_on.wait(60)
+        plain(path, mask, *more)
+
+    monkeypatch.setattr(outputs, "write_mask", slow)
+    writers = [threading.Thread(target=write, args=(tmp_path, prediction(seed))) for seed in (1, 2)]
+    writers[0].start()
+    assert first.wait(60)
+    writers[1].start()
+    assert not second.wait(1.0), "the other has begun before the first was done"
+    go_on.set()
     for writer in writers:
-        assert writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        writer.communicate("go\n")
-    assert [writer.returncode for writer in writers] == [0, 0, 0]
-    record = json.loads((tmp_path / "case.json").read_text())
-    assert len(record["files"]) == 4
-    assert {name: checksum(tmp_path / name) for name in record["files"]} == record["files"]
+        writer.join()
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert record["files"] == {name: checksum(tmp_path / name) for name in record["files"]} and record["seed"] == 2
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_lies_beside_a_mask_that_is_not_replaced_stays(tmp_path):
+    write(tmp_path, prediction(1, uncertainty=True))
+    write(tmp_path, prediction(2), "nii.gz")
+    assert (tmp_path / "x.uncertainty.nrrd").is_file(), "it is of x.seg.nrrd"
+    write(tmp_path, prediction(3))
+    assert not (tmp_path / "x.uncertainty.nrrd").exists()
+
+
+def write(folder, found, ending="seg.nrrd"):
+    outputs.Outputs(folder, LABELS, ending).write("x", found, np.eye(4))
