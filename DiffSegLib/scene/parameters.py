@@ -1,7 +1,7 @@
 """The one wrapper of the module's parameter node, and what a saved scene holds that this version does not know."""
 
 import typing
-from typing import Any
+from typing import Annotated, Any
 
 VALUES = (int, float, str, bool)  # kinds of fields; all others are nodes
 _wrappers: list[Any] = []
@@ -16,23 +16,21 @@ def wrapperOf(node: Any, kind: Any, fields: tuple[type, ...]) -> Any:
     What a wrapper would refuse is taken from the node first, so that the default comes back: a scene may be of another
     version, with other choices and ranges, or edited by hand, and the window could not connect to it.
     """
-    hints = {name: hint for each in fields for name, hint in typing.get_type_hints(each).items()}
-    values = {name: hint for name, hint in hints.items() if hint in VALUES}
-    saved = {name: hint for name, hint in values.items() if node.HasParameter(name)}
-    for name, hint in saved.items():
-        if not _takes(hint, node.GetParameter(name)):
+    hints = {name: hint for each in fields for name, hint in typing.get_type_hints(each, include_extras=True).items()}
+    ruled = {name: typing.get_args(hint)[0] for name, hint in hints.items() if typing.get_origin(hint) is Annotated}
+    values = {name: hint for name, hint in (hints | ruled).items() if hint in VALUES}
+    for name, hint in values.items():
+        if node.HasParameter(name) and not _takes(hint, node.GetParameter(name)):
             node.UnsetParameter(name)
     wrapper = next((each for each in _wrappers if type(each) is kind and each.parameterNode is node), None)
     if wrapper is None:
         wrapper = kind(node)
         _wrappers.append(wrapper)
-    for each in fields:
-        for name, hint in typing.get_type_hints(each, include_extras=True).items():
-            if name in saved and typing.get_origin(hint) is typing.Annotated:
-                try:
-                    setattr(wrapper, name, getattr(wrapper, name))
-                except (TypeError, ValueError):
-                    node.UnsetParameter(name)
+    for name in (name for name in ruled if node.HasParameter(name)):
+        try:
+            setattr(wrapper, name, getattr(wrapper, name))
+        except (TypeError, ValueError):
+            node.UnsetParameter(name)
     # a wrapper remembers what it has read; that a node which is referred to has been loaded meanwhile nobody told it
     if any(getattr(wrapper, name) is not node.GetNodeReference(name) for name in hints if name not in values):
         node.Modified()
