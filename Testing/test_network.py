@@ -6,7 +6,7 @@ import torch
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.network import blocks
-from DiffSegLib.network.blocks import GELU, InstanceNorm, TimeEmbedding, Transformer, channels_last
+from DiffSegLib.network.blocks import GELU, Conv3d, InstanceNorm, TimeEmbedding, Transformer, channels_last
 from DiffSegLib.network.build import build
 from DiffSegLib.network.unet import UNet
 
@@ -76,6 +76,20 @@ def test_large_maps_are_channels_last_in_inference_and_the_answer_is_the_same(mo
     assert layouts == [True, False, False, False], "only the finest level has as many voxels"
     assert turned.is_contiguous()
     torch.testing.assert_close(turned, planar, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN")
+@pytest.mark.parametrize("size", [(4, 12, 10, 8), (24, 3, 5, 4), (1, 7, 6, 5)])
+def test_one_small_volume_takes_the_fast_convolution_in_inference_and_the_answer_is_the_same(size):
+    layer, x = Conv3d(size[0], 6, 3, padding=1), torch.randn(1, *size)
+    with torch.no_grad(), torch.profiler.profile() as seen:
+        found = layer(x)
+    names = {event.key for event in seen.key_averages()}
+    assert "aten::mkldnn_convolution" in names and not [name for name in names if "slow_conv" in name]
+    learning = layer(x)  # with a gradient torch chooses by itself
+    torch.testing.assert_close(found, learning.detach(), rtol=1e-5, atol=1e-5)
+    learning.sum().backward()
+    assert found.is_contiguous() and layer.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])

@@ -14,9 +14,28 @@ NORM_EPS = 1e-6  # of the reference
 LARGE = 32**3  # voxels
 
 
+class Conv3d(nn.Conv3d):
+    """A convolution that computes with oneDNN on a CPU whatever the size, where no gradient is wanted.
+
+    For one volume in float32 whose channels, depth and height multiply to no more than 20,480 torch takes a kernel of
+    its own instead, and needs two to five times as long (`use_mkldnn` in ATen's Convolution.cpp).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(1 or B, in_channels, *spatial) -> (.., out_channels, *spatial)."""
+        if len(input) == 1 and input.dtype == torch.float32 and input.shape[:4].numel() <= 20_480 and self._own(input):
+            return super().forward(input.to_mkldnn()).to_dense()
+        return super().forward(input)
+
+    def _own(self, x: Tensor) -> bool:
+        """Whether oneDNN can be had, and is worth it: not where each voxel is read once."""
+        plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+        return x.is_cpu and plain and self.kernel_size != self.stride and torch.backends.mkldnn.is_available()
+
+
 def conv(spatial_dims: int, *args: int | tuple[int, ...], **kwargs: object) -> nn.Module:
-    """nn.Conv2d or nn.Conv3d."""
-    return (nn.Conv2d, nn.Conv3d)[spatial_dims - 2](*args, **kwargs)  # type: ignore[arg-type]
+    """A 2D or 3D convolution."""
+    return (nn.Conv2d, Conv3d)[spatial_dims - 2](*args, **kwargs)  # type: ignore[arg-type]
 
 
 class InstanceNorm(nn.GroupNorm):
@@ -66,9 +85,11 @@ def arranged(x: Tensor) -> Tensor:
 
     Channels-last for large maps in inference on a CPU: planar maps whose size is a large power of two share few lines
     of the cache (32 channels of 64^3 in bfloat16: 61 instead of 84 ms a convolution). Elsewhere it gains nothing, and
-    the norm of few voxels or of other numbers of channels is slower then, as is every backward pass.
+    the norm of few voxels or of other numbers of channels is slower then, as is every backward pass. In float32
+    vectors are half as long, and 16 channels are enough (40 x 56 x 40: 7.5 instead of 10.4 ms).
     """
-    large = x.ndim == 5 and x.shape[1] % 32 == 0 and x.shape[2:].numel() >= LARGE
+    several = 16 if x.dtype == torch.float32 else 32
+    large = x.ndim == 5 and x.shape[1] % several == 0 and x.shape[2:].numel() >= LARGE
     if large and x.is_cpu and not torch.is_grad_enabled():
         return x.contiguous(memory_format=torch.channels_last_3d)
     return x.contiguous()
