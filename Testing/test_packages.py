@@ -10,9 +10,11 @@ from packaging.version import Version
 
 from conftest import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-NEEDED = [Requirement(text) for text in PROJECT["dependencies"]]
-LOCKED_EXTRAS = ("scene", "demo", "test", "dev")
+TEXT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+PROJECT = tomllib.loads(TEXT)["project"]
+LISTS = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+LOCKED = ("", "scene", "demo", "test", "dev")  # "" is what runs; the others are extras
+PINNED = ("", "demo", "test")  # what `make oldest` runs with, but for the scene's package, which has one version only
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -26,18 +28,26 @@ def torch_of(target: str) -> Version:
     return Version(re.search(rf"{target}.*?([0-9]+\.[0-9]+\.[0-9]+)", MAKEFILE, re.DOTALL)[1])
 
 
-@pytest.mark.parametrize("needed", NEEDED, ids=lambda needed: needed.name)
+@pytest.mark.parametrize("text", [text for texts in LISTS.values() for text in texts])
+def test_every_package_has_both_bounds_and_a_reason_in_its_line(text):
+    operators = {part.operator for part in Requirement(text).specifier}
+    assert operators == {"=="} or operators >= {">=", "<"}
+    lines = [line for line in TEXT.splitlines() if f'"{text}"' in line]
+    assert len(lines) == sum(texts.count(text) for texts in LISTS.values()), "a line for each package"
+    assert all(re.search(r'", # \w.{5,}', line) for line in lines), lines
+
+
+@pytest.mark.parametrize("needed", [Requirement(text) for name in PINNED for text in LISTS[name]], ids=str)
 def test_the_oldest_version_is_the_lowest_that_is_allowed(needed):
     lowest = min(Version(part.version) for part in needed.specifier if part.operator == ">=")
     oldest = {**pins("oldest.txt"), "torch": torch_of(r"\noldest:")}[canonicalize_name(needed.name)]
     assert needed.specifier.contains(oldest) and oldest.release[: len(lowest.release)] == lowest.release
 
 
-@pytest.mark.parametrize("extra", ["", *LOCKED_EXTRAS])
+@pytest.mark.parametrize("extra", LOCKED)
 def test_the_lock_has_a_version_of_everything_and_all_are_allowed(extra):
     locked = {**pins("lock.txt"), "torch": torch_of(r"\nTORCH \?=")}
-    texts = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
-    for needed in map(Requirement, texts):
+    for needed in map(Requirement, LISTS[extra]):
         version = locked[canonicalize_name(needed.name)]
         assert needed.specifier.contains(version), f"{needed} does not take {version}"
 
