@@ -1,6 +1,8 @@
 """The versions in pyproject.toml, in the lock and among the oldest agree with each other and with the Makefile."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -55,3 +57,27 @@ def test_the_lock_has_a_version_of_everything_and_all_are_allowed(extra):
 def test_the_lock_leaves_torch_to_the_machine():
     assert not {"torch", "torchvision", "diffseg"} & set(pins("lock.txt"))
     assert not [name for name in pins("lock.txt") if name.startswith("nvidia")]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("says", "ends", "passes", "told"),
+    [
+        ("", 0, True, ""),
+        ("scipy 1.17.1 CVE-1", 1, False, "found a vulnerability or could not work"),
+        ("numpy Dependency not found on PyPI and could not be audited: numpy", 0, False, "Not done: 1 of"),
+    ],
+)
+def test_packages_that_could_not_be_looked_up_do_not_pass_the_audit(tmp_path, says, ends, passes, told):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "pip-audit"
+    program.write_text(f"#!/bin/sh\necho '{says}'\nexit {ends}\n")
+    program.chmod(0o755)
+    (tmp_path / "torch.txt").write_text("torch==2.13.0+cpu\n")
+    for done in (".torch-1", ".with-dev"):
+        (tmp_path / done).touch()
+    made = subprocess.run(
+        ["make", "TORCH=1", f"VENV={tmp_path}", "audit"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (made.returncode == 0) == passes and told in made.stdout and says in made.stdout
+    assert "torch==2.13.0\n" in (tmp_path / "audit.txt").read_text()
