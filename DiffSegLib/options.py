@@ -19,7 +19,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a model's name, or a .safetensors file")
     images = "image files or folders of images; several channels: files CASE_0000, CASE_0001, ... in a folder"
     parser.add_argument("--input", type=Path, nargs="+", action="extend", required=True, help=images)
-    parser.add_argument("--output", type=Path, required=True, help="folder for the masks")
+    parser.add_argument("--output", type=Path, required=True, help="folder for masks, records and volumes.csv")
     parser.add_argument("--steps", type=int, default=5, help="diffusion steps (default 5)")
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim", help="ddim or ddpm (default ddim)")
     parser.add_argument("--samples", type=int, default=1, help="segmentations to draw and average (default 1)")

@@ -125,6 +125,16 @@ def test_a_border_without_numbers_becomes_background_and_is_told(tmp_path, endin
     assert len(found.notes) == 1 and f"scan.{ending}: {odd.sum()} voxels" in found.notes[0]
 
 
+@pytest.mark.parametrize("ending", ["nii.gz", "nii"])
+def test_such_voxels_are_found_anywhere_in_a_file_that_is_read_in_many_pieces(tmp_path, ending):
+    array = with_nan(np.s_[0, 0, 3], np.s_[-1, 5:9], shape=(61, 97, 101))
+    path = write_image(tmp_path / f"scan.{ending}", array)
+    if ending == "nii":  # bytes behind the voxels are none of them
+        path.write_bytes(path.read_bytes() + np.full(9, np.nan, "<f4").tobytes())
+    expected = np.where(np.isfinite(array), array, array[np.isfinite(array)].min())
+    np.testing.assert_array_equal(read(path).array[0], expected)
+
+
 @pytest.mark.parametrize("ending", ["nii.gz", "nrrd"])
 def test_voxels_without_numbers_inside_an_image_or_a_label_map_are_refused(tmp_path, ending):
     with pytest.raises(InputError, match="not numbers .* in 2 voxel"):

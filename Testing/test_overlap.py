@@ -36,7 +36,7 @@ class Seen:
 
         def call(*arguments):
             answer = action(*arguments)
-            self.told[what(*arguments)].set()
+            self.told.get(what(*arguments), threading.Event()).set()  # the table of volumes is no case
             return answer
 
         monkeypatch.setattr(module, name, call)
@@ -63,17 +63,19 @@ def test_the_next_case_is_read_and_the_last_one_written_meanwhile(cases, tmp_pat
             assert not seen.told[f"read case{n + 2}"].is_set(), "no more than one is read ahead"
         return prediction(volume)
 
-    outcome = batch.run_cases(cases, tmp_path / "out", LABELS, segment)
+    outcome = batch.run_cases(cases, outputs.Outputs(tmp_path / "out", LABELS), segment)
     assert outcome.done == ["case0", "case1", "case2", "case3"] and not outcome.failed
 
 
 def test_what_is_there_is_not_read_again(cases, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    batch.run_cases(cases[:3], out, LABELS, lambda volume, _: prediction(volume))
+    batch.run_cases(cases[:3], outputs.Outputs(out, LABELS), lambda volume, _: prediction(volume))
     for path in out.glob("case1.*"):
         path.unlink()
     seen = Seen(monkeypatch)
-    outcome = batch.run_cases(cases, out, LABELS, lambda volume, _: prediction(volume), skip_existing=True)
+    outcome = batch.run_cases(
+        cases, outputs.Outputs(out, LABELS), lambda volume, _: prediction(volume), skip_existing=True
+    )
     assert outcome.skipped == ["case0", "case2"] and outcome.done == ["case1", "case3"]
     assert {what for what, event in seen.told.items() if event.is_set() and "read" in what} == {
         "read case1",
@@ -91,7 +93,7 @@ def test_a_file_that_cannot_be_read_or_written_is_named_and_the_rest_goes_on(cas
         write(path, *rest)
 
     monkeypatch.setattr(outputs, "write_mask", fail_once)
-    outcome = batch.run_cases(cases, tmp_path / "out", LABELS, lambda volume, _: prediction(volume))
+    outcome = batch.run_cases(cases, outputs.Outputs(tmp_path / "out", LABELS), lambda volume, _: prediction(volume))
     assert outcome.done == ["case0", "case3"] and set(outcome.failed) == {"case1", "case2"}
     assert "case1.nii.gz" in outcome.failed["case1"] and "a defect" in outcome.failed["case2"]
 
@@ -109,7 +111,7 @@ def test_a_full_disk_ends_the_batch(cases, tmp_path, monkeypatch):
         return prediction(volume)
 
     with pytest.raises(EnvironmentProblem, match="no space"):
-        batch.run_cases(cases, tmp_path / "out", LABELS, segment)
+        batch.run_cases(cases, outputs.Outputs(tmp_path / "out", LABELS), segment)
     assert len(segmented) == 2
 
 
@@ -122,7 +124,7 @@ def test_a_cancelled_batch_has_written_what_was_done_and_says_how_to_go_on(cases
             raise Cancelled("Cancelled.")
         return prediction(volume)
 
-    outcome = batch.run_cases(cases, tmp_path / "out", LABELS, segment, listener=told.append)
+    outcome = batch.run_cases(cases, outputs.Outputs(tmp_path / "out", LABELS), segment, listener=told.append)
     assert [path.name for path in (tmp_path / "out").glob("*.json")] == ["case1.json"]
     assert [event["text"].partition(":")[0] for event in told] == ["case0 failed"]  # as soon as it did
     code, answer = outcome.report("diffseg predict", tmp_path / "out")
@@ -138,4 +140,4 @@ def test_a_folder_that_nothing_can_be_written_into_is_told_before_the_work(cases
 
     monkeypatch.setattr(batch.tempfile, "mkdtemp", full)
     with pytest.raises(InputError, match="out: cannot be written"):
-        batch.run_cases(cases, tmp_path / "out", LABELS, lambda *_: pytest.fail("it was segmented"))
+        batch.run_cases(cases, outputs.Outputs(tmp_path / "out", LABELS), lambda *_: pytest.fail("it was segmented"))

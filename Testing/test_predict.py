@@ -14,6 +14,7 @@ from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.data.batch import find_cases, run_cases
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.data.native import to_native
+from DiffSegLib.data.outputs import Outputs
 from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
@@ -190,7 +191,7 @@ def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, 
     def segment(volume, listener):
         return predictor(volume, options, listener)
 
-    outcome = run_cases(find_cases([scans]), out, labels, segment)
+    outcome = run_cases(find_cases([scans]), Outputs(out, labels), segment)
     assert outcome.done == ["case0", "case1"] and "broken.nii.gz" in outcome.failed["broken"]
     names = {
         "case0.seg.nrrd",
@@ -198,12 +199,13 @@ def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, 
         "case0.uncertainty.nrrd",
         *(f"case0.step-{k}.seg.nrrd" for k in range(1, 6)),
     }
-    assert names == {p.name for p in out.iterdir() if p.name.startswith("case0")} and not list(out.glob(".*"))
+    assert names == {p.name for p in out.iterdir() if p.name.startswith("case0")}
+    assert {p.name for p in out.iterdir() if not p.name.startswith("case")} == {"volumes.csv", ".volumes.csv.sha256"}
     mask, _ = read_label(out / "case0.seg.nrrd")
     np.testing.assert_array_equal(mask, predictor(read(scans / "case0.nii.gz"), options).mask)
     record = json.loads((out / "case0.json").read_text())
     assert set(record["volumes_ml"]) == {"first", "second"} and record["case"] == "case0"
-    again = run_cases(find_cases([scans]), out, labels, segment, skip_existing=True)
+    again = run_cases(find_cases([scans]), Outputs(out, labels), segment, skip_existing=True)
     assert again.skipped == ["case0", "case1"] and not again.done
 
 

@@ -22,7 +22,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     from DiffSegLib import events
     from DiffSegLib.data.batch import find_cases, run_cases
-    from DiffSegLib.data.outputs import Prediction, Wish
+    from DiffSegLib.data.outputs import Outputs, Prediction, Wish
     from DiffSegLib.data.volume import Volume
     from DiffSegLib.errors import Cancelled
     from DiffSegLib.inference.predict import Predictor
@@ -40,19 +40,9 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             raise Cancelled("Segmentation was cancelled.")
         return predictor(volume, settings, listener, cancelled=stop)
 
+    outputs = Outputs(options.output, card.labels, options.format, Wish(model.sha256, settings))
     try:
-        outcome = run_cases(
-            cases,
-            options.output,
-            card.labels,
-            segment,
-            len(card.channels),
-            options.format,
-            options.skip_existing,
-            show,
-            Wish(model.sha256, settings),
-            options.overwrite,
-        )
+        outcome = run_cases(cases, outputs, segment, len(card.channels), options.skip_existing, show, options.overwrite)
     finally:
         show.close()
     return outcome.report("diffseg predict", options.output)

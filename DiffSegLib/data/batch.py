@@ -21,10 +21,9 @@ from DiffSegLib.data.cases import CHANNEL, image_files
 from DiffSegLib.data.channels import read_case
 from DiffSegLib.data.dicom import find_series
 from DiffSegLib.data.files import case_name
-from DiffSegLib.data.outputs import BESIDE, Outputs, Prediction, Wish
+from DiffSegLib.data.outputs import BESIDE, Outputs, Prediction
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError, printable
-from DiffSegLib.labels import Label
 
 Case = tuple[str, tuple[Path, ...]]  # name and image files, one per channel or one with all channels
 
@@ -44,30 +43,7 @@ class Outcome:
     again: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    cancelled: bool = False
     left: list[str] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def until_cancelled(self) -> Iterator[None]:
-        """Work that a cancel ends in good order."""
-        try:
-            yield
-        except Cancelled:
-            self.cancelled = True
-
-    @contextlib.contextmanager
-    def working_on(self, case: Case) -> Iterator[None]:
-        """Take down what fails with one case; what ends all cases alike is raised: Cancelled, EnvironmentProblem."""
-        name, paths = case
-        try:
-            yield
-        except (Cancelled, EnvironmentProblem):
-            raise
-        except DiffSegError as problem:
-            self.failed[name] = str(problem)
-        except Exception as problem:  # a defect of ours: its traceback is kept, and the other cases go on
-            traceback.print_exc()
-            self.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"
 
     def report(self, program: str, output: Path) -> tuple[int, dict[str, Any]]:
         """Say on stderr what became of the cases; returns the exit code and the answer for `--json`."""
@@ -77,13 +53,13 @@ class Outcome:
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
         counts += f", {len(self.again)} of the done for the second time (made otherwise before)" if self.again else ""
         where = f"; the masks are in {output}" if self.done or self.skipped else ""
-        if self.cancelled:
+        if self.left:
             text = f"Segmentation was cancelled: {counts}, {len(self.left)} left{where}"
             print(f"{program}: {text}; the same command with --skip-existing goes on.", file=sys.stderr)
         else:
             print(f"{counts}{where}.", file=sys.stderr)
         answer = {"done": self.done, "again": self.again, "skipped": self.skipped, "failed": self.failed}
-        if self.cancelled:
+        if self.left:
             return 4, {"error": "Segmentation was cancelled.", **answer, "left": self.left}
         if self.failed and not self.done and not self.skipped:
             return 2, answer
@@ -144,25 +120,21 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
 
 def run_cases(
     cases: Sequence[Case],
-    output: Path,
-    labels: Sequence[Label],
+    outputs: Outputs,
     segment: Segment,
     channels: int = 1,
-    file_format: str = "seg.nrrd",
     skip_existing: bool = False,
     listener: events.Listener = events.silent,
-    wish: Wish | None = None,
     overwrite: bool = False,
 ) -> Outcome:
-    """Segment each case into `output`; `x.json` is written last, so a case with it is complete.
+    """Segment each case; `x.json` is written last, so a case with it is complete, and after all the table of volumes.
 
     Meanwhile the next case is read and the one before is written, so three are in memory. channels: of the model.
-    wish: with `skip_existing` what a case was made with otherwise is done again. overwrite: replace files, too, that
-    DiffSeg did not write, or that were changed since; without it such a case fails, without any work.
+    skip_existing: but what was made otherwise than wished is done again. overwrite: replace files, too, that DiffSeg
+    did not write, or that were changed since; without it such a case fails, without any work.
     A case that fails is named in the outcome, and told to the listener at once; so are those that a cancel left. What
     else ends all cases alike is raised: EnvironmentProblem.
     """
-    outputs = Outputs(output, labels, file_format, wish)
 
     def is_left(case: Case) -> bool:
         return not (skip_existing and outputs.is_there(case[0]) and not outputs.difference(case[0]))
@@ -173,11 +145,20 @@ def run_cases(
     written: list[tuple[Case, Future[None]]] = []
 
     @contextlib.contextmanager
-    def working_on(case: Case) -> Iterator[None]:
-        with outcome.working_on(case):
+    def working_on(case: Case) -> Iterator[None]:  # what ends all cases alike is raised
+        name, paths = case
+        try:
             yield
-        if case[0] in outcome.failed and len(cases) > 1:  # of one alone it is said at the end
-            listener(events.make("warning", text=f"{case[0]} failed: {outcome.failed[case[0]]}"))
+            return
+        except (Cancelled, EnvironmentProblem):
+            raise
+        except DiffSegError as problem:
+            outcome.failed[name] = str(problem)
+        except Exception as problem:  # a defect of ours: its traceback is kept, and the other cases go on
+            traceback.print_exc()
+            outcome.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"
+        if len(cases) > 1:  # of one alone it is said at the end
+            listener(events.make("warning", text=f"{name} failed: {outcome.failed[name]}"))
 
     def finish_writing() -> None:
         while written:
@@ -186,7 +167,7 @@ def run_cases(
                 future.result()
                 outcome.done.append(case[0])
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, outcome.until_cancelled():
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, contextlib.suppress(Cancelled):
         for number, case in enumerate(cases):
             name, paths = case
             here = read.pop(name, None)
@@ -220,7 +201,12 @@ def run_cases(
     finish_writing()
     over = {*outcome.done, *outcome.skipped, *outcome.failed}
     outcome.again = [name for name in outcome.again if name in outcome.done]
-    outcome.left = [name for name, _ in cases if name not in over]
+    outcome.left = [name for name, _ in cases if name not in over]  # by a cancel
+    if outcome.done or outcome.skipped:
+        try:
+            outputs.write_table(overwrite)
+        except (InputError, OSError) as problem:
+            listener(events.make("warning", text=str(problem)))
     return outcome
 
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from DiffSegLib.data.dicom import is_dicom, read_series
 from DiffSegLib.data.headers import Voxels, check_packed, itk_name, voxels_of
-from DiffSegLib.data.nifti import check_payload, is_nifti, not_numbers, placed_twice
+from DiffSegLib.data.nifti import check_payload, is_nifti, placed_twice
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
@@ -43,15 +43,14 @@ def read(path: Path, frames: int = 1) -> Volume:
     (C, 1, J, I). A folder, or a DICOM file, is a DICOM series.
     """
     with _in_memory(path):
-        image, finite = _read(path, frames)
+        image, odd = _read(path, frames)
         array = sitk.GetArrayViewFromImage(image)
         array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
         array = array[: _colours(path, len(array))]
         if np.iscomplexobj(array):
             raise InputError(f"{path}: holds complex numbers; export its magnitude.")
         array = np.array(array, dtype=np.float32, order="C")
-        if not finite:
-            array[not_numbers(path).reshape(array.shape)] = np.nan
+        array.reshape(-1)[odd] = np.nan
         places = placed_twice(path) if is_nifti(path) and path.is_file() else ()
         return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
 
@@ -91,8 +90,8 @@ def mend(array: np.ndarray, name: str) -> tuple[str, ...]:
 def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A label map: ((K, J, I) uint8, affine). Float files whose values are whole are accepted (they occur)."""
     with _in_memory(path):
-        image, finite = _read(path)
-        if not finite:
+        image, odd = _read(path)
+        if len(odd):
             raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); labels are whole numbers.")
         if image.GetNumberOfComponentsPerPixel() > 1:
             raise InputError(f"{path}: a label map must have one value per voxel.")
@@ -174,13 +173,13 @@ def _write(path: Path, image: sitk.Image) -> None:
 def _is_whole(aside: Path, image: sitk.Image) -> bool:
     """Whether a file that was just written holds the image: all voxels, and the grid as exactly as NIfTI can tell."""
     try:
-        found, finite = _read(aside)
+        found, odd = _read(aside)
     except InputError:
         return False
     wanted = sitk.JoinSeries(image) if image.GetDimension() == 2 else image
     voxels, others = sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(wanted)
     grid = np.allclose(affine_of(found), affine_of(wanted), rtol=1e-3, atol=1e-3 * max(wanted.GetSpacing()))
-    return grid and voxels.dtype == others.dtype and (not finite or np.array_equal(voxels, others, equal_nan=True))
+    return grid and voxels.dtype == others.dtype and (len(odd) > 0 or np.array_equal(voxels, others, equal_nan=True))
 
 
 def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, str]]:
@@ -208,11 +207,11 @@ def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, 
     return keys
 
 
-def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
-    """The image, and False where ITK has hidden that it holds values that are not finite."""
+def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, np.ndarray]:
+    """The image, and the places of the values that are not finite where ITK has hidden them (NIfTI)."""
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: there is no such file.")
-    finite = check_payload(path) if is_nifti(path) and path.is_file() else True
+    odd = check_payload(path) if is_nifti(path) and path.is_file() else np.empty(0, int)
     try:
         image = read_series(path) if path.is_dir() or is_dicom(path) else _read_file(path)
     except RuntimeError as problem:
@@ -230,7 +229,7 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, bool]:
     if image.GetDimension() != 3:
         raise InputError(f"{path}: has {image.GetDimension()} dimensions; a 3D volume is needed.")
     check_geometry(affine_of(image), str(path))
-    return image, finite
+    return image, odd
 
 
 def _read_file(path: Path) -> sitk.Image:

@@ -26,13 +26,13 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def check_payload(path: Path) -> bool:
-    """Read a NIfTI-1 file to its end; returns whether all its numbers are finite.
+def check_payload(path: Path) -> np.ndarray:
+    """Read a NIfTI-1 file to its end; returns the places, in the order of its voxels, whose numbers are not finite.
 
-    Raises InputError if it holds fewer bytes than its header promises, or far more, its gzip stream is damaged, or a
-    spacing is 0.
+    Raises InputError if it holds fewer bytes than its header promises, or far more, its gzip stream is damaged, a
+    spacing is 0, or the scale of its values can be understood in two ways.
     """
-    finite, rest = True, b""
+    odd, passed, rest = [np.empty(0, int)], 0, b""
     try:
         with _open(path) as stream:
             header = stream.read(348)
@@ -48,7 +48,8 @@ def check_payload(path: Path) -> bool:
             kind, bits = struct.unpack(order + "2h", header[70:74])
             if bits != 8 * SIZES.get(kind, 0):
                 raise InputError(f"{path}: says that a voxel of datatype {kind} has {bits} bits; export it again.")
-            offset = int(struct.unpack(order + "f", header[108:112])[0])
+            start, slope, shift = struct.unpack(order + "3f", header[108:120])
+            offset = int(start)
             voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
             promised = offset + voxels * SIZES[kind]
             size = 348 + len(stream.read(max(0, offset - 348)))
@@ -56,11 +57,11 @@ def check_payload(path: Path) -> bool:
                 size += len(chunk)
                 if size > promised + SPARE:
                     raise InputError(f"{path}: holds more than the {promised} bytes that its header promises.")
-                if kind in FLOATS and finite:
+                if kind in FLOATS:
                     whole = rest + chunk
-                    used = len(whole) - len(whole) % SIZES[kind]
-                    finite = bool(np.isfinite(np.frombuffer(whole[:used], order + FLOATS[kind])).all())
-                    rest = whole[used:]
+                    numbers = np.frombuffer(whole, order + FLOATS[kind], len(whole) // SIZES[kind])
+                    odd.append(passed + np.flatnonzero(~np.isfinite(numbers)))
+                    passed, rest = passed + len(numbers), whole[numbers.nbytes :]
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, struct.error) as problem:
         raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
     except OSError as problem:
@@ -70,7 +71,15 @@ def check_payload(path: Path) -> bool:
         raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
     if size < promised:
         raise InputError(f"{path}: is incomplete ({size} of {promised} bytes); copy or export it again.")
-    return finite
+    if np.isfinite(slope) and slope != 0:  # else the values are as they stand, says NIfTI; ITK adds the intercept
+        is_clear = np.isfinite(shift) and abs(slope) > 1e-15  # ITK takes such a slope for 1, such an intercept for 0
+    else:
+        is_clear = shift == 0 or not np.isfinite(shift)
+    if not is_clear:
+        found = f"slope {slope:g}, intercept {shift:g}"
+        raise InputError(f"{path}: the scale of its values ({found}) is read in different ways; correct the header.")
+    places = np.concatenate(odd)
+    return places[places < voxels]
 
 
 def placed_twice(path: Path) -> tuple[str, ...]:
@@ -96,19 +105,6 @@ def placed_twice(path: Path) -> tuple[str, ...]:
     if np.allclose(axes, rows[:, :3], atol=near) and np.allclose(offset, rows[:, 3], atol=10 * near):
         return ()
     return (f"{path}: its qform and sform place it differently; it is read as SimpleITK and Slicer read it.",)
-
-
-def not_numbers(path: Path) -> np.ndarray:
-    """Where a NIfTI-1 file of floats is not finite: flat, in the order of its voxels."""
-    with _open(path) as stream:
-        data = stream.read()
-    order = "<" if data[:4] == struct.pack("<i", 348) else ">"
-    dims = struct.unpack(order + "8h", data[40:56])
-    offset = int(struct.unpack(order + "f", data[108:112])[0])
-    kind = FLOATS[struct.unpack(order + "h", data[70:72])[0]]
-    voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
-    found: np.ndarray = ~np.isfinite(np.frombuffer(data, order + kind, voxels, offset))
-    return found
 
 
 def _open(path: Path) -> AbstractContextManager[IO[bytes]]:

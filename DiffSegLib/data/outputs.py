@@ -1,10 +1,12 @@
 """The files that are written for a case, and what may be left as it is or replaced: only what DiffSeg wrote itself.
 
 For case x: `x.seg.nrrd` (or another format), `x.step-1.seg.nrrd` ..., `x.uncertainty.nrrd`, and last the record
-`x.json`, which has their checksums. While they are written `.x.unfinished` lies there in place of the record.
+`x.json`, which has their checksums. While they are written `.x.unfinished` lies there in place of the record. For all
+cases: `volumes.csv`, whose checksum lies in `.volumes.csv.sha256`.
 """
 
 import contextlib
+import csv
 import glob
 import json
 import os
@@ -20,9 +22,10 @@ from DiffSegLib.data.files import case_name, write_mask, write_volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
-from DiffSegLib.whole_files import checksum, write_text
+from DiffSegLib.whole_files import checksum, whole_file, write_text
 
 BESIDE = re.compile(r"\.(step-\d+|uncertainty)$", re.IGNORECASE)  # how names end that lie beside a mask
+TABLE = "volumes.csv"
 LONGEST = 255  # bytes of a file's name that common file systems take
 
 
@@ -135,6 +138,29 @@ class Outputs:
             write_text(record, json.dumps(body, indent=2) + "\n")
         unfinished.unlink(missing_ok=True)
 
+    def write_table(self, overwrite: bool = False) -> None:
+        """Write the volumes of all cases whose records lie here, also of other shards and of runs before.
+
+        Empty where the case's model does not have a structure. Raises InputError for a table that DiffSeg did not
+        write or that was changed since, unless `overwrite` says to replace it.
+        """
+        table, seal = self.folder / TABLE, self.folder / f".{TABLE}.sha256"
+        with _alone(self.folder):
+            records = (self._record(path.stem) for path in sorted(self.folder.glob("*.json")))
+            sizes = [(each["case"], each["volumes_ml"]) for each in records if each]
+            rows = [{"case": case} | {f"{name} (ml)": ml for name, ml in found.items()} for case, found in sizes]
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            former = checksum(table) if table.exists() else ""
+            if former and not overwrite and not (seal.exists() and former in seal.read_text("latin-1")):
+                raise InputError(f"{table}: was not written by DiffSeg, or was changed since, and is left; rename it.")
+            with whole_file(table) as aside:
+                with open(aside, "w", encoding="utf-8", newline="") as file:
+                    writer = csv.DictWriter(file, columns, lineterminator="\n")
+                    writer.writeheader()
+                    writer.writerows(rows)
+                known = sorted({checksum(aside), former} - {""})  # both: a kill may come before the table has its name
+                write_text(seal, "\n".join(known) + "\n")
+
     def _step(self, name: str, number: int) -> Path:
         return self.folder / f"{name}.step-{number}.{self.file_format}"
 
@@ -182,7 +208,7 @@ def _read_record(path: Path, name: str) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    is_ours = isinstance(found, dict) and found.get("case") == name and "volumes_ml" in found
+    is_ours = isinstance(found, dict) and found.get("case") == name and isinstance(found.get("volumes_ml"), dict)
     return found if is_ours else None
 
 

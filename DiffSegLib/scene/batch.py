@@ -47,7 +47,7 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Segment every case through SegmentLogic; those that fail are named and the rest go on."""
     from DiffSegLib import events
     from DiffSegLib.data.batch import find_cases, run_cases
-    from DiffSegLib.data.outputs import Prediction, Wish
+    from DiffSegLib.data.outputs import Outputs, Prediction, Wish
     from DiffSegLib.data.volume import Volume
     from DiffSegLib.models.shipped import find, read_card
     from DiffSegLib.options import check_model, segment_options, shard_of
@@ -100,19 +100,9 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         sizes = {label.value: run.volumesMl[label.name] for label in run.labels}
         return Prediction(run.mask, steps, run.uncertainty, sizes, run.warnings, run.provenance)
 
+    outputs = Outputs(chosen.output, card.labels, chosen.format, Wish(checksum(model), options))
     try:
-        outcome = run_cases(
-            cases,
-            chosen.output,
-            card.labels,
-            segment,
-            len(card.channels),
-            chosen.format,
-            chosen.skip_existing,
-            show,
-            Wish(checksum(model), options),
-            chosen.overwrite,
-        )
+        outcome = run_cases(cases, outputs, segment, len(card.channels), chosen.skip_existing, show, chosen.overwrite)
     finally:
         client.shutdown()
         show.close()

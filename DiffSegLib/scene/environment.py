@@ -26,7 +26,7 @@ from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter
 
 # torch 2.9 is slow in mixed-precision conv3d; below 2.10 a known hole in its file reader is open. On Windows the paths
 # of the licence files in 2.13 are too long for most Slicer installations.
-TORCH = ">=2.10,<2.13" if sys.platform == "win32" else ">=2.10"
+TORCH = ">=2.10,<2.13" if sys.platform == "win32" else ">=2.10,<3"
 PYTHON_KEY = "Python"
 _numbers = itertools.count(1)
 

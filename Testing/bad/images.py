@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from bad import MENDED, READ, kind
 
+NAN = float("nan")
 IMAGE = np.random.default_rng(0).normal(100, 20, (7, 8, 9)).astype(np.float32)
 
 
@@ -50,10 +51,13 @@ field("NIfTI: wrong magic", 344, "4s", b"nope", words="no NIfTI-1 image")
 field("NIfTI: voxels in another file", 344, "4s", b"ni1\0", words="no NIfTI-1 image")
 field("NIfTI: wrong size of the header", 0, "i", 1234, words="no NIfTI image")
 field("NIfTI: voxels begin past the end", 108, "f", 1e9, words="incomplete")
-field("NIfTI: voxels begin at NaN", 108, "f", float("nan"))
+field("NIfTI: voxels begin at NaN", 108, "f", NAN)
 field("NIfTI: spacing 0", 80, "f", 0.0, words="spacing")
-field("NIfTI: spacing NaN", 80, "3f", *[float("nan")] * 3, words="spacing")
-field("NIfTI: position NaN", 292, "f", float("nan"), words="not numbers")
+field("NIfTI: spacing NaN", 80, "3f", *[NAN] * 3, words="spacing")
+for slope, shift in ((0.0, 5.0), (NAN, 5.0), (np.inf, 5.0), (2.0, NAN), (1.0, np.inf), (1e-20, 0.0)):
+    field(f"NIfTI: slope {slope}, intercept {shift}", 112, "2f", slope, shift, words="scale of its values")
+field("NIfTI: slope 1e+38, so that no value is finite", 112, "2f", 1e38, 0.0, words="no number at all")
+field("NIfTI: position NaN", 292, "f", NAN, words="not numbers")
 
 
 @kind("image", "NIfTI: cut in the middle", words="incomplete")
@@ -290,9 +294,11 @@ def _(folder):
     return write(folder, put(put(nifti(), 252, "h", 0), 254, "h", 0))
 
 
-@odd("NIfTI: slope 0")
-def _(folder):
-    return write(folder, put(nifti(), 112, "2f", 0.0, float("nan")))
+for slope, shift in ((0.0, NAN), (0.0, 0.0), (NAN, NAN), (np.inf, 0.0), (-np.inf, np.inf)):
+
+    @odd(f"NIfTI: slope {slope}, intercept {shift}")
+    def _(folder, slope=slope, shift=shift):
+        return write(folder, put(nifti(), 112, "2f", slope, shift))
 
 
 @odd("NIfTI: a last dimension of 1")

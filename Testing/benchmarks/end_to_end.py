@@ -74,7 +74,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         taken.clear()
         began, used = time.perf_counter(), time.process_time()
         batch.run_cases(
-            [(name, (folder / "scan.nii.gz",))], folder / "out", model.card.labels, lambda v, _: predictor(v, asked)
+            [(name, (folder / "scan.nii.gz",))],
+            outputs.Outputs(folder / "out", model.card.labels),
+            lambda v, _: predictor(v, asked),
         )
         whole = time.perf_counter() - began
         rounds.append({"seconds": whole, "cpu_seconds": time.process_time() - used, **{s: taken[s] for s in STAGES}})
