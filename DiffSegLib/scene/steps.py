@@ -159,8 +159,13 @@ def keep_as_sequence(run: "Segmentation") -> Any:
 
 
 def is_kept(node: Any) -> bool:
-    """Whether a segmentation node is the mask of one step; the answer's holds one, too, but its key is no step's."""
-    return node.GetAttribute(STEP) is not None and "|" in (node.GetAttribute(KEY) or "|")
+    """Whether a segmentation node is the mask of one step; the answer's holds one, too, but its key is no step's.
+
+    Without a key it is a sequence's node, or an answer in a node that the caller gave: that has a note of its masks.
+    """
+    key = node.GetAttribute(KEY)
+    isStep = "|" in key if key else node.GetAttribute(edits.WRITTEN) is None
+    return node.GetAttribute(STEP) is not None and isStep
 
 
 def key_of(run: "Segmentation") -> str:

@@ -62,6 +62,14 @@ def find(run: "Segmentation") -> Any:
     return steps.find_result("vtkMRMLScalarVolumeNode", run.volume, _key(run))
 
 
+def read(run: "Segmentation") -> tuple[Any, np.ndarray | None]:
+    """The uncertainty's node of an answer that a scene brought, and its values; neither where it was changed."""
+    node = find(run)
+    if node is None or node.GetAttribute(edits.WRITTEN) != _checksum(node):
+        return None, None
+    return node, nodes.volume_array(node).copy()
+
+
 def overlay(node: Any) -> None:
     """Lay `node` over every slice view, half transparent; None gives back the foreground that was there before.
 
