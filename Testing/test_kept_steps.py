@@ -12,7 +12,7 @@ import slicer.util
 import vtk
 
 import finished_run
-from DiffSegLib.scene import hierarchy, steps, uncertainty
+from DiffSegLib.scene import hierarchy, kept, nodes, steps, uncertainty
 from DiffSegLib.scene.host import inside_slicer
 from finished_run import LABELS, MASK, count, edit, held, make_run
 
@@ -119,6 +119,60 @@ def test_without_items_in_the_hierarchy_nothing_is_placed(run):
         pytest.skip("in Slicer every node has an item")
     steps.keep(run)
     assert hierarchy.find_folder(f"{run.volume.GetID()}|{steps.key_of(run)}") == 0
+
+
+# ---- read back
+
+
+@pytest.mark.parametrize("way", [steps.keep, steps.keep_as_sequence])
+def test_a_run_is_read_back_from_the_steps_that_a_bundle_kept(run, host, tmp_path, way):
+    run.node.RemoveAttribute("DiffSeg.Key")  # an answer in a node that the caller gave
+    way(run)
+    steps.show(run, 2)
+    host.save_bundle(tmp_path / "scene.mrb")
+    host.scene.Clear(0)
+    host.read_bundle(tmp_path / "scene.mrb")
+    volume = slicer.util.getNode("scan")
+    again = kept.read(volume)
+    assert again.volume is volume and again.node is slicer.util.getNode("scan DiffSeg") and again.finished
+    assert again.labels == LABELS and again.checksums == run.checksums and again.provenance == run.provenance
+    for mask, before in zip(again.masks, run.masks, strict=True):
+        np.testing.assert_array_equal(mask, before)
+    assert steps.held_step(again) == 2 and len(again.steps) == (3 if way is steps.keep else 0)
+    kinds = {node.GetName(): steps.is_kept(node) for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")}
+    assert not kinds.pop("scan DiffSeg") and all(kinds.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: edit(run.steps[0]),
+        lambda run: run.steps[0].RemoveAttribute(nodes.LABELS),
+        lambda run: run.steps[0].SetAttribute(nodes.LABELS, '[{"number": 1}]'),
+        lambda run: run.node.RemoveAttribute("DiffSeg.Written"),
+        lambda run: make_run(run.volume, [np.roll(MASK, n, axis=2) for n in (2, 1, 0)]),
+        lambda run: make_run(run.volume, run.masks[1:]),
+        lambda run: run.volume.SetAndObserveImageData(None),
+    ],
+)
+def test_steps_that_are_not_those_of_the_answer_are_not_read(run, change):
+    steps.keep(run)
+    assert kept.read(run.volume) is not None
+    change(run)
+    assert kept.read(run.volume) is None
+
+
+def test_the_newest_answer_is_read_and_an_uncertainty_only_as_it_was_written(run):
+    steps.keep(run)
+    other = make_run(run.volume, [np.roll(MASK, n, axis=2) for n in (1, 0)], name="other")
+    assert kept.read(run.volume).node is run.node
+    steps.keep_as_sequence(other)
+    other.uncertainty = np.full(MASK.shape, 0.5, np.float32)
+    node = uncertainty.show(other)
+    again = kept.read(run.volume)
+    assert again.node is other.node and again.uncertaintyNode is node and again.uncertainty.max() == 0.5
+    slicer.util.arrayFromVolume(node)[:2] = 1.0
+    assert kept.read(run.volume).uncertainty is None
 
 
 # ---- as a sequence

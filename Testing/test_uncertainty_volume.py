@@ -11,7 +11,7 @@ import slicer.util
 import finished_run
 from DiffSegLib.scene import nodes, uncertainty
 from DiffSegLib.scene.host import inside_slicer
-from finished_run import MASK, count
+from finished_run import MASK, count, make_run
 
 host, volume, run = finished_run.host, finished_run.volume, finished_run.run  # fixtures
 
@@ -57,8 +57,45 @@ def test_a_later_uncertainty_is_written_into_the_same_node_as_the_user_has_it(un
     assert uncertainty.show(unsure) is node and count() == before and uncertainty.find(unsure) is node
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), unsure.uncertainty)
     assert node.GetDisplayNode().GetWindowLevelMin() == pytest.approx(0.2)
-    unsure.uncertainty = None
-    assert uncertainty.show(unsure) is None
+    assert unsure.warnings == []
+
+
+def later(unsure):
+    """A run with one sample, whose answer takes the place of the one before."""
+    again = make_run(unsure.volume, [np.roll(MASK, 1, axis=0), MASK])
+    assert again.node is unsure.node
+    return again
+
+
+def test_with_an_answer_of_one_sample_the_uncertainty_of_the_one_before_goes_and_is_told(unsure):
+    before = count()
+    node, again = uncertainty.show(unsure), later(unsure)
+    assert uncertainty.show(again) is None
+    assert node.GetScene() is None and count() == before, "with what belonged to it"
+    assert again.warnings == ["scan DiffSeg uncertainty, of the answer before, was removed."]
+    assert uncertainty.show(later(unsure)) is None and count() == before
+
+
+def test_an_uncertainty_that_the_user_changed_is_kept_and_told(unsure):
+    node, again = uncertainty.show(unsure), later(unsure)
+    slicer.util.arrayFromVolume(node)[:2] = 0.5
+    changed = slicer.util.arrayFromVolume(node).copy()
+    assert uncertainty.show(again) is None and uncertainty.find(again) is None
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), changed)
+    assert node.GetName() == "scan DiffSeg uncertainty edited"
+    assert again.warnings == ["scan DiffSeg uncertainty edited, of the answer before, is kept."]
+    other = uncertainty.show(unsure)
+    assert other is not node and other.GetName().startswith("scan DiffSeg uncertainty")
+    slicer.util.arrayFromVolume(other)[:2] = 0.5
+    assert uncertainty.show(unsure) not in (node, other) and other.GetScene() is not None, "nor is it written over"
+
+
+def test_an_uncertainty_with_a_name_of_the_users_is_kept_under_it(unsure):
+    node, again = uncertainty.show(unsure), later(unsure)
+    node.SetName("mine")
+    assert uncertainty.show(unsure) is node, "a new one is still written into it"
+    assert uncertainty.show(again) is None and node.GetScene() is not None and node.GetName() == "mine"
+    assert again.warnings == ["mine, of the answer before, is kept."]
 
 
 @pytest.fixture

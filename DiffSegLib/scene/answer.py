@@ -12,6 +12,7 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import edits, nodes
 from DiffSegLib.scene.surface import SURFACE
+from DiffSegLib.scene.words import tr as _
 
 SURFACE_VOXELS = 1_000_000  # up to here a closed surface follows every step; from there on it is made at the end
 
@@ -85,17 +86,18 @@ class Answer:
 
     def _leave(self, node: Any) -> None:
         self._take_back = edits.release(node, hide=True)
-        self.left.append(f"The segmentation that you edited is kept as {node.GetName()}, hidden.")
+        self.left.append(_("The segmentation that you edited is kept as {name}, hidden.").format(name=node.GetName()))
 
     def check(self) -> None:
         """Raise InputError where the volume or the answer's node is no longer there as it was at the beginning."""
         if self._volume.GetScene() is None:
-            raise InputError("The volume was removed from the scene meanwhile.")
+            raise InputError(_("The volume was removed from the scene meanwhile."))
         if nodes.grid_of(self._volume) != self._grid:
-            raise InputError(f"{self._volume.GetName()} got another grid meanwhile; segment it again.")
+            text = _("{name} got another grid meanwhile; segment it again.")
+            raise InputError(text.format(name=self._volume.GetName()))
         for node in (self.node, self._target):
             if node is not None and node.GetScene() is None:
-                raise InputError("The segmentation was removed from the scene meanwhile.")
+                raise InputError(_("The segmentation was removed from the scene meanwhile."))
 
 
 class Before:

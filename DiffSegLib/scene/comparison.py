@@ -8,23 +8,24 @@ import slicer.util
 import vtk
 
 from DiffSegLib.scene.nodes import ATTRIBUTE
+from DiffSegLib.scene.words import tr as _
 
 if TYPE_CHECKING:
     from DiffSegLib.scene.evaluation import Evaluation
 
 # column -> key of the measures, what it says
 COLUMNS = {
-    "Segment": ("name", "Name of the segment"),
-    "Dice": ("dice", "Dice coefficient: 2 |P and R| / (|P| + |R|), 1 is best"),
-    "HD95 [mm]": ("hd95_mm", "95 % Hausdorff distance, 0 is best"),
-    "NSD": ("nsd", "Normalised surface Dice: share of both surfaces within the tolerance, 1 is best"),
-    "Volume [ml]": ("volume_ml", "Volume in the prediction"),
-    "Reference volume [ml]": ("reference_volume_ml", "Volume in the reference"),
-    "Volume difference [ml]": ("volume_difference_ml", "Volume in the prediction less that in the reference"),
-    "IoU": ("iou", "Intersection over union (Jaccard index), 1 is best"),
-    "ASD [mm]": ("asd_mm", "Average symmetric surface distance, 0 is best"),
-    "Centroid distance [mm]": ("centroid_mm", "Distance of the centres of mass, 0 is best"),
-    "Outcome": ("outcome", "found in both, missed or spurious (empty in one of them), absent in both"),
+    "Segment": ("name", _("Name of the segment")),
+    "Dice": ("dice", _("Dice coefficient: 2 |P and R| / (|P| + |R|), 1 is best")),
+    "HD95 [mm]": ("hd95_mm", _("95 % Hausdorff distance, 0 is best")),
+    "NSD": ("nsd", _("Normalised surface Dice: share of both surfaces within the tolerance, 1 is best")),
+    "Volume [ml]": ("volume_ml", _("Volume in the prediction")),
+    "Reference volume [ml]": ("reference_volume_ml", _("Volume in the reference")),
+    "Volume difference [ml]": ("volume_difference_ml", _("Volume in the prediction less that in the reference")),
+    "IoU": ("iou", _("Intersection over union (Jaccard index), 1 is best")),
+    "ASD [mm]": ("asd_mm", _("Average symmetric surface distance, 0 is best")),
+    "Centroid distance [mm]": ("centroid_mm", _("Distance of the centres of mass, 0 is best")),
+    "Outcome": ("outcome", _("found in both, missed or spurious (empty in one of them), absent in both")),
 }
 TEXTS = ("name", "outcome")
 BARS = {"Dice": "dice", "IoU": "iou", "NSD": "nsd"}  # bounded measures only: they share an axis
@@ -67,7 +68,10 @@ def make_chart(result: "Evaluation") -> Any:
     chart = _node(result, "vtkMRMLPlotChartNode", "chart", f"{result.table.GetName()} chart")
     with slicer.util.NodeModify(bars):
         bars.RemoveAllColumns()
-        measures = {text if text != "NSD" else f"NSD at {result.tolerance:g} mm": key for text, key in BARS.items()}
+        measures = {
+            text if text != "NSD" else _("NSD at {tolerance:g} mm").format(tolerance=result.tolerance): key
+            for text, key in BARS.items()
+        }
         _add_column(bars, LABELS, list(measures), text=True)
         for name, found in shown.items():
             _add_column(bars, f"{name} ", [found[key] for key in measures.values()])  # no name can hide the labels
@@ -80,7 +84,7 @@ def make_chart(result: "Evaluation") -> Any:
         chart.SetXAxisTitle(",   ".join(f"{n}: {text}" for n, text in enumerate(measures)))
         chart.SetXAxisRangeAuto(False)
         chart.SetXAxisRange(-0.5, len(measures) + 0.5)  # one group's width for the legend
-        chart.SetYAxisTitle("1 is best")
+        chart.SetYAxisTitle(_("1 is best"))
         chart.SetYAxisRangeAuto(False)
         chart.SetYAxisRange(0.0, 1.0)
         chart.SetLegendVisibility(True)

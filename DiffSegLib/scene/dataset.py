@@ -22,6 +22,7 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.steps import is_kept
+from DiffSegLib.scene.words import tr as _
 from DiffSegLib.whole_files import write_text
 
 LABELMAP = "Binary labelmap"
@@ -59,22 +60,24 @@ def pairs_of_scene() -> list[Pair]:
 
 def segment_names(segmentationNode: Any) -> list[str]:
     """In the order of the segmentation."""
-    return [name for name, _ in _segments(segmentationNode)]
+    return [name for name, _id in _segments(segmentationNode)]
 
 
 def problem_of(pair: Pair) -> str:
     """One sentence on why a pair alone is no case, or empty."""
     volume, node = pair
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
-        return "A case needs a volume and a segmentation."
-    names = [name for name, _ in _segments(node)]
+        return _("A case needs a volume and a segmentation.")
+    names = [name for name, _id in _segments(node)]
     if not names:
-        return f"{node.GetName()}: has no segments."
+        return _("{name}: has no segments.").format(name=node.GetName())
     twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
     if twice:
-        return f"{node.GetName()}: has two segments called {twice[0]}; rename one."
+        text = _("{name}: has two segments called {segment}; rename one.")
+        return text.format(name=node.GetName(), segment=twice[0])
     if volume is None:
-        return f"{node.GetName()}: names no volume that it was drawn on; choose its source volume in Segment Editor."
+        text = _("{name}: names no volume that it was drawn on; choose its source volume in Segment Editor.")
+        return text.format(name=node.GetName())
     try:
         nodes.check_volume(volume)
     except InputError as problem:
@@ -93,7 +96,8 @@ def check(pairs: Sequence[Pair]) -> SceneData:
         other = next((found[1] for found in good if found[0] is volume), None)
         problem = problem_of((volume, node))
         if not problem and other is not None:
-            problem = f"{node.GetName()}: was drawn on {volume.GetName()} as {other.GetName()} was; choose one of them."
+            text = _("{name}: was drawn on {volume} as {other} was; choose one of them.")
+            problem = text.format(name=node.GetName(), volume=volume.GetName(), other=other.GetName())
         if problem:
             data.problems.append(problem)
         else:
@@ -101,8 +105,8 @@ def check(pairs: Sequence[Pair]) -> SceneData:
     if good:
         _agree(data, good)
     if len(pairs) < 2:
-        count = "One case is" if pairs else "No case is"
-        data.problems.append(f"{count} chosen; at least two are needed, one to validate on.")
+        one = _("One case is chosen; at least two are needed, one to validate on.")
+        data.problems.append(one if pairs else _("No case is chosen; at least two are needed, one to validate on."))
     return data
 
 
@@ -117,15 +121,14 @@ def export(data: SceneData, folder: Path, name: str) -> Iterator[int]:
     taken: list[str] = []
     for (volume, node), segments in zip(data.cases, data.segments, strict=True):
         if volume.GetScene() is None or node.GetScene() is None:
-            raise InputError("A volume or segmentation was removed from the scene meanwhile; check again.")
+            raise InputError(_("A volume or segmentation was removed from the scene meanwhile; check again."))
         case = _case_name(volume.GetName(), taken)
         taken.append(case)
         mask, overlapping = labels_on_grid(volume, node, segments)
         for first, second in overlapping:
             names = {label.value: label.name for label in data.labels}
-            data.warnings.append(
-                f"{node.GetName()}: where {names[first]} and {names[second]} overlap, {names[second]} is learnt."
-            )
+            text = _("{name}: where {first} and {second} overlap, {second} is learnt.")
+            data.warnings.append(text.format(name=node.GetName(), first=names[first], second=names[second]))
         for part, array in (("imagesTr", nodes.volume_array(volume)), ("labelsTr", mask)):
             path = folder / part / f"{case}.nrrd"
             try:
@@ -133,12 +136,12 @@ def export(data: SceneData, folder: Path, name: str) -> Iterator[int]:
                 sitk.WriteImage(_image(array, nodes.ijk_to_lps(volume)), str(path))
             except (OSError, RuntimeError) as problem:
                 reason = getattr(problem, "strerror", None) or str(problem).strip().splitlines()[-1]
-                raise InputError(f"{path}: cannot be written ({reason}).") from None
+                raise InputError(_("{path}: cannot be written ({reason}).").format(path=path, reason=reason)) from None
         yield len(taken)
     description = {
         "name": name,
         "description": "Written by DiffSeg from a Slicer scene.",
-        "modality": {"0": _modality([volume for volume, _ in data.cases])},
+        "modality": {"0": _modality([volume for volume, _node in data.cases])},
         "labels": {"0": "background"} | {str(label.value): label.name for label in data.labels},
         "training": [{"image": f"./imagesTr/{case}.nrrd", "label": f"./labelsTr/{case}.nrrd"} for case in taken],
     }
@@ -171,13 +174,15 @@ def labels_on_grid(
             image, own = slicer.vtkOrientedImageData(), 1
             logic = slicer.modules.segmentations.logic()
             if not logic.GetSegmentRepresentation(segmentationNode, identifier, LABELMAP, image, False):
-                raise InputError(f"{segmentationNode.GetName()}: {segment.GetName()} cannot be made a label map.")
+                text = _("{name}: {segment} cannot be made a label map.")
+                raise InputError(text.format(name=segmentationNode.GetName(), segment=segment.GetName()))
         moved = next((found for layer, found in layers if layer is image), None)
         if moved is None:
             moved = slicer.vtkOrientedImageData()
             resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
             if not resample(image, grid, moved, False, False, transform):
-                raise InputError(f"{segmentationNode.GetName()}: cannot be laid on the grid of {volumeNode.GetName()}.")
+                text = _("{name}: cannot be laid on the grid of {volume}.")
+                raise InputError(text.format(name=segmentationNode.GetName(), volume=volumeNode.GetName()))
             layers.append((image, moved))
         here = vtk_to_numpy(moved.GetPointData().GetScalars()).reshape(mask.shape) == own
         overlapping |= {(int(other), value) for other in np.unique(mask[here]) if other}
@@ -192,14 +197,15 @@ def state_of(pairs: Sequence[Pair]) -> Any:
 
 def _agree(data: SceneData, good: list[Pair]) -> None:
     """Labels from the names that most cases share; the other cases are told as problems."""
-    spelt = [{name.casefold(): identifier for name, identifier in _segments(node)} for _, node in good]
+    spelt = [{name.casefold(): identifier for name, identifier in _segments(node)} for _volume, node in good]
     counts = Counter(frozenset(names) for names in spelt)
     common = max(counts, key=lambda names: (counts[names], len(names)))
     model = next(n for n, names in enumerate(spelt) if set(names) == common)
     first = good[model][1].GetSegmentation()
     data.labels = tuple(_label(n, first.GetSegment(found)) for n, found in enumerate(spelt[model].values(), start=1))
     if len(data.labels) > 255:
-        data.problems.append(f"{good[model][1].GetName()}: has {len(data.labels)} segments; 255 can be told apart.")
+        text = _("{name}: has {count} segments; 255 can be told apart.")
+        data.problems.append(text.format(name=good[model][1].GetName(), count=len(data.labels)))
         return
     wanted = ", ".join(label.name for label in data.labels)
     for pair, names in zip(good, spelt, strict=True):
@@ -208,15 +214,12 @@ def _agree(data: SceneData, good: list[Pair]) -> None:
             data.cases.append(pair)
             data.segments.append({label.value: names[label.name.casefold()] for label in data.labels})
         elif set(names) < common:
-            data.problems.append(
-                f"{pair[1].GetName()}: lacks the segment {', '.join(missing)}; draw it, or add it empty where there is "
-                "nothing to draw."
-            )
+            text = _("{name}: lacks the segment {segments}; draw it, or add it empty where there is nothing to draw.")
+            data.problems.append(text.format(name=pair[1].GetName(), segments=", ".join(missing)))
         else:
-            found = ", ".join(name for name, _ in _segments(pair[1]))
-            data.problems.append(
-                f"{pair[1].GetName()}: has the segments {found}; the other cases have {wanted}. Name them alike."
-            )
+            found = ", ".join(name for name, _id in _segments(pair[1]))
+            text = _("{name}: has the segments {found}; the other cases have {wanted}. Name them alike.")
+            data.problems.append(text.format(name=pair[1].GetName(), found=found, wanted=wanted))
 
 
 def _segments(node: Any) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.scene.transport import kill_tree
+from DiffSegLib.scene.words import tr as _
 
 STILL_ACTIVE = 259  # of Windows' GetExitCodeProcess
 _children: list[subprocess.Popen[bytes]] = []  # of this application; asked now and then, so that none stays a zombie
@@ -32,7 +33,8 @@ def launch(command: Sequence[str], environment: Mapping[str, str], stdout: Path,
             )
     except OSError as problem:
         reason = problem.strerror or problem
-        raise EnvironmentProblem(f"The training could not be started ({command[0]}: {reason}).") from None
+        text = _("The training could not be started ({program}: {reason}).")
+        raise EnvironmentProblem(text.format(program=command[0], reason=reason)) from None
     _children.append(process)
     return process.pid
 
@@ -54,7 +56,7 @@ def identity(pid: int) -> str | None:
             env={"LC_ALL": "C", "PATH": os.defpath},
             check=False,
         )
-        state, _, began = found.stdout.strip().partition(" ")
+        state, _space, began = found.stdout.strip().partition(" ")
         return began.strip() if began and not state.startswith("Z") else None
     return None
 
@@ -76,7 +78,7 @@ def _windows_identity(pid: int) -> str | None:
     if not handle:
         return None
     try:
-        code, times = ctypes.c_ulong(), [ctypes.c_ulonglong() for _ in range(4)]
+        code, times = ctypes.c_ulong(), [ctypes.c_ulonglong() for _time in range(4)]
         known = kernel.GetExitCodeProcess(handle, ctypes.byref(code)) and kernel.GetProcessTimes(
             handle, *(ctypes.byref(each) for each in times)
         )

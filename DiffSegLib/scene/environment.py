@@ -23,6 +23,7 @@ from DiffSegLib.jobs import DescribeJob
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import settings
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter
+from DiffSegLib.scene.words import tr as _
 
 # torch 2.9 is slow in mixed-precision conv3d; below 2.10 a known hole in its file reader is open. On Windows the paths
 # of the licence files in 2.13 are too long for most Slicer installations.
@@ -52,7 +53,8 @@ def choose_python(path: str) -> None:
     Raises EnvironmentProblem for a path that is no Python; the one that was chosen before stays then.
     """
     if path and not _is_python(path):
-        raise EnvironmentProblem(f"{path}: is no Python that can be started; choose the python of an environment.")
+        text = _("{path}: is no Python that can be started; choose the python of an environment.")
+        raise EnvironmentProblem(text.format(path=path))
     settings.put(PYTHON_KEY, path)
 
 
@@ -86,7 +88,7 @@ def describe(client: WorkerClient, requirements: Path, finished: Callable[[Repor
             report.facts.update(_facts(event))
             missing = [name for name, version in event["versions"].items() if version is None]
             if missing:
-                report.problem = f"Not installed for the engine's Python: {', '.join(missing)}."
+                report.problem = _("Not installed for the engine's Python: {names}.").format(names=", ".join(missing))
         elif event["event"] == "error":
             report.problem, report.detail = str(event["message"]), str(event.get("detail", ""))
             if event.get("exit_code") == 3:
@@ -101,9 +103,10 @@ def describe(client: WorkerClient, requirements: Path, finished: Callable[[Repor
 
 def _advice(requirements: Path) -> str:
     if not chosen_python():
-        return "Press Install or repair."
+        return _("Press Install or repair.")
     names = " ".join(f'"{line}"' for line in (f"torch{TORCH}", *requirement_lines(requirements)))
-    return f"Empty “Other Python” to use Slicer's own, or run: {interpreter()} -m pip install {names}"
+    text = _("Empty “Other Python” to use Slicer's own, or run: {command}")
+    return text.format(command=f"{interpreter()} -m pip install {names}")
 
 
 def _application() -> dict[str, str]:
@@ -132,11 +135,11 @@ def install(requirements: Path, client: WorkerClient) -> None:
     card. The engine's process is ended first, so that no file is in use. Raises EnvironmentProblem with one sentence.
     """
     if chosen_python():
-        raise EnvironmentProblem(f"The engine runs with a Python of your own. {_advice(requirements)}")
+        raise EnvironmentProblem(" ".join([_("The engine runs with a Python of your own."), _advice(requirements)]))
     try:
         import slicer.packaging as packaging
     except ImportError:
-        raise EnvironmentProblem("Installing from here needs Slicer 5.12 or newer.") from None
+        raise EnvironmentProblem(_("Installing from here needs Slicer 5.12 or newer.")) from None
     client.shutdown()
     try:
         if not packaging.pip_check(f"torch{TORCH}"):
@@ -145,9 +148,9 @@ def install(requirements: Path, client: WorkerClient) -> None:
     except Exception as problem:  # pip's failures come as CalledProcessError, a torch that cannot be loaded as anything
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         if isinstance(problem, RuntimeError) and "declined" in reason:  # Slicer's word for it, and ours
-            raise EnvironmentProblem("The packages were not installed, as you wished.") from None
-        text = f"The packages could not be installed ({reason}); the log has pip's own words. Is there a network?"
-        raise EnvironmentProblem(text) from None
+            raise EnvironmentProblem(_("The packages were not installed, as you wished.")) from None
+        text = _("The packages could not be installed ({reason}); the log has pip's own words. Is there a network?")
+        raise EnvironmentProblem(text.format(reason=reason)) from None
 
 
 def _install_torch(packaging: Any) -> None:
@@ -165,10 +168,12 @@ def offline_instructions(requirements: Path) -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     names = " ".join(f'"{line}"' for line in requirement_lines(requirements))
     system = f"{platform.system()} {platform.machine()}"
+    there = _("On a computer with internet, the same system ({system}) and Python {version}:")
+    here = _("Bring the folder wheels here, and in Slicer's Python console:")
     return (
-        f"On a computer with internet, the same system ({system}) and Python {version}:\n"
+        f"{there.format(system=system, version=version)}\n"
         f'  python -m pip download --dest wheels "torch{TORCH}" {names}\n'
-        "Bring the folder wheels here, and in Slicer's Python console:\n"
+        f"{here}\n"
         f"  slicer.util.pip_install('--no-index --find-links /path/to/wheels torch {names}')"
     )
 

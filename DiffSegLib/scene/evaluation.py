@@ -16,6 +16,7 @@ from DiffSegLib.scene import comparison
 from DiffSegLib.scene.masks import Grid, MaskWriter, grid_of_segmentation, grid_of_volume
 from DiffSegLib.scene.process import WorkerClient, call
 from DiffSegLib.scene.request import temporary_folder
+from DiffSegLib.scene.words import tr as _
 
 OnEvaluated = Callable[["Evaluation"], None]
 _numbers = itertools.count(1)
@@ -65,11 +66,15 @@ class EvaluateLogic:
         `onFinished` are those of SegmentLogic.segment. Raises DiffSegError with one sentence for nodes that cannot be
         compared.
         """
-        for role, node in (("prediction", prediction), ("reference", reference)):
+        for node, text in (
+            (prediction, _("Choose a segmentation as the prediction first.")),
+            (reference, _("Choose a segmentation as the reference first.")),
+        ):
             if node is None or not node.IsA("vtkMRMLSegmentationNode"):
-                raise InputError(f"Choose a segmentation as the {role} first.")
+                raise InputError(text)
         if prediction is reference:
-            raise InputError(f"{prediction.GetName()} is both prediction and reference; choose two segmentations.")
+            text = _("{name} is both prediction and reference; choose two segmentations.")
+            raise InputError(text.format(name=prediction.GetName()))
         grid = grid_of_segmentation(reference) if volume is None else grid_of_volume(volume)
         result = Evaluation(f"evaluate-{next(_numbers)}", prediction, reference, tolerance)
         pairs = _match(result)
@@ -79,7 +84,7 @@ class EvaluateLogic:
             try:
                 _take(event, result, list(pairs))
             except Exception as problem:  # a slot must not raise into Slicer's event loop
-                result.error = DiffSegError(f"The result could not be shown: {problem}")
+                result.error = DiffSegError(_("The result could not be shown: {reason}").format(reason=problem))
             call(onEvent, event)
             if event["event"] in ("result", "error"):
                 result.finished = True
@@ -93,7 +98,8 @@ class EvaluateLogic:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(problem, OSError):
                 reason = problem.strerror or problem
-                raise InputError(f"The masks cannot be handed to the engine ({folder}: {reason}).") from None
+                text = _("The masks cannot be handed to the engine ({folder}: {reason}).")
+                raise InputError(text.format(folder=folder, reason=reason)) from None
             raise
         if wait:
             self.client.wait(result.number)
@@ -104,7 +110,7 @@ class EvaluateLogic:
     def showEvaluation(self, result: Evaluation) -> Any:
         """Show bars of Dice, IoU and surface Dice of each segment, in its colour; returns the chart node."""
         if result.table is None or result.table.GetScene() is None:
-            raise InputError("There is no result to show; evaluate first.")
+            raise InputError(_("There is no result to show; evaluate first."))
         chart = comparison.make_chart(result)
         slicer.modules.plots.logic().ShowChartInLayout(chart)
         return chart
@@ -119,26 +125,28 @@ def _match(result: Evaluation) -> dict[str, tuple[str, str]]:
         for identifier in segmentation.GetSegmentIDs():
             name = segmentation.GetSegment(identifier).GetName().strip()
             if name.casefold() in known:
-                raise InputError(f"{node.GetName()} has two segments called {name}; rename one.")
+                text = _("{name} has two segments called {segment}; rename one.")
+                raise InputError(text.format(name=node.GetName(), segment=name))
             known[name.casefold()] = identifier
         if not known:
-            raise InputError(f"{node.GetName()} has no segments.")
+            raise InputError(_("{name} has no segments.").format(name=node.GetName()))
         found.append(known)
     predicted, present = found
     names = [_names(result.prediction, predicted.values()), _names(result.reference, present.values())]
     shared = [key for key in present if key in predicted]
     if not shared:
-        raise InputError(
-            f"No segment of {result.prediction.GetName()} ({', '.join(names[0].values())}) is called like one of "
-            f"{result.reference.GetName()} ({', '.join(names[1].values())}); rename them alike."
-        )
+        text = _("No segment of {prediction} ({own}) is called like one of {reference} ({others}); rename them alike.")
+        both = {"prediction": result.prediction.GetName(), "reference": result.reference.GetName()}
+        lists = {key: ", ".join(each.values()) for key, each in zip(("own", "others"), names, strict=True)}
+        raise InputError(text.format(**both, **lists))
     for node, own, other, called in (
         (result.prediction, predicted, present, names[0]),
         (result.reference, present, predicted, names[1]),
     ):
         alone = [called[identifier] for key, identifier in own.items() if key not in other]
         if alone:
-            result.warnings.append(f"Only in {node.GetName()} and not compared: {', '.join(alone)}.")
+            text = _("Only in {name} and not compared: {segments}.")
+            result.warnings.append(text.format(name=node.GetName(), segments=", ".join(alone)))
     for key in shared:
         segment = result.reference.GetSegmentation().GetSegment(present[key])
         result.colors[names[1][present[key]]] = tuple(segment.GetColor())
@@ -159,9 +167,11 @@ def _job(result: Evaluation, pairs: dict[str, tuple[str, str]], grid: Grid, fold
     for writer in writers:
         name = writer.node.GetName()
         if writer.resampled:
-            result.warnings.append(f"{name} was resampled to the grid of {grid.name} (nearest neighbour).")
+            text = _("{name} was resampled to the grid of {grid} (nearest neighbour).")
+            result.warnings.append(text.format(name=name, grid=grid.name))
         if writer.cut:
-            result.warnings.append(f"Parts of {name} lie outside of the grid of {grid.name} and are left out.")
+            text = _("Parts of {name} lie outside of the grid of {grid} and are left out.")
+            result.warnings.append(text.format(name=name, grid=grid.name))
     return EvaluateJob(result.number, masks, grid.spacing, result.tolerance)
 
 
@@ -173,7 +183,7 @@ def _take(event: events.Event, result: Evaluation, names: list[str]) -> None:
             measures["volume_difference_ml"] = measures["volume_ml"] - measures["reference_volume_ml"]
             result.segments[name] = measures
         if result.prediction.GetScene() is None or result.reference.GetScene() is None:
-            raise InputError("a segmentation was removed from the scene meanwhile.")
+            raise InputError(_("a segmentation was removed from the scene meanwhile."))
         result.table = comparison.make_table(result)
         comparison.update_chart(result)
     elif event["event"] == "error":

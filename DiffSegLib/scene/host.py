@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from DiffSegLib.errors import EnvironmentProblem
+from DiffSegLib.scene.words import tr as _
 
 # name in slicer.modules, class, folder below the share directory; "Colors" comes first: volumes need it when loaded
 LOGICS = (
@@ -41,11 +42,11 @@ class SceneHost:
             import slicer
             import slicer.util
         except ImportError as problem:
-            text = f"A scene needs the package slicer-core ({problem}); install it with: pip install slicer-core"
-            raise EnvironmentProblem(text) from None
+            text = _("A scene needs the package slicer-core ({reason}); install it with: pip install slicer-core")
+            raise EnvironmentProblem(text.format(reason=problem)) from None
         if inside_slicer():
             self.scene = slicer.mrmlScene
-            self.logics: dict[str, Any] = {name: getattr(slicer.modules, name.lower()).logic() for name, _, _ in LOGICS}
+            self.logics: dict[str, Any] = {row[0]: getattr(slicer.modules, row[0].lower()).logic() for row in LOGICS}
         else:
             self._make(slicer)
 
@@ -97,7 +98,7 @@ class SceneHost:
         """A scalar volume node from an image file."""
         node = self.logics["Volumes"].AddArchetypeVolume(str(path), name)
         if node is None:
-            raise EnvironmentProblem(f"{path}: could not be loaded into the scene.")
+            raise EnvironmentProblem(_("{path}: could not be loaded into the scene.").format(path=path))
         return node
 
     def save_bundle(self, path: Path) -> None:
@@ -105,10 +106,10 @@ class SceneHost:
         aside = path.with_name(f"{path.stem}.part-{os.getpid()}.mrb")  # a name with a leading dot is refused
         if not self.scene.WriteToMRB(str(aside)):
             aside.unlink(missing_ok=True)
-            raise EnvironmentProblem(f"{path}: the scene could not be written.")
+            raise EnvironmentProblem(_("{path}: the scene could not be written.").format(path=path))
         os.replace(aside, path)
 
     def read_bundle(self, path: Path) -> None:
         """Replace the scene by a `.mrb`."""
         if not self.scene.ReadFromMRB(str(path), True):
-            raise EnvironmentProblem(f"{path}: the scene could not be read.")
+            raise EnvironmentProblem(_("{path}: the scene could not be read.").format(path=path))

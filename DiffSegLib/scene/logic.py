@@ -25,6 +25,7 @@ from DiffSegLib.scene.process import WorkerClient, call, shared_client
 from DiffSegLib.scene.request import check_inputs, write_job
 from DiffSegLib.scene.result_key import result_key
 from DiffSegLib.scene.uncertainty import show as show_uncertainty
+from DiffSegLib.scene.words import tr as _
 
 OnFinished = Callable[["Segmentation"], None]
 ERRORS = {2: InputError, 3: EnvironmentProblem, 4: Cancelled}  # exit code -> what it is raised as
@@ -220,11 +221,13 @@ def _warnings(volumeNode: Any) -> list[str]:
     frame = expectations.frameOf(volumeNode)
     if frame is None:
         return []
-    return [f"{volumeNode.GetName()} shows frame {frame[0]} of {frame[1]} of a sequence; that frame was segmented."]
+    text = _("{name} shows frame {frame} of {frames} of a sequence; that frame was segmented.")
+    return [text.format(name=volumeNode.GetName(), frame=frame[0], frames=frame[1])]
 
 
 def _as_error(problem: Exception) -> DiffSegError:
     if isinstance(problem, DiffSegError):
         return problem
     traceback.print_exception(problem)
-    return DiffSegError(f"The result could not be shown ({type(problem).__name__}: {problem}).")
+    text = _("The result could not be shown ({kind}: {reason}).")
+    return DiffSegError(text.format(kind=type(problem).__name__, reason=problem))

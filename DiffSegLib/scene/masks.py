@@ -13,6 +13,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import StoredMask
+from DiffSegLib.scene.words import tr as _
 
 LABELMAP = "Binary labelmap"
 
@@ -34,7 +35,7 @@ class Grid:
 def grid_of_volume(volumeNode: Any) -> Grid:
     """The grid of a volume node; raises InputError where it has no voxels."""
     if volumeNode.GetImageData() is None:
-        raise InputError(f"{volumeNode.GetName()} holds no voxels; load its image again.")
+        raise InputError(_("{name} holds no voxels; load its image again.").format(name=volumeNode.GetName()))
     matrix, image = vtk.vtkMatrix4x4(), slicer.vtkOrientedImageData()
     volumeNode.GetIJKToRASMatrix(matrix)
     image.SetExtent(volumeNode.GetImageData().GetExtent())
@@ -51,7 +52,8 @@ def grid_of_segmentation(node: Any) -> Grid:
     volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
     if volume is not None:
         return grid_of_volume(volume)
-    raise InputError(f"{node.GetName()} does not say on which grid it was drawn; choose a volume that gives the grid.")
+    text = _("{name} does not say on which grid it was drawn; choose a volume that gives the grid.")
+    raise InputError(text.format(name=node.GetName()))
 
 
 class MaskWriter:
@@ -80,7 +82,8 @@ class MaskWriter:
             image, value = slicer.vtkOrientedImageData(), 1
             logic = slicer.modules.segmentations.logic()
             if not logic.GetSegmentRepresentation(self.node, identifier, LABELMAP, image, False):
-                raise InputError(f"Segment {segment.GetName()} of {self.node.GetName()} cannot be made a label map.")
+                text = _("Segment {segment} of {name} cannot be made a label map.")
+                raise InputError(text.format(segment=segment.GetName(), name=self.node.GetName()))
         if image not in self._layers:
             path = self.folder / f"{self.prefix}-{len(self._layers)}.npy"
             np.save(path, self._onGrid(image))

@@ -14,6 +14,7 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.scene.hierarchy import place_beside
 from DiffSegLib.scene.surface import LABELMAP, SURFACE, make_surface
+from DiffSegLib.scene.words import tr as _
 
 Box = tuple[tuple[int, int], ...]  # ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -25,17 +26,19 @@ VOLUME_ROLE = "DiffSeg.Volume"  # of a segmentation, or a region placed for one:
 def check_volume(volumeNode: Any) -> None:
     """Raise InputError with one sentence for a node that is no image with one value per voxel."""
     if volumeNode is None:
-        raise InputError("Choose an input volume first.")
+        raise InputError(_("Choose an input volume first."))
     name, kind = volumeNode.GetName(), volumeNode.GetClassName()
     if kind == "vtkMRMLLabelMapVolumeNode":
-        raise InputError(f"{name} is a label map; choose the image that it was drawn on.")
+        raise InputError(_("{name} is a label map; choose the image that it was drawn on.").format(name=name))
     if kind != "vtkMRMLScalarVolumeNode":
-        raise InputError(f"{name} is a {kind.removeprefix('vtkMRML')}; a volume with one value per voxel is needed.")
+        text = _("{name} is a {kind}; a volume with one value per voxel is needed.")
+        raise InputError(text.format(name=name, kind=kind.removeprefix("vtkMRML")))
     image = volumeNode.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
-        raise InputError(f"{name} holds no voxels; load its image again.")
+        raise InputError(_("{name} holds no voxels; load its image again.").format(name=name))
     if image.GetNumberOfScalarComponents() != 1:
-        raise InputError(f"{name} has {image.GetNumberOfScalarComponents()} values per voxel; one is needed.")
+        text = _("{name} has {count} values per voxel; one is needed.")
+        raise InputError(text.format(name=name, count=image.GetNumberOfScalarComponents()))
 
 
 def check_extent(volumeNode: Any, dims: int, box: Box | None = None) -> None:
@@ -44,14 +47,17 @@ def check_extent(volumeNode: Any, dims: int, box: Box | None = None) -> None:
     box: the part that the model sees, see roi.box_of.
     """
     shape = [high - low for low, high in box] if box else list(volumeNode.GetImageData().GetDimensions()[::-1])
-    what = f"The region of interest in {volumeNode.GetName()}" if box else volumeNode.GetName()
+    what = volumeNode.GetName()
+    if box:
+        what = _("The region of interest in {name}").format(name=what)
     if dims == 3 and min(shape) < 2:
-        raise InputError(f"{what} is a single slice; this model needs a 3D volume.")
+        raise InputError(_("{what} is a single slice; this model needs a 3D volume.").format(what=what))
     if dims == 2 and min(shape) > 1:
-        raise InputError(
-            f"{what} has {min(shape)} slices; this model takes a single one: place a region of interest that is one "
-            "slice thick."
+        text = _(
+            "{what} has {count} slices; this model takes a single one: place a region of interest that is one slice "
+            "thick."
         )
+        raise InputError(text.format(what=what, count=min(shape)))
 
 
 def volume_array(volumeNode: Any) -> np.ndarray:

@@ -12,14 +12,7 @@ import slicer.util
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.changes import changes, volumes_ml
-
-try:
-    from slicer.i18n import tr as _
-except ImportError:  # slicer-core has no translations
-
-    def _(text: str) -> str:
-        return text
-
+from DiffSegLib.scene.words import tr as _
 
 if TYPE_CHECKING:
     from DiffSegLib.scene.logic import Segmentation

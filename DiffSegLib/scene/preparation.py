@@ -11,6 +11,7 @@ from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.scene import dataset, detached
 from DiffSegLib.scene.trainings import TrainingPlan
+from DiffSegLib.scene.words import tr as _
 
 PREPARED = ".prepared-"  # folders of cases that no training has taken yet, by the number of their Slicer
 
@@ -76,14 +77,16 @@ class Preparation:
             return
         except Exception as problem:  # a generator that has raised ends as if all were written
             traceback.print_exc()
-            self._fail(DiffSegError(f"The cases could not be written ({type(problem).__name__}: {problem})."))
+            text = _("The cases could not be written ({kind}: {reason}).")
+            self._fail(DiffSegError(text.format(kind=type(problem).__name__, reason=problem)))
             return
-        self.listener(events.make("progress", fraction=0.0, text=f"writing case {done} of {len(self.scene.cases)}"))
+        text = _("writing case {done} of {count}").format(done=done, count=len(self.scene.cases))
+        self.listener(events.make("progress", fraction=0.0, text=text))
 
     def cancel(self) -> None:
         """Stop what is under way; the plan ends with Cancelled."""
         if self._export is not None:
-            self._fail(Cancelled("The check was cancelled."))
+            self._fail(Cancelled(_("The check was cancelled.")))
         elif self._running is not None:
             self.logic.client.cancel(self._running.number)
 
@@ -93,7 +96,7 @@ class Preparation:
         Raises InputError where the scene has changed since they were written.
         """
         if self._written is None or dataset.state_of(self.scene.pairs) != self._written[0]:
-            raise InputError("The scene has changed since it was checked; check it again.")
+            raise InputError(_("The scene has changed since it was checked; check it again."))
         target = folder / "data"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -101,9 +104,8 @@ class Preparation:
             shutil.move(self._written[1], target)
         except OSError as problem:
             reason = problem.strerror or problem
-            raise InputError(
-                f"{target}: cannot be written ({reason}). Choose another folder for the trainings."
-            ) from None
+            text = _("{folder}: cannot be written ({reason}). Choose another folder for the trainings.")
+            raise InputError(text.format(folder=target, reason=reason)) from None
         self._written = None
         return target
 

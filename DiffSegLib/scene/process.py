@@ -15,6 +15,7 @@ from DiffSegLib import events
 from DiffSegLib.jobs import Job
 from DiffSegLib.scene import settings
 from DiffSegLib.scene.transport import PipeTransport, QtTransport, Transport
+from DiffSegLib.scene.words import tr as _
 from DiffSegLib.tuning import tuned
 
 CANCEL_GRACE = 0.8  # seconds that a running job has to stop by itself before the worker is killed
@@ -156,10 +157,10 @@ class WorkerClient:
     def shutdown(self) -> None:
         """End the worker with everything it started."""
         self._kill()
-        self._fail_all("The worker was shut down.", 4)
+        self._fail_all(_("The worker was shut down."), 4)
 
     def _end_as_cancelled(self, number: str) -> None:
-        self._dispatch(events.make("error", job=number, message="The job was cancelled.", exit_code=4, detail=""))
+        self._dispatch(events.make("error", job=number, message=_("The job was cancelled."), exit_code=4, detail=""))
 
     def _kill(self) -> None:
         transport, self._transport = self._transport, None
@@ -199,12 +200,16 @@ class WorkerClient:
         began = self._leader is not None
         self._kill()  # what the worker may have left behind
         last = next((line.strip() for line in reversed(detail.splitlines()) if line.strip()), "")
-        text = f"The engine's process ended unexpectedly ({how}). The next job starts a new one."
+        text = _("The engine's process ended unexpectedly ({how}). The next job starts a new one.").format(how=how)
         if not began:  # no other job would fare better
             python = (self._command or worker_command())[0]
-            text = f"The engine did not get ready ({how}). Its Python is {python}; the section Environment or "
-            text += f"${PYTHON_VARIABLE} can name another."
-        self._fail_all(f"{text} It last said: {last}" if last else text, 1 if began else 3, detail)
+            text = _(
+                "The engine did not get ready ({how}). Its Python is {python}; the section Environment or {variable} "
+                "can name another."
+            ).format(how=how, python=python, variable=f"${PYTHON_VARIABLE}")
+        if last:
+            text += " " + _("It last said: {line}").format(line=last)
+        self._fail_all(text, 1 if began else 3, detail)
 
     def _fail_all(self, message: str, exit_code: int, detail: str = "") -> None:
         listeners, self._listeners = self._listeners, {}

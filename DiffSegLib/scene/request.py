@@ -15,6 +15,7 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import TEMPORARY, Channel, SegmentJob, SegmentOptions
 from DiffSegLib.models.card import Card
 from DiffSegLib.scene import nodes
+from DiffSegLib.scene.words import tr as _
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -25,10 +26,12 @@ def check_inputs(card: Card, volumeNode: Any, channels: Sequence[Any]) -> None:
         nodes.check_volume(node)
     wanted = card.channels[1:]
     if len(channels) > len(wanted):
-        raise InputError(f"Model {card.name} takes {len(card.channels)} channel(s), {len(channels) + 1} were given.")
+        text = _("Model {model} takes {count} channel(s), {given} were given.")
+        raise InputError(text.format(model=card.name, count=len(card.channels), given=len(channels) + 1))
     missing = wanted[len(channels) :] or [name for name, node in zip(wanted, channels, strict=True) if node is None]
     if missing:
-        raise InputError(f"Model {card.name} needs another volume: choose one for {missing[0]}.")
+        text = _("Model {model} needs another volume: choose one for {channel}.")
+        raise InputError(text.format(model=card.name, channel=missing[0]))
     for node in channels:
         _matrix(node, volumeNode)
 
@@ -70,10 +73,12 @@ def _matrix(node: Any, first: Any) -> Matrix:
     transforms = slicer.vtkMRMLTransformNode
     bent = [t for t in (own, other) if t is not None and not t.IsTransformToWorldLinear()]
     if own is not other and bent:
-        raise InputError(
-            f"{node.GetName()} and {first.GetName()} are not under the same transform, and {bent[0].GetName()} is not "
-            "linear: harden it first (module Transforms)."
+        text = _(
+            "{name} and {first} are not under the same transform, and {transform} is not linear: harden it first "
+            "(module Transforms)."
         )
+        names = {"name": node.GetName(), "first": first.GetName(), "transform": bent[0].GetName()}
+        raise InputError(text.format(**names))
     transforms.GetMatrixTransformBetweenNodes(own, other, between)
     flip = nodes.RAS_TO_LPS
     matrix = flip @ slicer.util.arrayFromVTKMatrix(between) @ flip @ nodes.ijk_to_lps(node)
@@ -87,12 +92,13 @@ def temporary_folder() -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
     except OSError as problem:
-        raise _not_written(Path(parent or "the temporary folder"), problem) from None
+        raise _not_written(Path(parent or tempfile.gettempdir()), problem) from None
 
 
 def _not_written(folder: Path, problem: OSError) -> InputError:
     reason = problem.strerror or problem
-    return InputError(
-        f"The volume cannot be handed to the engine ({folder}: {reason}); free some space, or choose another temporary "
+    text = _(
+        "The volume cannot be handed to the engine ({folder}: {reason}); free some space, or choose another temporary "
         "folder in the application's settings."
     )
+    return InputError(text.format(folder=folder, reason=reason))

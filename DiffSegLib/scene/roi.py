@@ -13,6 +13,7 @@ from DiffSegLib.data.volume import orientation_of
 from DiffSegLib.errors import InputError
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.nodes import Box
+from DiffSegLib.scene.words import tr as _
 
 ROUNDING = 1e-4  # voxels; a face that lies on a voxel's centre holds it
 
@@ -29,15 +30,18 @@ def box_of(roi: Any, volumeNode: Any) -> Box | None:
     if not hasattr(roi, "GetObjectToWorldMatrix"):
         return _checked(roi, size)
     if min(roi.GetSize()) <= 0.0:
-        raise InputError(f"{roi.GetName()} has no size yet; place it in the slice views, or choose no region.")
+        text = _("{name} has no size yet; place it in the slice views, or choose no region.")
+        raise InputError(text.format(name=roi.GetName()))
     ijk = _to_voxels(_lattice(roi), volumeNode)
     low = np.ceil(ijk.min(axis=0) - ROUNDING).astype(int)[::-1]
     high = np.floor(ijk.max(axis=0) + ROUNDING).astype(int)[::-1] + 1
     if (low >= high).any():
-        raise InputError(f"{roi.GetName()} is thinner than a voxel of {volumeNode.GetName()}; make it larger.")
+        text = _("{name} is thinner than a voxel of {volume}; make it larger.")
+        raise InputError(text.format(name=roi.GetName(), volume=volumeNode.GetName()))
     box = tuple((max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, size, strict=True))
     if any(a >= b for a, b in box):
-        raise InputError(f"{roi.GetName()} lies outside of {volumeNode.GetName()}; drag it onto the structure.")
+        text = _("{name} lies outside of {volume}; drag it onto the structure.")
+        raise InputError(text.format(name=roi.GetName(), volume=volumeNode.GetName()))
     return box
 
 
@@ -97,9 +101,11 @@ def _checked(box: Any, size: tuple[int, ...]) -> Box:
     except (TypeError, ValueError):
         ranges = ()
     if len(ranges) != 3:
-        raise InputError(f"roi is {box!r}; it must be a ROI node or ((k0, k1), (j0, j1), (i0, i1)) in voxels.")
+        text = _("roi is {box}; it must be a ROI node or ((k0, k1), (j0, j1), (i0, i1)) in voxels.")
+        raise InputError(text.format(box=repr(box)))
     if any(low < 0 or high <= low or high > n for (low, high), n in zip(ranges, size, strict=True)):
-        raise InputError(f"The region {ranges} does not lie inside the volume's {size} voxels.")
+        text = _("The region {ranges} does not lie inside the volume's {size} voxels.")
+        raise InputError(text.format(ranges=ranges, size=size))
     return ranges
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.models.shipped import read_header
+from DiffSegLib.scene.words import tr as _
 from DiffSegLib.whole_files import write_text
 
 CHECKPOINTS = ("last.safetensors", "previous.safetensors")  # as training.checkpoint has them
@@ -19,7 +20,7 @@ def write(path: Path, text: str) -> None:
     try:
         write_text(path, text)
     except InputError as problem:
-        raise InputError(f"{problem} Choose another folder for the trainings.") from None
+        raise InputError(_("{reason} Choose another folder for the trainings.").format(reason=problem)) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

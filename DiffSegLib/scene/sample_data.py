@@ -12,6 +12,7 @@ import slicer.util
 from DiffSegLib.errors import InputError
 from DiffSegLib.scene.host import inside_slicer
 from DiffSegLib.scene.nodes import ATTRIBUTE
+from DiffSegLib.scene.words import tr as _
 
 CATEGORY = "DiffSeg"
 NAME = "MNI152 left hippocampus"
@@ -28,7 +29,7 @@ def sample_file(name: str = FILE) -> Path:
     places = [root / part / "SampleData" / name for part in ("Resources", "DiffSeg/Resources")]
     found = next((path for path in places if path.is_file()), None)
     if found is None:
-        raise InputError(f"{places[0]}: the sample is missing; install the extension again.")
+        raise InputError(_("{path}: the sample is missing; install the extension again.").format(path=places[0]))
     return found
 
 
@@ -39,7 +40,7 @@ def load() -> Any:
         path = sample_file()
         node = slicer.modules.volumes.logic().AddArchetypeVolume(str(path), NAME)
         if node is None:
-            raise InputError(f"{path}: the sample cannot be read; install the extension again.")
+            raise InputError(_("{path}: the sample cannot be read; install the extension again.").format(path=path))
         node.SetAttribute(ATTRIBUTE + "Sample", FILE)
     if inside_slicer():
         slicer.util.setSliceViewerLayers(background=node, fit=True)

@@ -8,6 +8,7 @@ import slicer.util
 from DiffSegLib.errors import InputError
 from DiffSegLib.scene import edits, hierarchy, nodes
 from DiffSegLib.scene.surface import SURFACE, make_surface
+from DiffSegLib.scene.words import tr as _
 
 if TYPE_CHECKING:
     from DiffSegLib.scene.logic import Segmentation
@@ -29,10 +30,12 @@ def show(run: "Segmentation", step: int, live: bool = False) -> None:
     """
     node = _answer(run, withVolume=False)
     if not 1 <= step <= len(run.masks):
-        raise InputError(f"step is {step}; this run has steps 1 to {len(run.masks)}.")
+        text = _("step is {step}; this run has steps 1 to {count}.")
+        raise InputError(text.format(step=step, count=len(run.masks)))
     held = held_step(run)
     if held is None:
-        raise Edited(f"{node.GetName()} was edited; the steps are not shown in it, so that the edit is not lost.")
+        text = _("{name} was edited; the steps are not shown in it, so that the edit is not lost.")
+        raise Edited(text.format(name=node.GetName()))
     mask, segmentation = run.masks[step - 1], node.GetSegmentation()
     isDue = node.GetAttribute(SURFACE_DUE) is not None
     isSolid = isDue or segmentation.ContainsRepresentation(SURFACE)
@@ -78,7 +81,7 @@ def keep_edit(run: "Segmentation") -> Any:
     """
     edited, name, key = _answer(run), _answer(run).GetName(), key_of(run)
     if not run.finished:
-        raise InputError("The run still goes on; your edit is kept by itself when the next step is there.")
+        raise InputError(_("The run still goes on; your edit is kept by itself when the next step is there."))
     edits.release(edited, hide=True)
     run.node = nodes.make_segmentation(run.volume, name, key, run.labels)
     _look_alike(run.node, edited)
@@ -156,8 +159,13 @@ def keep_as_sequence(run: "Segmentation") -> Any:
 
 
 def is_kept(node: Any) -> bool:
-    """Whether a segmentation node is the mask of one step; the answer's holds one, too, but its key is no step's."""
-    return node.GetAttribute(STEP) is not None and "|" in (node.GetAttribute(KEY) or "|")
+    """Whether a segmentation node is the mask of one step; the answer's holds one, too, but its key is no step's.
+
+    Without a key it is a sequence's node, or an answer in a node that the caller gave: that has a note of its masks.
+    """
+    key = node.GetAttribute(KEY)
+    isStep = "|" in key if key else node.GetAttribute(edits.WRITTEN) is None
+    return node.GetAttribute(STEP) is not None and isStep
 
 
 def key_of(run: "Segmentation") -> str:
@@ -182,11 +190,11 @@ def find_result(kind: str, volumeNode: Any, key: str) -> Any:
 def _answer(run: "Segmentation", withVolume: bool = True) -> Any:
     """The answer's node; raises InputError for what is missing."""
     if run.node is None or not run.masks:
-        raise InputError("This run has no result yet.")
+        raise InputError(_("This run has no result yet."))
     if run.node.GetScene() is None:
-        raise InputError("The segmentation of this run was removed from the scene; segment the volume again.")
+        raise InputError(_("The segmentation of this run was removed from the scene; segment the volume again."))
     if withVolume and run.volume.GetScene() is None:
-        raise InputError("The volume of this run was removed from the scene.")
+        raise InputError(_("The volume of this run was removed from the scene."))
     return run.node
 
 

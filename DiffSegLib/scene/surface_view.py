@@ -12,6 +12,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.labels import Label
+from DiffSegLib.scene.words import tr as _
 
 LIGHT = np.array([0.45, -0.55, 0.7]) / np.linalg.norm([0.45, -0.55, 0.7])
 
@@ -54,7 +55,7 @@ def surface_picture(
         import matplotlib.pyplot as plt
         from mpl_toolkits.mplot3d.art3d import Poly3DCollection
     except ModuleNotFoundError:
-        raise EnvironmentProblem("Pictures need the package matplotlib: pip install matplotlib") from None
+        raise EnvironmentProblem(_("Pictures need the package matplotlib: pip install matplotlib")) from None
     figure = plt.figure(figsize=(10, 6.4), facecolor="#101214")
     axes = figure.add_subplot(projection="3d", facecolor="#101214", computed_zorder=False)
     triangles, colors, everything = [], [], []

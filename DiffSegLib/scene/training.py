@@ -18,6 +18,7 @@ from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, Input
 from DiffSegLib.scene import detached
 from DiffSegLib.scene.process import interpreter, worker_environment
 from DiffSegLib.scene.run_files import kept_iterations, last_line, read_json, write
+from DiffSegLib.scene.words import tr as _
 
 RECORD = "training.json"
 STOP_FILE = "stop"  # as commands.train has it
@@ -170,9 +171,10 @@ class Training:
         """
         self.update()
         if self.active:
-            raise InputError(f"{self.name} is training already; stop it first.")
+            raise InputError(_("{name} is training already; stop it first.").format(name=self.name))
         if not self._record:
-            raise InputError(f"{self.folder}: holds no training that was started here ({RECORD} is missing).")
+            text = _("{folder}: holds no training that was started here ({file} is missing).")
+            raise InputError(text.format(folder=self.folder, file=RECORD))
         options = list(self._record["options"])
         if (self.folder / "config.json").is_file():
             if minutes is None and iterations is None:
@@ -192,9 +194,10 @@ class Training:
         """
         self.update()
         if self.active:
-            raise InputError(f"{self.name} is training already; stop it first.")
+            raise InputError(_("{name} is training already; stop it first.").format(name=self.name))
         if not self.kept:
-            raise InputError(f"{self.name} was stopped before it had learnt anything; there is no model to make.")
+            text = _("{name} was stopped before it had learnt anything; there is no model to make.")
+            raise InputError(text.format(name=self.name))
         byTime, amount = self.budget
         self._record["budget"] = {"minutes": amount} if byTime else {"iterations": int(amount)}  # which it keeps
         self._launch([*self._record["options"], "--resume", *SPENT], finishing=True)
@@ -264,8 +267,8 @@ class Training:
             return STOPPED, str(answer.get("error", ""))
         if "error" in answer:
             return FAILED, str(answer["error"])
-        last = f" It last said: {self.said}" if self.said else ""
-        return FAILED, f"The training's process ended unexpectedly.{last}"
+        last = [_("It last said: {line}").format(line=self.said)] if self.said else []
+        return FAILED, " ".join([_("The training's process ended unexpectedly."), *last])
 
     def _answer(self) -> dict[str, Any]:
         try:
@@ -284,7 +287,8 @@ def begin(
     `names`, by label value. Raises InputError where the folder holds a training already, or cannot be written.
     """
     if (folder / "config.json").exists() or Training(folder).active:
-        raise InputError(f"{folder}: already holds a training; resume it, or choose another name or folder.")
+        text = _("{folder}: already holds a training; resume it, or choose another name or folder.")
+        raise InputError(text.format(folder=folder))
     record = {
         "name": name,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S"),

@@ -19,6 +19,7 @@ from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import dataset, settings
 from DiffSegLib.scene.process import WorkerClient, call
 from DiffSegLib.scene.training import RECORD, Training, begin
+from DiffSegLib.scene.words import tr as _
 from DiffSegLib.whole_files import write_text
 
 FOLDER_KEY, RUNS_KEY = "TrainingsFolder", "Trainings"
@@ -87,11 +88,11 @@ class TrainLogic:
         events arrive through `onEvent` where Slicer's event loop runs, else whenever `Training.update` is called.
         """
         if minutes is not None and iterations is not None:
-            raise InputError("minutes and iterations are both given; a training has one budget.")
+            raise InputError(_("minutes and iterations are both given; a training has one budget."))
         folder = Path(run) if run else self._newFolder(name or _name_of(data))
         if name is not None:
             check_name(name)
-        wish, _ = config.choose(preset, None, list(assignments))  # a mistake is better told now than by the process
+        wish, _options = config.choose(preset, None, list(assignments))  # a mistake is better told now than later
         if configuration is not None:
             wish = config.from_json(configuration, "configuration", config.OPEN)
         options = ["--memory", f"{memory:g}", "--device", device, *["--skip-bad"] * skipBad]
@@ -101,7 +102,7 @@ class TrainLogic:
         if (Path(data) / dataset.SEGMENTS_FILE).is_file():
             options += ["--labels", str(Path(data) / dataset.SEGMENTS_FILE)]
         elif not Path(data).is_dir():
-            raise InputError(f"{data}: there is no such folder.")
+            raise InputError(_("{folder}: there is no such folder.").format(folder=data))
         elif names:
             labels = [label.to_json() for label in labels_from_names(names)]
             write_text(folder / dataset.SEGMENTS_FILE, json.dumps(labels, indent=1))
@@ -197,10 +198,11 @@ class TrainLogic:
     def _export(self, pairs: list[dataset.Pair], folder: Path, skipBad: bool) -> Path:
         found = dataset.check(pairs)
         if found.problems and not skipBad:
-            raise InputError("\n".join([*found.problems, "Correct this, or train without what is wrong (skipBad)."]))
+            advice = _("Correct this, or train without what is wrong (skipBad).")
+            raise InputError("\n".join([*found.problems, advice]))
         if len(found.cases) < 2:
-            raise InputError("\n".join([*found.problems, "Fewer than two cases are left."]))
-        for _ in dataset.export(found, folder / "data", folder.name):
+            raise InputError("\n".join([*found.problems, _("Fewer than two cases are left.")]))
+        for _done in dataset.export(found, folder / "data", folder.name):
             pass
         return folder / "data"
 

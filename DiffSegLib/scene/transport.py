@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from DiffSegLib.scene.words import tr as _
+
 OnOutput = Callable[[bytes], None]
 OnExit = Callable[[str], None]
 TURN = 0.01  # seconds that one turn of the event loop may spend on what the worker says
@@ -155,7 +157,7 @@ class QtTransport:
             self._deliver(seconds)
             return
         if not self._running():
-            self._end("it is not running")
+            self._end(_("it is not running"))
             return
         process = self._process
         # what is heard while waiting may end the process and let go of it
@@ -222,12 +224,12 @@ class QtTransport:
     def _onFinished(self, code: int, _status: Any = None) -> None:
         self._onOutput()
         self._deliver(math.inf)
-        self._end(f"exit code {code}")
+        self._end(_("exit code {code}").format(code=code))
 
     def _onProblem(self, number: Any) -> None:
         # FailedToStart is 0; only then `finished` never comes
         if int(getattr(number, "value", number)) == 0:
-            self._end("it could not be started")
+            self._end(_("it could not be started"))
 
     def _end(self, how: str) -> None:
         if not self._done:

@@ -1,5 +1,6 @@
 """How undecided the samples of a run are, as a scalar volume that can be laid over the slice views."""
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,11 +8,13 @@ import slicer
 import slicer.util
 import vtk
 
-from DiffSegLib.scene import hierarchy, nodes, steps
+from DiffSegLib.scene import edits, hierarchy, nodes, steps
+from DiffSegLib.scene.words import tr as _
 
 if TYPE_CHECKING:
     from DiffSegLib.scene.logic import Segmentation
 
+NAMED = nodes.ATTRIBUTE + "Named"  # how it was called when it was made
 BEFORE = nodes.ATTRIBUTE + "Foreground"  # what a slice view's foreground was
 # dark to bright with even steps for the eye; Slicer has the first, slicer-core only the second
 COLORS = ("vtkMRMLColorTableNodeFileInferno.txt", "vtkMRMLPETProceduralColorNodePET-Heat", "vtkMRMLColorTableNodeGrey")
@@ -22,16 +25,22 @@ OPACITY = 0.6
 def show(run: "Segmentation") -> Any:
     """The scalar volume node of a run's uncertainty (K, J, I), 0 certain to 1 undecided, on the volume's grid.
 
-    The node of an earlier run on the same volume and answer is updated. Returns None where the run has none.
+    The node of an earlier run on the same volume and answer is updated. Where the run has none, None is returned and
+    that node goes, since it would tell of another answer than the one beside it. One whose voxels the user changed, or
+    that was to go and has a name of the user's, is left to the user; the run's warnings tell what became of it.
     """
+    node = find(run)
+    if node is not None and (run.uncertainty is None or _is_edited(node)):
+        _part_with(node, run)
+        node = None
     if run.uncertainty is None:
         return None
-    node = find(run)
     isNew = node is None
     if isNew:
         name = slicer.mrmlScene.GenerateUniqueName(f"{run.node.GetName()} uncertainty")
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         steps.mark_result(node, run.volume, _key(run))
+        node.SetAttribute(NAMED, node.GetName())
     slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(run.uncertainty, dtype=np.float32))
     matrix = vtk.vtkMatrix4x4()
     run.volume.GetIJKToRASMatrix(matrix)
@@ -40,6 +49,7 @@ def show(run: "Segmentation") -> Any:
         node.SetAndObserveTransformNodeID(run.volume.GetTransformNodeID())
     if isNew:  # later on it stays as the user has it
         _style(node)
+    node.SetAttribute(edits.WRITTEN, _checksum(node))
     nodes.set_provenance(node, run.provenance)
     hierarchy.place_beside(node, run.volume)
     return node
@@ -50,6 +60,14 @@ def find(run: "Segmentation") -> Any:
     if run.node is None or run.node.GetScene() is None:
         return None
     return steps.find_result("vtkMRMLScalarVolumeNode", run.volume, _key(run))
+
+
+def read(run: "Segmentation") -> tuple[Any, np.ndarray | None]:
+    """The uncertainty's node of an answer that a scene brought, and its values; neither where it was changed."""
+    node = find(run)
+    if node is None or node.GetAttribute(edits.WRITTEN) != _checksum(node):
+        return None, None
+    return node, nodes.volume_array(node).copy()
 
 
 def overlay(node: Any) -> None:
@@ -76,6 +94,30 @@ def overlay(node: Any) -> None:
 
 def _key(run: "Segmentation") -> str:
     return f"{steps.key_of(run)}|uncertainty"
+
+
+def _is_edited(node: Any) -> bool:
+    """Whether its voxels are not those that were written; without a note of them it is not known to be so."""
+    return node.GetAttribute(edits.WRITTEN) not in (None, _checksum(node))
+
+
+def _part_with(node: Any, run: "Segmentation") -> None:
+    """Remove the uncertainty of an earlier answer, or leave it to the user who made it their own."""
+    if node.GetName() != node.GetAttribute(NAMED):
+        node.RemoveAttribute(edits.KEY)
+    elif _is_edited(node):
+        edits.release(node)
+    else:
+        run.warnings.append(_("{name}, of the answer before, was removed.").format(name=node.GetName()))
+        nodes.remove(node)
+        return
+    run.warnings.append(_("{name}, of the answer before, is kept.").format(name=node.GetName()))
+
+
+def _checksum(node: Any) -> str:
+    if node.GetImageData() is None:
+        return ""
+    return f"{zlib.crc32(np.ascontiguousarray(nodes.volume_array(node)).data):08x}"
 
 
 def _style(node: Any) -> None:

@@ -24,6 +24,12 @@ class RunLine:
         """Write the line; `text` is why something was not done if `isError`."""
         self.ui.statusLabel.text = WARNING + _("Not done: {reason}").format(reason=text) if isError else text
 
+    def warn(self, text: str) -> None:
+        """Write a warning, if there is a text, beside one that stands there already."""
+        if text:
+            former = self.ui.statusLabel.text
+            self.ui.statusLabel.text = f"{former} {text}" if former.startswith(WARNING) else WARNING + text
+
     def showRunning(self, isWarm: bool) -> None:
         """A run begins; isWarm: the engine's process is there already."""
         self._began = time.monotonic()

@@ -17,7 +17,9 @@ from DiffSegLib.scene.panels.choices import chooseVolume, nameChoices
 from DiffSegLib.scene.panels.hints import hints
 from DiffSegLib.scene.panels.model_choice import ModelChoice
 from DiffSegLib.scene.panels.panel import Panel
+from DiffSegLib.scene.panels.reset_text import resetText
 from DiffSegLib.scene.panels.run_line import WARNING, RunLine
+from DiffSegLib.scene.parameters import takeResets
 
 CHECK_INTERVAL = 50  # ms; how often a cancel's grace is looked at while a job runs
 PREPARE_DELAY = 300  # ms; so that neither a glance at the module nor a walk through the models starts anything
@@ -95,10 +97,11 @@ class SegmentPanel(Panel):
         self._showInvitation()
 
     def connectParameters(self, node: Any) -> None:
-        """See Panel; the first volume is chosen for the user."""
+        """See Panel; the first volume is chosen for the user, and what a scene could not bring is told here for all."""
         chooseVolume(node)  # before the form follows the node
         super().connectParameters(node)
         nameChoices(self.ui)
+        self.line.warn(resetText(takeResets(node.parameterNode), node))
 
     def onVolumesChanged(self) -> None:
         """See Panel; the first volume that is loaded while the module is open is chosen, too."""

@@ -9,16 +9,14 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from DiffSegLib.errors import DiffSegError
-from DiffSegLib.scene import plots, uncertainty
-from DiffSegLib.scene.changes import changes, volumes_ml
+from DiffSegLib.scene import kept, plots, step_text, uncertainty
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.panel import Panel
-from DiffSegLib.scene.steps import Edited, is_kept
+from DiffSegLib.scene.steps import Edited, held_step, is_kept
 
 PLAY_INTERVAL = 700  # ms a step is shown while playing
 CHART_INTERVAL = 0.4  # seconds between two drawings of the charts while steps arrive
 KEPT_BYTES = 1 << 29  # of the masks of all runs whose steps can be shown again
-NAMED_STRUCTURES = 6  # as many volumes are written out; the chart shows the rest
 
 
 class StepsPanel(Panel):
@@ -31,6 +29,7 @@ class StepsPanel(Panel):
         self.run: Segmentation | None = None
         self._earlier: Segmentation | None = None
         self._runs: dict[str, Segmentation] = {}  # the last one of each volume, by the volume's id
+        self._sought = ""
         self._following = True
         self._plot: Any = None
         self._drawnAt = 0.0
@@ -74,14 +73,19 @@ class StepsPanel(Panel):
         if self._plot is not None:
             plots.view_node(self.logic.getParameterNode().parameterNode)
 
+    def connectParameters(self, node: Any) -> None:
+        """See Panel; a scene may have been loaded."""
+        self._sought = ""
+        super().connectParameters(node)
+
     def updateFromParameters(self) -> None:
-        """See Panel; back at a volume that was segmented before, its steps are there again."""
+        """See Panel; back at a volume that was segmented before, or with a scene that kept steps, they are there."""
         volume = self.parameters.inputVolume if self.parameters is not None else None
-        run = self._runs.get(volume.GetID()) if volume is not None else None
         isBusy = self.run is not None and not self.run.finished
-        if run is not None and run is not self.run and not isBusy:
+        run = self._known(volume) if volume is not None and not isBusy else None
+        if run is not None and run is not self.run:
             self._follow(run)
-            self._arrive()
+            self._arrive(held_step(run))
         elif self.run is None:
             self._invite()
 
@@ -201,11 +205,20 @@ class StepsPanel(Panel):
     def _invite(self) -> None:
         """What to do where no run is followed; steps that were kept in a scene are nodes of their own there."""
         text = _("Segment a volume; then drag the slider to see how the answer formed.")
-        kept = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if is_kept(node)]
-        if kept:
+        count = sum(is_kept(node) for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+        if count:
             found = _("This scene holds {count} steps that were kept; show them in the module Data.")
-            text = "\n".join([found.format(count=len(kept)), text])
+            text = "\n".join([found.format(count=count), text])
         self.ui.stepLabel.text = text
+
+    def _known(self, volume: Any) -> Segmentation | None:
+        """The last run on a volume; what the scene kept of it is looked for once."""
+        if volume.GetID() not in self._runs and volume.GetID() != self._sought:
+            run = kept.read(volume)
+            if run is not None:
+                self._remember(run)
+        self._sought = volume.GetID()
+        return self._runs.get(volume.GetID())
 
     def _remember(self, run: Segmentation) -> None:
         """Keep the run, and of older ones as many as their masks leave memory for."""
@@ -214,13 +227,14 @@ class StepsPanel(Panel):
         while len(self._runs) > 1 and sum(m.nbytes for each in self._runs.values() for m in each.masks) > KEPT_BYTES:
             del self._runs[next(iter(self._runs))]
 
-    def _arrive(self) -> None:
-        """There may be more masks than the slider reaches."""
+    def _arrive(self, step: int | None = None) -> None:
+        """There may be more masks than the slider reaches. step: the one that the node holds, if it is to stay."""
         if self.run is None or not self.run.masks:
             return
         count = len(self.run.masks)
         self._setRange(count)
-        self._moveTo(count if self._following else self.ui.stepSlider.value)
+        self._following = self._following and step in (None, count)
+        self._moveTo(step or (count if self._following else self.ui.stepSlider.value))
         self._updateButtons()
         if self.run.finished or time.monotonic() - self._drawnAt > CHART_INTERVAL:
             self._draw()
@@ -242,8 +256,8 @@ class StepsPanel(Panel):
             return
         # the first steps of a run may have no segmentation yet
         if self.run.node is None or self._try(lambda run: self.logic.showStep(run, step, live) or True):
-            self.ui.stepLabel.text = self._words(self.run, step)
-            self.ui.stepLabel.toolTip = self._details(self.run, step)
+            self.ui.stepLabel.text = step_text.words(self.run, step)
+            self.ui.stepLabel.toolTip = step_text.details(self.run, step)
             self.ui.keepEditButton.visible = False
             self.say("")
 
@@ -264,41 +278,6 @@ class StepsPanel(Panel):
             self.say(str(problem))
             self._updateButtons()
         return None
-
-    def _words(self, run: Segmentation, step: int) -> str:
-        """What is seen at a step: whose result it is, what changed, how large the structures are."""
-        count, change = run.stepCount or len(run.masks), changes(run)[step - 1]
-        head = _("{name}: step {step} of {steps}, the answer") if step == count else _("{name}: step {step} of {steps}")
-        if step < count and run.finished:  # what is saved or measured now is this
-            head = _("{name}: step {step} of {steps}, not the answer")
-        name = run.node.GetName() if run.node is not None else run.volume.GetName()
-        lines = [head.format(name=name, step=step, steps=count)]
-        if step == 1:
-            lines.append(_("The first answer, from the image and pure noise."))
-        elif change.changed:
-            text = _("{changed} voxels ({share:.1f} % of the structures) changed since step {before}.")
-            share = 100.0 * change.changed / max(1, int(change.counts.sum()))
-            lines.append(text.format(changed=change.changed, share=share, before=step - 1))
-        else:
-            lines.append(_("Nothing changed since step {before}: the model is sure.").format(before=step - 1))
-        if run.labels:
-            sizes = volumes_ml(run, change)
-            shown = run.labels[:NAMED_STRUCTURES]
-            texts = [f"{plots.segment_look(run, label)[0]} {sizes[label.value]:.2f} ml" for label in shown]
-            if len(run.labels) > len(shown):
-                texts.append(_("and {count} more").format(count=len(run.labels) - len(shown)))
-            lines.append(", ".join(texts))
-        return "\n".join(lines)
-
-    def _details(self, run: Segmentation, step: int) -> str:
-        """For who wants to know more of a step: the noise in the mask that the model was shown, and Dice."""
-        text = _("Each step shows the model its last answer, mixed with less and less noise, and asks again.")
-        if step <= len(run.noise):
-            text += " " + _("At this step {percent:.0f} % noise.").format(percent=100 * run.noise[step - 1])
-        dice = changes(run)[step - 1].meanDice
-        if dice is not None:
-            text += " " + _("Dice to step {before}: {dice:.3f}.").format(before=step - 1, dice=dice)
-        return text
 
     def _uncertaintyNode(self) -> Any:
         return uncertainty.find(self.run) if self.run is not None and self.run.uncertainty is not None else None
