@@ -2,9 +2,9 @@
 
     python Testing/study/run.py --data DATA --out RUNS --budget 10 --seeds 3
 
-Budgets are core-minutes of training on one thread, so that neither other work on the machine nor the number of cores
-changes them: the cost of an iteration is measured first, and the number of iterations follows. Start it several times
-to use several cores; each run is taken by one process only.
+Budgets are core-minutes of training on one thread. What an iteration costs is measured once for all arms, in
+`RUNS/costs.json`, and gives the number of iterations: other work on the machine changes the time of a run, never its
+length. Start it several times to use several cores, once that file is there; each run is taken by one process only.
 """
 
 import argparse
@@ -17,12 +17,13 @@ import sys
 import time
 from pathlib import Path
 
+from cost import costs
 from measure import measure
 
 import study
 from DiffSegLib import config
 
-PROBE = (6, 18)  # iterations of the two short trainings whose difference is the cost of one
+FINALIST = 10.0  # core-minutes from which on the first seed is also measured with 1 to 10 steps
 STALE = 6 * 3600  # seconds after which a run that nobody finished may be taken by another
 
 
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", default=study.arms(), choices=study.arms(), metavar="ARM")
     options = parser.parse_args()
+    cost = costs(options.out / "costs.json")
     for seed in range(options.seeds):
         for arm in options.arms:
             result = study.result_file(arm, seed, options.budget)
@@ -42,7 +44,7 @@ def main() -> int:
             if result.is_file() or not _take(run):
                 continue
             print(f"{time.strftime('%H:%M:%S')}  {arm}, seed {seed}", flush=True)
-            found = _run(arm, seed, options.budget, options.data, run)
+            found = _run(arm, seed, options.budget, cost[arm], options.data, run)
             result.parent.mkdir(parents=True, exist_ok=True)
             aside = result.with_suffix(".part")
             aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -64,16 +66,9 @@ def _take(run: Path) -> bool:
     return True
 
 
-def _run(arm: str, seed: int, budget: float, data: Path, run: Path) -> dict[str, object]:
+def _run(arm: str, seed: int, budget: float, cost: float, data: Path, run: Path) -> dict[str, object]:
     """Train an arm for its budget and measure it."""
     settings = study.settings(arm, seed)
-    probe = run.with_name(run.name + ".probe")
-    seconds = []
-    for iterations in PROBE:
-        shutil.rmtree(probe, ignore_errors=True)
-        seconds.append(_train(settings, iterations, data, probe))
-    shutil.rmtree(probe)
-    cost = (seconds[1] - seconds[0]) / (PROBE[1] - PROBE[0])
     iterations = max(1, round(60.0 * budget / cost))
     shutil.rmtree(run, ignore_errors=True)
     spent = _train(settings, iterations, data, run)
@@ -85,7 +80,7 @@ def _run(arm: str, seed: int, budget: float, data: Path, run: Path) -> dict[str,
         "cpu_seconds_per_iteration": round(cost, 4),
         "cpu_seconds_with_validation": round(spent, 1),
         "config": settings.to_json(),
-        **measure(run / "model.safetensors", data, run, curve_too=seed == 0),
+        **measure(run / "model.safetensors", data, run, curve_too=seed == 0 and budget >= FINALIST),
     }
 
 
