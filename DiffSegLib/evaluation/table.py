@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from DiffSegLib import events
-from DiffSegLib.data.cases import read_json
 from DiffSegLib.data.channels import difference
 from DiffSegLib.data.files import case_name, header_reader, is_image_file, read_label
 from DiffSegLib.data.layouts.nnunet import regions_of
@@ -19,6 +18,7 @@ from DiffSegLib.data.outputs import BESIDE
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
 from DiffSegLib.labels import Label, Region
+from DiffSegLib.schema import read_json
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import Case, Dataset, image_files, inside, read_json, whole_cases
+from DiffSegLib.data.cases import Case, Dataset, image_files, inside, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names
+from DiffSegLib.schema import read_json
 
 
 def read(folder: Path) -> Dataset | None:

@@ -7,11 +7,12 @@ and `file_ending`; version 1 has the keys of the Decathlon and files named as ve
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, inside, read_json, whole_cases
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, inside, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.data.layouts.msd import described
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Region, labels_from_names
+from DiffSegLib.schema import read_json
 
 
 def read(folder: Path) -> Dataset | None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, read_json, whole_cases
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, whole_cases
 from DiffSegLib.data.files import case_name, channel_count, read_label
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names
+from DiffSegLib.schema import read_json
 
 
 def read(folder: Path) -> Dataset | None:
