@@ -102,6 +102,16 @@ def distinct_color(index: int) -> tuple[float, float, float]:
     return round(red, 4), round(green, 4), round(blue, 4)
 
 
+def names_by_value(labels: Mapping[str, Any]) -> dict[int, Any]:
+    """Value -> name of a description's labels, which are written value: name or name: value.
+
+    >>> names_by_value({"1": "liver"}) == names_by_value({"liver": 1})
+    True
+    """
+    pairs = [(key, value) if key.lstrip("-").isdecimal() else (value, key) for key, value in labels.items()]
+    return {int(value): name for value, name in pairs}
+
+
 def labels_from_names(names: Mapping[int, str], where: str = "The labels") -> tuple[Label, ...]:
     """Labels with distinct colours for value -> name; background (0) is left out.
 

@@ -6,7 +6,7 @@ from typing import Any
 from DiffSegLib.data.cases import Case, Dataset, image_files, inside, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import labels_from_names
+from DiffSegLib.labels import labels_from_names, names_by_value
 from DiffSegLib.schema import read_json
 
 
@@ -43,13 +43,11 @@ def described(
 
     Labels written as name -> value, as nnU-Net has them, are taken too.
     """
-    names = {int(key): value for key, value in data["labels"].items() if key.lstrip("-").isdecimal()}
-    names = names or {int(value): key for key, value in data["labels"].items()}
     return Dataset(
         folder=folder,
         name=str(data.get("name", folder.name)),
         cases=cases,
-        labels=labels_from_names(names, str(folder / "dataset.json")),
+        labels=labels_from_names(names_by_value(data["labels"]), str(folder / "dataset.json")),
         channels=tuple(str(data["modality"][key]) for key in sorted(data["modality"], key=int)),
         licence=str(data.get("licence", data.get("license", ""))),
         reference=str(data.get("reference", "")),
