@@ -57,7 +57,7 @@ def main() -> int:
     threading.Thread(target=_listen, args=(sys.stdin, requests, cancelled, running, send), daemon=True).start()
     try:
         session = Session()
-        send(events.make("log", text="The worker is ready.", state="ready", **session.describe()))
+        send(events.make("log", text="The worker is ready.", state="ready", pid=os.getpid()))
     except DiffSegError as problem:
         send(events.make("error", message=str(problem), exit_code=problem.exit_code, detail=""))
         return problem.exit_code
