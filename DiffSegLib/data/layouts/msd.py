@@ -1,5 +1,6 @@
 """Layout of the Medical Segmentation Decathlon: `dataset.json` with `modality`, `labels` and the list `training`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read(folder: Path) -> Dataset | None:
     try:
         entries = [(inside(folder, x["image"], path), inside(folder, x["label"], path)) for x in data["training"]]
         cases = tuple(Case(case_name(image), (image,), label) for image, label in entries)
-        described(folder, data, cases)
+        dataset = described(folder, data, cases)
     except KeyError as problem:
         raise InputError(f"{path}: lacks {problem}, which MSD's and nnU-Net's description of a data set has.") from None
     except (TypeError, ValueError, AttributeError) as problem:
@@ -33,7 +34,8 @@ def read(folder: Path) -> Dataset | None:
     for label in image_files(cases[0].label.parent) if cases else []:
         if label.name not in named and not (cases[0].images[0].parent / label.name).is_file():
             unlisted.append((case_name(label), f"image for label {label.name}"))
-    return described(folder, data, *whole_cases(folder, cases, unlisted))
+    cases, missing = whole_cases(folder, cases, unlisted)
+    return replace(dataset, cases=cases, missing=missing)
 
 
 def described(
