@@ -34,13 +34,7 @@ OPEN = (*PROPOSED, "diffusion.strategy", "loss.mse", "loss.vlb")
 
 
 StrategyKey = Literal[
-    "supervised",
-    "standard",
-    "recycling",
-    "recycling_next",
-    "self_conditioning",
-    "self_conditioning_next",
-    "unrolled",
+    "supervised", "standard", "recycling", "recycling_next", "self_conditioning", "self_conditioning_next", "unrolled"
 ]
 
 
