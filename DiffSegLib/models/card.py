@@ -76,25 +76,21 @@ class Card:
 
     def is_far_smaller_than(self, extent: Iterable[float]) -> bool:
         """Whether an image of `extent` mm, axes in any order, is far larger than those that were trained on."""
-        known = sorted(self.field_of_view)
-        have = sorted(extent)[-len(known) :] if known else []  # a 2D model knows nothing of the slice's thickness
-        return any(a > FAR_LARGER * b for a, b in zip(have, known, strict=False))
+        return any(a > FAR_LARGER * b for a, b in self._beside(extent))
 
     def is_far_larger_than(self, extent: Iterable[float]) -> bool:
         """Whether an image of `extent` mm, axes in any order, is far smaller than those that were trained on."""
-        known = sorted(self.field_of_view)
-        have = sorted(extent)[-len(known) :] if known else []
-        return any(a < FAR_SMALLER * b for a, b in zip(have, known, strict=False))
+        return any(a < FAR_SMALLER * b for a, b in self._beside(extent))
 
     def looks_like(self, extent: Iterable[float], other: Iterable[float]) -> bool:
         """Whether a training image is nearer in size to `extent` mm than to `other`, axes in any order."""
+        one, two = (sum(abs(math.log(a / b)) for a, b in self._beside(size)) for size in (extent, other))
+        return one < two
+
+    def _beside(self, extent: Iterable[float]) -> Iterable[tuple[float, float]]:
+        """Each length of an image beside that of a training image, by size; a 2D model knows no slice's thickness."""
         known = sorted(self.field_of_view)
-
-        def apart(size: Iterable[float]) -> float:
-            nearest = sorted(size)[-len(known) :]
-            return sum(abs(math.log(a / b)) for a, b in zip(nearest, known, strict=False))
-
-        return bool(known) and apart(extent) < apart(other)
+        return zip(sorted(extent)[-len(known) :], known, strict=False)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, with the schema version first."""
