@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from DiffSegLib import events
+from DiffSegLib.data.cases import image_files
 from DiffSegLib.data.channels import difference
-from DiffSegLib.data.files import case_name, header_reader, is_image_file, read_label
+from DiffSegLib.data.files import case_name, header_reader, read_label
 from DiffSegLib.data.layouts.nnunet import regions_of
 from DiffSegLib.data.outputs import BESIDE
 from DiffSegLib.errors import InputError
@@ -104,9 +105,8 @@ def _files(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder.")
     files: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        result = is_image_file(path) and not path.name.startswith(".") and not BESIDE.search(case_name(path))
-        if result and path.is_file():
+    for path in image_files(folder):
+        if not BESIDE.search(case_name(path)):
             files.setdefault(case_name(path), []).append(path)
     if not files:
         raise InputError(f"{folder}: holds no mask (.seg.nrrd, .nii.gz, .nii, .nrrd, .mha, .mhd).")
