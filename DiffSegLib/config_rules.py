@@ -31,7 +31,6 @@ def implied(config: "Config") -> dict[str, tuple[Any, str]]:
 def check(config: "Config", where: str, open_keys: Collection[str] = ()) -> None:
     """Raise InputError for the first rule that does not hold; rules on keys that are still open are left out."""
     _require(_rules(config), where, open_keys)
-    check_network(config.network, config.diffusion, where, open_keys)
 
 
 def _rules(config: "Config") -> Rules:
@@ -76,6 +75,7 @@ def _rules(config: "Config") -> Rules:
     yield len(config.augment.flip) == dims, f"augment.flip must have {dims} values", patch, "augment.flip"
     yield from _ranges(config.augment)
     yield 0 <= data.foreground <= 1, "data.foreground must be from 0 to 1"
+    yield from _network(network, diffusion)
 
 
 def _bottom(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
