@@ -56,8 +56,8 @@ class Outcome:
             self.cancelled = True
 
     @contextlib.contextmanager
-    def working_on(self, case: Case) -> Iterator[None]:
-        """Take down what fails with one case; what ends all cases alike is raised: Cancelled, EnvironmentProblem."""
+    def working_on(self, case: Case, listener: events.Listener) -> Iterator[None]:
+        """Take down and tell what fails with one case; what ends all alike is raised: Cancelled, EnvironmentProblem."""
         name, paths = case
         try:
             yield
@@ -68,6 +68,8 @@ class Outcome:
         except Exception as problem:  # a defect of ours: its traceback is kept, and the other cases go on
             traceback.print_exc()
             self.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"
+        if name in self.failed:
+            listener(events.make("warning", text=f"{name} failed: {self.failed[name]}"))
 
     def report(self, program: str, output: Path) -> tuple[int, dict[str, Any]]:
         """Say on stderr what became of the cases; returns the exit code and the answer for `--json`."""
@@ -172,17 +174,12 @@ def run_cases(
     read: dict[str, Future[Volume]] = {}
     written: list[tuple[Case, Future[None]]] = []
 
-    @contextlib.contextmanager
-    def working_on(case: Case) -> Iterator[None]:
-        with outcome.working_on(case):
-            yield
-        if case[0] in outcome.failed and len(cases) > 1:  # of one alone it is said at the end
-            listener(events.make("warning", text=f"{case[0]} failed: {outcome.failed[case[0]]}"))
+    tell = listener if len(cases) > 1 else events.silent  # of one alone it is said at the end
 
     def finish_writing() -> None:
         while written:
             case, future = written.pop()
-            with working_on(case):
+            with outcome.working_on(case, tell):
                 future.result()
                 outcome.done.append(case[0])
 
@@ -198,7 +195,7 @@ def run_cases(
                 text = f"{name}: is there, but made otherwise ({outputs.difference(name)}); it is done again."
                 listener(events.make("warning", text=text))
             if not overwrite:
-                with working_on(case):
+                with outcome.working_on(case, tell):
                     outputs.check(name)
                 if name in outcome.failed:
                     continue
@@ -212,7 +209,7 @@ def run_cases(
                     event = {**event, "fraction": fraction, "text": f"{name}: {event['text']}"}
                 listener(event)
 
-            with working_on(case):
+            with outcome.working_on(case, tell):
                 volume = here.result()
                 found = segment(volume, relay)
                 finish_writing()
