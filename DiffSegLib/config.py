@@ -7,16 +7,15 @@ tensor's spatial axes: for a 3D image (z, y, x), that is inferior-superior, ante
 import json
 import math
 import re
-import types
-import typing
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from DiffSegLib.config_rules import check, implied
 from DiffSegLib.errors import InputError
 from DiffSegLib.presets import PRESETS
+from DiffSegLib.schema import build, read_json
 
 SCHEMA_VERSION = 1
 
@@ -32,6 +31,11 @@ PROPOSED = (
 )
 # With what may follow from another choice (config_rules.implied).
 OPEN = (*PROPOSED, "diffusion.strategy", "loss.mse", "loss.vlb")
+
+
+StrategyKey = Literal[
+    "supervised", "standard", "recycling", "recycling_next", "self_conditioning", "self_conditioning_next", "unrolled"
+]
 
 
 @dataclass(frozen=True)
@@ -113,15 +117,7 @@ class DiffusionConfig:
     train_steps: int = 5
     beta_start: float = 1e-4
     beta_end: float = 0.02
-    strategy: Literal[
-        "supervised",
-        "standard",
-        "recycling",
-        "recycling_next",
-        "self_conditioning",
-        "self_conditioning_next",
-        "unrolled",
-    ] = "recycling"
+    strategy: StrategyKey = "recycling"
     time: Literal["original", "index"] = "original"
     parametrisation: Literal["x_start", "epsilon", "v"] = "x_start"
     classes: Literal["exclusive", "overlapping"] = "exclusive"
@@ -201,7 +197,7 @@ def from_json(data: Mapping[str, Any], where: str = "configuration", open_keys: 
 
     Raises InputError that names the key, its value and what is allowed.
     """
-    config = _build(Config, data, where, "")
+    config: Config = build(Config, data, where)
     if config.version != SCHEMA_VERSION:
         raise InputError(f"{where}: version is {config.version}; this DiffSeg reads version {SCHEMA_VERSION}.")
     check(config, where, open_keys)
@@ -210,7 +206,7 @@ def from_json(data: Mapping[str, Any], where: str = "configuration", open_keys: 
 
 def load(path: Path) -> Config:
     """Read a `config.json`."""
-    return from_json(_read(path), str(path))
+    return from_json(read_json(path), str(path))
 
 
 def choose(name: str, file: Path | None, assignments: list[str]) -> tuple[Config, frozenset[str]]:
@@ -220,7 +216,7 @@ def choose(name: str, file: Path | None, assignments: list[str]) -> tuple[Config
     decided, and what a choice implies and nobody has written.
     """
     start = Config() if file else preset(name)
-    written, where = _assign(_read(file) if file else {}, assignments), str(file or "--set")
+    written, where = _assign(read_json(file) if file else {}, assignments), str(file or "--set")
     data, defaults, open_keys = start.to_json(), Config().to_json(), set()
     for key in OPEN:
         section, _, field_name = key.partition(".")
@@ -236,18 +232,6 @@ def choose(name: str, file: Path | None, assignments: list[str]) -> tuple[Config
     open_keys &= {*PROPOSED, *implied(config)}
     check(config, where, open_keys)
     return config, frozenset(open_keys)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be read ({problem.strerror}).") from None
-    except (ValueError, RecursionError) as problem:
-        raise InputError(f"{path}: is no valid JSON ({problem}).") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: must hold one JSON object.")
-    return data
 
 
 def to_text(data: Mapping[str, Any]) -> str:
@@ -288,43 +272,3 @@ def preset(name: str) -> Config:
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}; allowed: {', '.join(PRESETS)}.")
     return from_json(PRESETS[name], f"preset {name}")
-
-
-def _build(kind: Any, data: Any, where: str, path: str) -> Any:
-    if not isinstance(data, Mapping):
-        raise InputError(f"{where}: {path.rstrip('.') or 'the top level'} must be an object with named values.")
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in fields(kind)]
-    for key in data:
-        if key not in names:
-            raise InputError(f"{where}: unknown key {path + str(key)!r}; allowed: {', '.join(names)}.")
-    values = {key: _convert(hints[key], value, where, path + key) for key, value in data.items()}
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, where: str, path: str) -> Any:
-    """`value` as the type `hint`, or an InputError that says what is allowed."""
-    if is_dataclass(hint):
-        return _build(hint, value, where, path + ".")
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        if value is None:
-            return None
-        return _convert(arguments[0], value, where, path)
-    if origin is Literal:
-        if value in arguments:
-            return value
-        raise InputError(f"{where}: {path} is {value!r}; allowed: {', '.join(map(str, arguments))}.")
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)) or not value:
-            raise InputError(f"{where}: {path} is {value!r}; it must be a list with an entry at least.")
-        return tuple(_convert(arguments[0], item, where, path) for item in value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is float and number:
-        if not math.isfinite(value):
-            raise InputError(f"{where}: {path} is {value!r}; it must be a finite number.")
-        return float(value)
-    if hint is not float and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    word = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
-    raise InputError(f"{where}: {path} is {value!r}; it must be {word}.")

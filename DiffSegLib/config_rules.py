@@ -30,57 +30,52 @@ def implied(config: "Config") -> dict[str, tuple[Any, str]]:
 
 def check(config: "Config", where: str, open_keys: Collection[str] = ()) -> None:
     """Raise InputError for the first rule that does not hold; rules on keys that are still open are left out."""
-    network, data, training, diffusion = config.network, config.data, config.training, config.diffusion
+    _require(_rules(config), where, open_keys)
+
+
+def _rules(config: "Config") -> Rules:
+    network, data, diffusion = config.network, config.data, config.diffusion
     dims = len(data.patch)
     patch, strides, channels = "data.patch", "network.strides", "network.channels"
+    yield dims in (2, 3), f"data.patch has {dims} axes; it must have 2 or 3"
+    yield min(data.patch) >= 4, "data.patch must be at least 4 voxels along each axis"
     spaced = data.spacing is None or len(data.spacing) == dims
+    yield spaced, f"data.spacing must have {dims} numbers, as data.patch", patch, "data.spacing"
+    yield all(1e-5 <= mm <= 1e4 for mm in data.spacing or ()), "data.spacing must be from 0.00001 to 10000 mm"
+    yield len(network.channels) > 1, "network.channels must have at least two entries, a width for each level"
+    one_fewer = len(network.strides) == len(network.channels) - 1
+    yield one_fewer, "network.strides must have one entry fewer than channels", strides, channels
     lengths = {len(axis) for axis in network.strides}
-    rules: list[tuple[Any, ...]] = [
-        (dims in (2, 3), f"data.patch has {dims} axes; it must have 2 or 3"),
-        (min(data.patch) >= 4, "data.patch must be at least 4 voxels along each axis"),
-        (spaced, f"data.spacing must have {dims} numbers, as data.patch", patch, "data.spacing"),
-        (all(1e-5 <= mm <= 1e4 for mm in data.spacing or ()), "data.spacing must be from 0.00001 to 10000 mm"),
-        (len(network.channels) > 1, "network.channels must have at least two entries, a width for each level"),
-        (
-            len(network.strides) == len(network.channels) - 1,
-            "network.strides must have one entry fewer than channels",
-            strides,
-            channels,
-        ),
-        (lengths == {dims}, f"each of network.strides must have {dims} numbers", patch, strides),
-        (len(lengths) == 1, "each of network.strides must have as many numbers as the others"),
-        (all(0 < n <= 4096 for n in network.channels), "network.channels must be from 1 to 4096 (above is too large)"),
-        (len(network.channels) <= 10 and 0 < network.blocks <= 16, "network has at most 10 levels of 1 to 16 blocks"),
-        (all(0 < n <= 16 for s in network.strides for n in s), "network.strides must be from 1 to 16"),
-        (
-            _bottom(data.patch, network.strides) > 1,
-            "data.patch must leave more than one voxel at the bottom of the network; enlarge it, or take fewer strides",
-            patch,
-            strides,
-        ),
-        (network.heads > 0 and 0 <= network.dropout < 1, "network.heads must be above 0, dropout from 0 to below 1"),
-        (max(data.patch) <= 4096 and diffusion.timesteps <= 100_000, "data.patch or diffusion.timesteps is too large"),
-        (network.channels[-1] % 4 == 0, "the last of network.channels must be a multiple of 4"),
-        (2 <= diffusion.train_steps <= diffusion.timesteps, "diffusion.train_steps must be from 2 to timesteps"),
-        (0 <= diffusion.eta <= 1, "diffusion.eta must be from 0 to 1"),
-        (
-            0 <= diffusion.self_conditioning_probability <= 1,
-            "diffusion.self_conditioning_probability must be from 0 to 1",
-        ),
-        (
-            diffusion.strategy != "supervised"
-            or (diffusion.parametrisation == "x_start" and diffusion.variance.startswith("fixed")),
-            "diffusion.strategy supervised needs parametrisation x_start and a fixed variance",
-        ),
-        (0 < diffusion.beta_start <= diffusion.beta_end < 1, "diffusion.beta_start, beta_end must rise within 0 to 1"),
-        *_training(training),
-        *_loss(config.loss, diffusion),
-        (len(config.augment.flip) == dims, f"augment.flip must have {dims} values", patch, "augment.flip"),
-        *_ranges(config.augment),
-        (0 <= data.foreground <= 1, "data.foreground must be from 0 to 1"),
-    ]
-    _require(rules, where, open_keys)
-    check_network(network, diffusion, where, open_keys)
+    yield lengths == {dims}, f"each of network.strides must have {dims} numbers", patch, strides
+    yield len(lengths) == 1, "each of network.strides must have as many numbers as the others"
+    widths = all(0 < n <= 4096 for n in network.channels)
+    yield widths, "network.channels must be from 1 to 4096 (above is too large)"
+    depth = len(network.channels) <= 10 and 0 < network.blocks <= 16
+    yield depth, "network has at most 10 levels of 1 to 16 blocks"
+    yield all(0 < n <= 16 for s in network.strides for n in s), "network.strides must be from 1 to 16"
+    text = "data.patch must leave more than one voxel at the bottom of the network; enlarge it, or take fewer strides"
+    yield _bottom(data.patch, network.strides) > 1, text, patch, strides
+    heads = network.heads > 0 and 0 <= network.dropout < 1
+    yield heads, "network.heads must be above 0, dropout from 0 to below 1"
+    small = max(data.patch) <= 4096 and diffusion.timesteps <= 100_000
+    yield small, "data.patch or diffusion.timesteps is too large"
+    yield network.channels[-1] % 4 == 0, "the last of network.channels must be a multiple of 4"
+    steps = 2 <= diffusion.train_steps <= diffusion.timesteps
+    yield steps, "diffusion.train_steps must be from 2 to timesteps"
+    yield 0 <= diffusion.eta <= 1, "diffusion.eta must be from 0 to 1"
+    chance = diffusion.self_conditioning_probability
+    yield 0 <= chance <= 1, "diffusion.self_conditioning_probability must be from 0 to 1"
+    plain = diffusion.parametrisation == "x_start" and diffusion.variance.startswith("fixed")
+    text = "diffusion.strategy supervised needs parametrisation x_start and a fixed variance"
+    yield diffusion.strategy != "supervised" or plain, text
+    rising = 0 < diffusion.beta_start <= diffusion.beta_end < 1
+    yield rising, "diffusion.beta_start, beta_end must rise within 0 to 1"
+    yield from _training(config.training)
+    yield from _loss(config.loss, diffusion)
+    yield len(config.augment.flip) == dims, f"augment.flip must have {dims} values", patch, "augment.flip"
+    yield from _ranges(config.augment)
+    yield 0 <= data.foreground <= 1, "data.foreground must be from 0 to 1"
+    yield from _network(network, diffusion)
 
 
 def _bottom(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
@@ -98,29 +93,30 @@ def check_network(
     open_keys: Collection[str] = (),
 ) -> None:
     """Raise InputError where a network is asked for what it cannot do."""
+    _require(_network(network, diffusion), where, open_keys)
+
+
+def _network(network: "NetworkConfig", diffusion: "DiffusionConfig") -> Rules:
     name, first = f"network.name {network.name}", network.channels[0]
-    sizes = ("network.channels", "network.strides")
-    rules: list[tuple[Any, ...]] = [
-        (network.name == "unet" or network.time == "after_norm", f"{name} needs network.time after_norm")
-    ]
+    channels, strides = "network.channels", "network.strides"
+    yield network.name == "unet" or network.time == "after_norm", f"{name} needs network.time after_norm"
     if network.name in TWINS:
         alone = f"{name} segments without diffusion: set diffusion.strategy supervised, or network.name unet or cached"
-        rules += [(diffusion.strategy == "supervised", alone, "diffusion.strategy")]
-        rules += [(not network.checkpointing, f"{name} has no checkpointing; network.name unet and cached have")]
+        yield diffusion.strategy == "supervised", alone, "diffusion.strategy"
+        yield not network.checkpointing, f"{name} has no checkpointing; network.name unet and cached have"
     if network.name == "dynunet":
-        short = all(n <= 4 for stride in network.strides for n in stride)
         few = f"{name} needs at least 3 network.channels and network.strides of at most 4"
-        rules += [(len(network.channels) > 2, few, sizes[0]), (short, few, sizes[1])]
+        yield len(network.channels) > 2, few, channels
+        yield all(n <= 4 for stride in network.strides for n in stride), few, strides
     if network.name == "segresnet":
         halved = all(n == 2 for stride in network.strides for n in stride)
-        rules += [(halved, f"{name} needs network.strides of 2 only; network.name dynunet takes others", sizes[1])]
+        yield halved, f"{name} needs network.strides of 2 only; network.name dynunet takes others", strides
         doubled = all(n == first * 2**level for level, n in enumerate(network.channels))
         widths = f"{name} needs a multiple of 8 in network.channels, doubled each level"
-        rules += [(doubled and first % 8 == 0, widths, sizes[0])]
-    _require(rules, where, open_keys)
+        yield doubled and first % 8 == 0, widths, channels
 
 
-def _require(rules: list[tuple[Any, ...]], where: str, open_keys: Collection[str]) -> None:
+def _require(rules: Rules, where: str, open_keys: Collection[str]) -> None:
     for holds, sentence, *keys in rules:
         if not holds and set(keys).isdisjoint(open_keys):
             raise InputError(f"{where}: {sentence}.")

@@ -7,10 +7,11 @@ Arrays travel as `.npy` files, never through the pipe.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Self
 
 from DiffSegLib.errors import InputError
+from DiffSegLib.schema import build
 
 SAMPLERS = ("ddim", "ddpm")
 DEVICES = ("auto", "cpu", "cuda")
@@ -29,6 +30,12 @@ class Job:
     def to_line(self) -> str:
         """The request as one line of JSON."""
         return json.dumps({"do": self.task, **asdict(self)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The job of a request; raises InputError that names an unknown, wrong or missing key."""
+        job: Self = build(cls, {key: value for key, value in data.items() if key != "do"}, f"a {cls.task} job")
+        return job
 
 
 @dataclass(frozen=True)
@@ -51,16 +58,6 @@ class PlanJob(Job):
     preset: str = "default"
     assignments: tuple[str, ...] = ()
     memory: float = 8.0
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> "PlanJob":
-        """Parse a request; raises InputError."""
-        try:
-            texts = tuple(str(item) for item in data.get("assignments", ()))
-            memory = float(data.get("memory", 8.0))
-            return PlanJob(str(data["id"]), str(data["data"]), str(data.get("preset", "default")), texts, memory)
-        except (KeyError, TypeError, ValueError) as problem:
-            raise InputError(f"a plan job needs an id and a data folder ({problem!r}).") from None
 
 
 @dataclass(frozen=True)
@@ -105,14 +102,6 @@ class Channel:
     ijk_to_lps: tuple[tuple[float, ...], ...]
     name: str = "A further channel"
 
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> "Channel":
-        """Parse one; raises InputError."""
-        if not isinstance(data, Mapping) or "image" not in data:
-            raise InputError("a channel of a segment job needs an image.")
-        name = str(data.get("name", "A further channel"))
-        return Channel(str(data["image"]), _matrix(data.get("ijk_to_lps"), "a channel"), name)
-
 
 @dataclass(frozen=True)
 class SegmentJob(Job):
@@ -133,27 +122,6 @@ class SegmentJob(Job):
     name: str = "The volume"
     channels: tuple[Channel, ...] = ()
 
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> "SegmentJob":
-        """Parse a request; raises InputError that names the wrong or missing key."""
-        known = {f.name for f in fields(SegmentJob)}
-        body = {key: value for key, value in data.items() if key != "do"}
-        if set(body) - known:
-            raise InputError(f"unknown key {sorted(set(body) - known)[0]!r} in a segment job; allowed: {sorted(known)}")
-        missing = [name for name in ("id", "model", "image", "ijk_to_lps", "output") if name not in body]
-        if missing:
-            raise InputError(f"a segment job lacks {missing[0]!r}.")
-        return SegmentJob(
-            id=str(body["id"]),
-            model=str(body["model"]),
-            image=str(body["image"]),
-            ijk_to_lps=_matrix(body["ijk_to_lps"], "a segment job"),
-            output=str(body["output"]),
-            options=options_from_json(body.get("options") or {}),
-            name=str(body.get("name", "The volume")),
-            channels=tuple(Channel.from_json(item) for item in body.get("channels") or ()),
-        )
-
 
 @dataclass(frozen=True)
 class EvaluateJob(Job):
@@ -173,15 +141,6 @@ class EvaluateJob(Job):
         if not _is_number(self.tolerance_mm) or self.tolerance_mm < 0:
             raise InputError(f"tolerance is {self.tolerance_mm!r}; it must be a number of mm, not below zero.")
 
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> "EvaluateJob":
-        """Parse a request; raises InputError for one that is not as above."""
-        try:
-            pairs = tuple(((str(a), int(m)), (str(b), int(n))) for (a, m), (b, n) in data["pairs"])
-            return EvaluateJob(str(data["id"]), pairs, tuple(data["spacing"]), data.get("tolerance_mm", 1.0))
-        except (KeyError, TypeError, ValueError) as problem:
-            raise InputError(f"an evaluate job is malformed ({type(problem).__name__}: {problem}).") from None
-
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -197,25 +156,6 @@ class PrepareJob(Job):
 
     def __post_init__(self) -> None:
         _check_choice("device", self.device, DEVICES)
-
-
-def options_from_json(data: Mapping[str, Any]) -> SegmentOptions:
-    """Segment options from a dictionary; raises InputError that names a wrong key or value."""
-    known = [f.name for f in fields(SegmentOptions)]
-    unknown = set(data) - set(known)
-    if unknown:
-        raise InputError(f"unknown option {sorted(unknown)[0]!r}; allowed: {', '.join(known)}")
-    return SegmentOptions(**data)
-
-
-def _matrix(value: Any, where: str) -> tuple[tuple[float, ...], ...]:
-    try:
-        rows = tuple(tuple(float(x) for x in row) for row in value)
-    except (TypeError, ValueError):
-        rows = ()
-    if [len(row) for row in rows] != [4, 4, 4, 4]:
-        raise InputError(f"ijk_to_lps of {where} must be four rows of four numbers.")
-    return rows
 
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:

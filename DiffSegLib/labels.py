@@ -2,11 +2,12 @@
 
 import colorsys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from DiffSegLib.errors import InputError
+from DiffSegLib.schema import build
 
 # A DICOM coded entry: (coding scheme, code value, meaning), e.g. ("SCT", "5366008", "Hippocampus").
 Code = tuple[str, str, str]
@@ -34,22 +35,18 @@ class Label:
 
         Raises InputError on unknown keys, values outside 1..255, or malformed colours and codes.
         """
-        known = {"value", "name", "color", "category", "type", "modifier"}
-        unknown = set(data) - known
-        if unknown:
-            raise InputError(f"{where}: unknown label key {sorted(unknown)[0]!r}; allowed: {sorted(known)}")
-        try:
-            value, name = data["value"], str(data["name"])
-            color = tuple(float(x) for x in data.get("color", (0.5, 0.5, 0.5)))
-            codes = {k: _code(data[k]) for k in ("category", "type", "modifier") if data.get(k) is not None}
-        except (KeyError, TypeError, ValueError) as problem:
-            raise InputError(f"{where}: a label is malformed ({problem}).") from None
-        if not _is_label(value):
-            raise InputError(f"{where}: label {name!r} has value {value!r}; it must be a whole number from 1 to 255.")
-        if len(color) != 3 or not all(0.0 <= x <= 1.0 for x in color):
-            raise InputError(f"{where}: label {name!r} needs a color of three numbers from 0 to 1.")
-        check_name(name, where)
-        return Label(value, name, color, **codes)
+        label: Label = build(Label, data, where, "label.")
+        label.check(where)
+        return label
+
+    def check(self, where: str) -> None:
+        """Raise InputError, naming `where`, for a value, name or colour that cannot be."""
+        if not 1 <= self.value <= 255:
+            text = f"has value {self.value}; it must be a whole number from 1 to 255"
+            raise InputError(f"{where}: label {self.name!r} {text}.")
+        if not all(0.0 <= x <= 1.0 for x in self.color):
+            raise InputError(f"{where}: label {self.name!r} needs a color of three numbers from 0 to 1.")
+        check_name(self.name, where)
 
     def terminology_entry(self) -> str | None:
         """Slicer's serialised terminology (7 parts, `~` between), or None without codes.
@@ -79,15 +76,15 @@ class Region:
     @staticmethod
     def from_json(data: Mapping[str, Any], where: str) -> "Region":
         """Parse one region; raises InputError naming `where`."""
-        try:
-            found = Region(str(data["name"]), tuple(data["values"]), data["value"])
-        except (KeyError, TypeError) as problem:
-            raise InputError(f"{where}: a region is malformed ({problem}).") from None
-        numbers = (*found.values, found.value)
-        if set(data) != {"name", "values", "value"} or not found.values or not all(map(_is_label, numbers)):
-            raise InputError(f"{where}: region {found.name!r} needs a name, values and a value from 1 to 255.")
-        check_name(found.name, where)
-        return found
+        region: Region = build(Region, data, where, "region.")
+        region.check(where)
+        return region
+
+    def check(self, where: str) -> None:
+        """Raise InputError, naming `where`, for a value or name that cannot be."""
+        if not all(1 <= value <= 255 for value in (*self.values, self.value)):
+            raise InputError(f"{where}: region {self.name!r} needs a name, values and a value from 1 to 255.")
+        check_name(self.name, where)
 
 
 def check_name(name: str, where: str) -> None:
@@ -98,20 +95,21 @@ def check_name(name: str, where: str) -> None:
         raise InputError(f"{where}: a label is called {shown}; it needs 1 to {LONGEST_NAME} letters on one line.")
 
 
-def _is_label(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 255
-
-
-def _code(entry: Sequence[str]) -> Code:
-    scheme, value, meaning = (str(x) for x in entry)
-    return scheme, value, meaning
-
-
 def distinct_color(index: int) -> tuple[float, float, float]:
     """A colour far from its neighbours: hues by the golden ratio (index from 0), each 0..1."""
     hue = (0.08 + index * 0.618033988749895) % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.62, 0.95 - 0.2 * (index // 8 % 3))
     return round(red, 4), round(green, 4), round(blue, 4)
+
+
+def names_by_value(labels: Mapping[str, Any]) -> dict[int, Any]:
+    """Value -> name of a description's labels, which are written value: name or name: value.
+
+    >>> names_by_value({"1": "liver"}) == names_by_value({"liver": 1})
+    True
+    """
+    pairs = [(key, value) if key.lstrip("-").isdecimal() else (value, key) for key, value in labels.items()]
+    return {int(value): name for value, name in pairs}
 
 
 def labels_from_names(names: Mapping[int, str], where: str = "The labels") -> tuple[Label, ...]:
@@ -125,13 +123,11 @@ def labels_from_names(names: Mapping[int, str], where: str = "The labels") -> tu
     values = sorted(value for value in names if value != 0)
     if not values:
         raise InputError(f"{where}: names no label beside the background; there is nothing to learn.")
-    for value in values:
-        name = names[value]
-        if not _is_label(value):
-            raise InputError(f"{where}: label {name!r} has value {value}; it must be a whole number from 1 to 255.")
-        if not isinstance(name, str):
-            raise InputError(f"{where}: label {value} is called {name!r}; its name must be a text.")
-        check_name(name, where)
-        if list(names.values()).count(name) > 1:
-            raise InputError(f"{where}: two labels are called {name!r}; give each a name of its own.")
-    return tuple(Label(v, names[v], distinct_color(i)) for i, v in enumerate(values))
+    labels = tuple(Label(value, names[value], distinct_color(n)) for n, value in enumerate(values))
+    for label in labels:
+        if not isinstance(label.name, str):
+            raise InputError(f"{where}: label {label.value} is called {label.name!r}; its name must be a text.")
+        label.check(where)
+        if list(names.values()).count(label.name) > 1:
+            raise InputError(f"{where}: two labels are called {label.name!r}; give each a name of its own.")
+    return labels

@@ -4,6 +4,7 @@ Standard library alone, so that a help text or a mistake costs no import.
 """
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise: one seed, one mask (default 0)")
     formats = f"of the masks: {', '.join(FORMATS)} (default seg.nrrd); png for 2D models"
     parser.add_argument("--format", choices=FORMATS, default="seg.nrrd", help=formats)
-    parser.add_argument("--save-steps", action="store_true", help="write the mask of every step too")
+    steps = "write the mask of every step too"
+    parser.add_argument("--save-steps", dest="keep_steps", action="store_true", help=steps)
     parser.add_argument("--uncertainty", action="store_true", help="write the voxels' entropy, 0 to 1")
     parser.add_argument("--roi", type=int, nargs=6, metavar="V", help="voxel box i0 i1 j0 j1 k0 k1 (end exclusive)")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th case, from the I-th (default 1/1)")
@@ -39,16 +41,8 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 def segment_options(chosen: argparse.Namespace) -> SegmentOptions:
     """What was chosen as the options of a segmentation; raises InputError for a value that cannot be."""
-    return SegmentOptions(
-        steps=chosen.steps,
-        sampler=chosen.sampler,
-        samples=chosen.samples,
-        seed=chosen.seed,
-        device=chosen.device,
-        roi=_roi(chosen.roi),
-        keep_steps=chosen.save_steps,
-        uncertainty=chosen.uncertainty,
-    )
+    values = {field.name: getattr(chosen, field.name) for field in fields(SegmentOptions)}
+    return SegmentOptions(**values | {"roi": _roi(chosen.roi)})
 
 
 def check_model(chosen: argparse.Namespace, card: Any) -> None:

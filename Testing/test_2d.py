@@ -14,7 +14,7 @@ from DiffSegLib.config import DataConfig
 from DiffSegLib.data.checks import examine
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import channel_count, read, read_label, write_mask
-from DiffSegLib.data.native import only_channel, to_native
+from DiffSegLib.data.native import only_channel
 from DiffSegLib.data.preprocess import label_to_model_space, to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
@@ -22,6 +22,7 @@ from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models import store
 from DiffSegLib.training.plan import make_plan
+from whole_map import to_native
 
 
 def disc(seed, colours=None, shape=(28, 36)):

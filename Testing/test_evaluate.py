@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import write_image
-from DiffSegLib.data.files import write_mask
+from DiffSegLib.data.files import read_label, write_mask
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation import metrics
 from DiffSegLib.evaluation.plots import LEFT, RIGHT, WIDTH, box_plot
@@ -125,7 +125,7 @@ def test_a_case_that_cannot_be_measured_is_named_and_the_rest_go_on(folders, spo
     write_mask(reference / "b.seg.nrrd", mask(), AFFINE, LABELS)
     spoil(prediction / "b.seg.nrrd")
     heard = []
-    table = evaluate_folders(prediction, reference, on_event=heard.append)
+    table = evaluate_folders(prediction, reference, listener=heard.append)
     assert table.cases == ["a", "c"]
     assert set(table.problems) == {"b"} and says in table.problems["b"]
     assert [event["text"] for event in heard if event["event"] == "warning"] == [
@@ -159,14 +159,7 @@ def test_names_come_from_the_data_set_when_the_masks_have_none(folders, labels):
         path.unlink()
     write_mask(prediction / "a.nii.gz", mask(), AFFINE)
     (reference.parent / "dataset.json").write_text(json.dumps({"labels": labels}))
-    assert evaluate_folders(prediction, reference, cases=["a"]).labels == {1: "left", 2: "right"}
-
-
-def test_labels_and_cases_can_be_chosen(folders):
-    table = evaluate_folders(*folders, labels={2: "tail", 7: "never there"}, cases=["b", "z"])
-    assert {(row.case, row.label, row.name) for row in table.rows} == {("b", 2, "tail"), ("b", 7, "never there")}
-    assert rows_of(table)["b", 7].outcome == "absent"
-    assert "case z" in table.problems["z"]
+    assert evaluate_folders(prediction, reference, predicted_only=True).labels == {1: "left", 2: "right"}
 
 
 def test_a_structure_that_only_other_cases_have_counts_as_absent(folders):
@@ -241,8 +234,9 @@ def test_the_summary_counts_what_its_means_leave_out(folders, tmp_path):
 
 
 def test_the_table_file_holds_every_score(folders, tmp_path):
-    table = evaluate_folders(*folders, labels={1: "head", 2: "tail", 9: "gone"})
-    evaluate(*folders, tmp_path / "out", labels=table.labels)
+    (folders[1].parent / "dataset.json").write_text(json.dumps({"labels": {"9": "gone"}}))
+    table = evaluate_folders(*folders)
+    evaluate(*folders, tmp_path / "out")
     with open(tmp_path / "out" / "metrics.csv", newline="", encoding="utf-8") as stream:
         lines = {(line["case"], int(line["label"])): line for line in csv.DictReader(stream)}
     assert len(lines) == len(table.rows) == 9
@@ -289,7 +283,9 @@ class Page(HTMLParser):
 def test_the_page_stands_alone_and_shows_names_as_text(folders, tmp_path):
     prediction, reference = folders
     write_mask(prediction / "lonely & <b>odd.nii.gz", mask(), AFFINE)
-    evaluate(prediction, reference, tmp_path / "out", labels={1: "<script>alert(1)</script>", 2: "tail"})
+    for path in prediction.glob("*.seg.nrrd"):
+        write_mask(path, read_label(path)[0], AFFINE, [Label(1, "<script>alert(1)</script>"), LABELS[1]])
+    evaluate(prediction, reference, tmp_path / "out")
     source = (tmp_path / "out" / "report.html").read_text()
     page = Page(source)
     assert page.open == [] and page.links == []

@@ -8,13 +8,13 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from DiffSegLib.config import DataConfig
-from DiffSegLib.data.native import to_native
 from DiffSegLib.data.preprocess import normalise, to_model_space
 from DiffSegLib.data.volume import Volume, check_geometry, orientation_of, resampled_shape
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.blend import gaussian_weight
 from DiffSegLib.inference.windows import plan_windows, window_noise
 from tally import tried
+from whole_map import to_native
 
 ORIENTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 

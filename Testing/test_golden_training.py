@@ -93,7 +93,9 @@ def test_losses():
 def golden_times(**changes):
     wanted = GOLDEN["time_sampler"]
     state = {"counts": wanted["loss_count_hist"], "squares": wanted["loss_sq_hist"]}
-    return TimeSampler(DiffusionConfig(strategy="standard", time_sampling="loss_aware", **changes), 5, state)
+    times = TimeSampler(DiffusionConfig(strategy="standard", time_sampling="loss_aware", **changes), 5)
+    times.restore(state)
+    return times
 
 
 def test_time_sampling_probabilities_and_history():

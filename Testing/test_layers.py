@@ -8,7 +8,7 @@ import torch
 
 from conftest import blob_case
 from DiffSegLib.data import native
-from DiffSegLib.data.native import NativeMap, best_class, only_channel, to_native
+from DiffSegLib.data.native import NativeMap, best_class, only_channel
 from DiffSegLib.data.preprocess import Grid
 from DiffSegLib.data.volume import Orientation, Volume, resample
 from DiffSegLib.inference import blend, sampling, windows
@@ -16,6 +16,7 @@ from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
+from whole_map import to_native
 
 AS_STORED = Orientation((0, 1, 2), (False, False, False))
 

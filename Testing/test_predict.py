@@ -13,7 +13,6 @@ from DiffSegLib.commands import run
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.data.batch import find_cases, run_cases
 from DiffSegLib.data.files import read, read_label
-from DiffSegLib.data.native import to_native
 from DiffSegLib.data.outputs import Outputs
 from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.volume import Volume
@@ -23,6 +22,7 @@ from DiffSegLib.inference.predict import Predictor, mirrored_views
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
 from DiffSegLib.network.precision import pick_precision
+from whole_map import to_native
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from DiffSegLib.commands import run
 from DiffSegLib.config import DataConfig
 from DiffSegLib.data.cases import Dataset
 from DiffSegLib.data.files import read_label
-from DiffSegLib.data.native import regions_as, to_native
+from DiffSegLib.data.native import regions_as
 from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.regions import as_regions, membership
 from DiffSegLib.data.volume import Volume
@@ -23,6 +23,7 @@ from DiffSegLib.labels import Label, Region
 from DiffSegLib.models.card import parse_card
 from DiffSegLib.models.shipped import read_card
 from DiffSegLib.training.validation import class_dice
+from whole_map import to_native
 
 # as in BraTS: a whole made of three values, its core of two, and one of them alone
 WHOLE, CORE, ACTIVE = Region("whole", (1, 2, 3), 1), Region("core", (2, 3), 2), Region("active", (3,), 3)
@@ -127,7 +128,7 @@ def test_regions_are_trained_predicted_and_measured_from_the_command_line(tmp_pa
     ("changes", "sentence"),
     [
         ({"regions": [{"name": "whole", "values": [1, 300], "value": 1}]}, "region 'whole' needs a name, values and a"),
-        ({"regions": [{"name": "whole", "values": [1]}]}, "a region is malformed"),
+        ({"regions": [{"name": "whole", "values": [1]}]}, "lacks 'regions.value'"),
         ({"regions": [{"name": "whole", "values": [1], "value": 9}]}, "has no label 9 for a region"),
         ({"regions": [{"name": "whole", "values": [1], "value": 1}]}, "regions, but classes that do not overlap"),
     ],

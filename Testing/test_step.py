@@ -9,7 +9,7 @@ from DiffSegLib.diffusion.gaussian import mask_to_x, predict_noise, q_sample
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.strategies.contract import Answer
 from DiffSegLib.network.build import build
-from DiffSegLib.training.losses import one_hot
+from DiffSegLib.training.losses import as_mask
 from DiffSegLib.training.step import SeededDraws, losses_of, training_loss
 from DiffSegLib.training.time_sampling import TimeSampler
 
@@ -24,7 +24,8 @@ def test_each_sample_s_loss_is_weighted_by_its_draw_and_remembered_unweighted():
     image = torch.randn(2, 1, 8, 8, 8)
 
     def step(iteration):
-        times = TimeSampler(settings.diffusion, 5, history)
+        times = TimeSampler(settings.diffusion, 5)
+        times.restore(history)
         args = (network, image, LABEL, 3, process, settings, times, [2 * iteration, 2 * iteration + 1], torch.float32)
         return training_loss(*args), times
 
@@ -43,7 +44,7 @@ def test_the_noise_loss_asks_for_the_truth_even_where_x_t_was_made_from_a_guess(
         ["diffusion.parametrisation=epsilon", "loss.dice=0", "loss.cross_entropy=0", "loss.mse=2"],
     )
     process = make_process(DiffusionConfig(parametrisation="epsilon"))
-    truth = mask_to_x(one_hot(LABEL, 3))
+    truth = mask_to_x(as_mask(LABEL, torch.empty(1, 3, 1, 1, 1)))
     index, noise = torch.tensor([1, 3]), torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
     x_t = q_sample(process.schedule, -truth, index, noise)  # from a guess that is all wrong
     right = predict_noise(process.schedule, truth, x_t, index)
@@ -56,7 +57,7 @@ def test_the_noise_loss_asks_for_the_truth_even_where_x_t_was_made_from_a_guess(
 
 def test_the_bound_enters_with_its_weight():
     settings = config.override(config.from_json(TINY), ["loss.dice=0", "loss.cross_entropy=0", "loss.vlb=3"])
-    process, truth = make_process(settings.diffusion), mask_to_x(one_hot(LABEL, 3))
+    process, truth = make_process(settings.diffusion), mask_to_x(as_mask(LABEL, torch.empty(1, 3, 1, 1, 1)))
     index = torch.tensor([1, 3])
     x_t = q_sample(process.schedule, truth, index, torch.zeros_like(truth))
     sure = losses_of(Answer(50.0 * truth, x_t), truth, LABEL, process, index, settings)

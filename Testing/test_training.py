@@ -23,7 +23,7 @@ STILL = AugmentConfig(**conftest.STILL)
 
 def test_dice_loss_of_known_overlap():
     label = torch.tensor([[[0, 1], [1, 2]]])
-    logits = 50.0 * losses.one_hot(torch.tensor([[[0, 1], [2, 2]]]), 3)
+    logits = 50.0 * losses.as_mask(torch.tensor([[[0, 1], [2, 2]]]), torch.empty(1, 3, 2, 2))
     # class 1: one of two found, 2*1/(1+2); class 2: one true of two, 2*1/(2+1)
     assert float(losses.dice_loss(logits, label)) == pytest.approx(1 - 2 / 3, abs=1e-6)
 

@@ -21,7 +21,7 @@ def add(verbs: Any) -> None:
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     """Run the demo and list what it wrote."""
-    from DiffSegLib.demo import run_demo
+    from DiffSegLib.demo.run import run_demo
     from DiffSegLib.terminal import Show
 
     show = Show()

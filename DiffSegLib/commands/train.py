@@ -58,13 +58,10 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         settings = config.override(kept_config(options.out), options.set)
     else:
         settings, open_keys = config.choose(options.preset, options.config, options.set)
-    budget = {}
-    if options.minutes is not None:
-        budget["minutes"] = options.minutes
-    if options.iterations is not None:
-        budget |= {"iterations": options.iterations, "minutes": None}
-    if options.seed is not None:
-        budget["seed"] = options.seed
+    chosen = {key: getattr(options, key) for key in ("minutes", "iterations", "seed")}
+    budget = {key: value for key, value in chosen.items() if value is not None}
+    if "iterations" in budget:
+        budget["minutes"] = None
     settings = replace(settings, training=replace(settings.training, **budget))
     settings = config.from_json(settings.to_json(), "train", open_keys)
     if options.resume and not options.plan_only and settings != frozen(options.out, settings):

@@ -14,7 +14,7 @@ from DiffSegLib.data.cases import Case, Dataset
 from DiffSegLib.data.channels import read_case
 from DiffSegLib.data.checks import Facts
 from DiffSegLib.data.patches import Prepared, prepare
-from DiffSegLib.data.preprocess import label_to_model_space, thin_axis, to_model_space
+from DiffSegLib.data.preprocess import label_to_model_space, to_model_space
 from DiffSegLib.data.volume import resampled_shape
 from DiffSegLib.whole_files import whole_file
 
@@ -34,16 +34,16 @@ def prepare_cases(
 
     Files there that are newer than their case's are used again, so a resumed training starts at once.
     """
-    sizes = [np.prod(resampled_shape(*_plane(facts[case.name], data), data.spacing)) for case in cases]
+    planes = [facts[case.name].plane(len(data.patch)) for case in cases]
+    sizes = [np.prod(resampled_shape(*plane, data.spacing)) for plane in planes]
     on_disk = float(sum(sizes)) * (4 * len(dataset.channels) + 1) > in_memory
     prepared = []
-    for n, case in enumerate(cases):
+    for n, (case, (shape, native)) in enumerate(zip(cases, planes, strict=True)):
         listener(events.make("progress", fraction=0.0, text=f"preparing case {n + 1} of {len(cases)}"))
         if on_disk:
             image, label = _mapped(dataset, case, data, folder, n)
         else:
             image, label = prepare_case(dataset, case, data)
-        shape, native = _plane(facts[case.name], data)
         spacing = tuple(mm * a / b for mm, a, b in zip(native, shape, label.shape, strict=True))
         prepared.append(prepare(case.name, image, label, spacing))
     return prepared
@@ -56,13 +56,6 @@ def prepare_case(dataset: Dataset, case: Case, data: DataConfig) -> tuple[torch.
     table = np.zeros(256, dtype=np.uint8)  # label value -> class index
     table[[entry.value for entry in dataset.labels]] = np.arange(1, len(dataset.labels) + 1)
     return to_model_space(volume, data)[0], label_to_model_space(table[label], affine, data)
-
-
-def _plane(facts: Facts, data: DataConfig) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Shape and spacing of a case along the network's axes."""
-    thin = thin_axis(facts.shape, len(data.patch), "case")
-    keep = [axis for axis in range(3) if axis != thin]
-    return tuple(facts.shape[a] for a in keep), tuple(facts.spacing[a] for a in keep)
 
 
 def _mapped(dataset: Dataset, case: Case, data: DataConfig, folder: Path, n: int) -> tuple[torch.Tensor, torch.Tensor]:

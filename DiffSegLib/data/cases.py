@@ -1,12 +1,10 @@
 """What a labelled data set is, whatever layout its folder has: cases, labels and channels."""
 
-import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from DiffSegLib.data.files import is_image_file
 from DiffSegLib.errors import InputError
@@ -46,17 +44,6 @@ class Dataset:
     def num_classes(self) -> int:
         """Background, and one class per region or else per label."""
         return len(self.regions or self.labels) + 1
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises InputError naming the file."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as problem:
-        raise InputError(f"{path}: is no readable JSON file ({problem}).") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: must hold one JSON object.")
-    return data
 
 
 def inside(folder: Path, name: object, where: Path) -> Path:

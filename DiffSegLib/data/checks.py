@@ -31,6 +31,11 @@ class Facts:
     voxels: dict[int, int]
     notes: tuple[str, ...] = ()
 
+    def plane(self, dims: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Shape and spacing along the axes that a network of `dims` dimensions sees; in 2D without one of one voxel."""
+        keep = [axis for axis in range(3) if dims == 3 or axis != self.shape.index(1)]
+        return tuple(self.shape[a] for a in keep), tuple(self.spacing[a] for a in keep)
+
 
 @dataclass
 class Findings:
@@ -49,9 +54,8 @@ class Findings:
         total = len(self.facts) + bad
         head = f"{dataset.folder}: {bad} of {total} cases cannot be used:" if bad else f"{dataset.folder}:"
         advice = "Correct this, or train without what is wrong with --skip-bad."
-        advice = (
-            advice if len(self.facts) > 1 else "Correct this; without what is wrong too little is left to train on."
-        )
+        if len(self.facts) < 2:
+            advice = "Correct this; without what is wrong too little is left to train on."
         return "\n".join([head, *lines, *(f"  {text}" for text in self.warnings), advice])
 
 

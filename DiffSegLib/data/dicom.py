@@ -35,8 +35,8 @@ def find_series(folder: Path) -> dict[str, Path]:
     for place in (folder, *subfolders):
         if not any(is_dicom(path) for path in sorted(place.iterdir()) if path.is_file()):
             continue
-        groups = [_files(place, series) for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(itk_name(place))]
-        for n, files in enumerate((group for group in groups if group), start=1):
+        groups = _groups(place)
+        for n, files in enumerate(groups, start=1):
             found[place.resolve().name if len(groups) == 1 else f"{place.resolve().name}_{n}"] = Path(files[0])
     return found
 
@@ -47,7 +47,7 @@ def read_series(path: Path) -> sitk.Image:
     Slices are sorted by position. Uneven distances (a slice is missing) and a tilted gantry are refused.
     """
     folder = path if path.is_dir() else path.parent
-    groups = [_files(folder, series) for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(itk_name(folder))]
+    groups = _groups(folder)
     if path.is_dir() and len(groups) != 1:
         if not groups:
             raise InputError(f"{path}: is a folder and holds no DICOM series.")
@@ -82,8 +82,11 @@ def _check(path: Path, at: np.ndarray, axes: np.ndarray) -> None:
         raise InputError(f"{path}: {SHEARED}")
 
 
-def _files(folder: Path, series: str) -> tuple[str, ...]:
-    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(itk_name(folder), series))
+def _groups(folder: Path) -> list[tuple[str, ...]]:
+    """The files of each series in a folder."""
+    reader, name = sitk.ImageSeriesReader, itk_name(folder)
+    found = (reader.GetGDCMSeriesFileNames(name, series) for series in reader.GetGDCMSeriesIDs(name))
+    return [files for files in found if files]
 
 
 def _numbers(text: str) -> list[float]:

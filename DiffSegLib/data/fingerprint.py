@@ -69,17 +69,8 @@ class Fingerprint:
 def fingerprint(dataset: Dataset, facts: Mapping[str, Facts]) -> Fingerprint:
     """The fingerprint of the cases that were found good (at least one)."""
     cases = list(facts.values())
-    shapes = np.array([case.shape for case in cases])
-    spacings = np.array([case.spacing for case in cases])
-    thin = [case.shape.index(1) if 1 in case.shape else None for case in cases]
-    flat = [n for n in thin if n is not None]
-    dims = 2 if len(flat) == len(cases) else 3
-    if dims == 2:
-        keep = [[axis for axis in range(3) if axis != n] for n in flat]
-        shapes, spacings = (
-            np.take_along_axis(shapes, np.array(keep), 1),
-            np.take_along_axis(spacings, np.array(keep), 1),
-        )
+    dims = 2 if all(1 in case.shape for case in cases) else 3
+    shapes, spacings = (np.array(part) for part in zip(*(case.plane(dims) for case in cases), strict=True))
     voxels: dict[int, list[int]] = {}
     for case in cases:
         for value, count in case.voxels.items():

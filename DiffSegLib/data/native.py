@@ -101,10 +101,3 @@ def regions_as(values: Sequence[int]) -> Reduce:
 def only_channel(_count: int, channel: Callable[[int], Tensor]) -> Tensor:
     """A map of one channel, as it is."""
     return channel(0)
-
-
-def to_native(block: Tensor, grid: Grid, reduce: Reduce = best_class, dtype: torch.dtype = torch.uint8) -> np.ndarray:
-    """(C, *spatial), the whole of the network's grid -> (K, J, I) on the volume's own grid."""
-    found = NativeMap(grid, block.shape[1:], 0, reduce, dtype)
-    found.add(block, 0)
-    return found.result()

@@ -44,11 +44,6 @@ def generator(seed: int, *counters: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *counters])))
 
 
-def case_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `count` cases in one epoch: a full shuffle."""
-    return generator(seed, 1, epoch).permutation(count)
-
-
 def cut(case: Prepared, data: DataConfig, augment: AugmentConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """One augmented patch: image (C, *patch) and label (*patch) int64. Voxels outside the volume are 0."""
     size, patch = np.array(case.label.shape), np.array(data.patch)
@@ -83,7 +78,7 @@ def _around(case: Prepared, matrix: np.ndarray, center: np.ndarray, patch: np.nd
 def case_at(cases: Sequence[Prepared], seed: int, position: int) -> Prepared:
     """The case of the sample at `position`: one order for all processes, so every case is seen once an epoch."""
     epoch, place = divmod(position, len(cases))
-    return cases[case_order(len(cases), seed, epoch)[place]]
+    return cases[generator(seed, 1, epoch).permutation(len(cases))[place]]
 
 
 def batch_of(

@@ -81,7 +81,7 @@ def to_model_space(volume: Volume, data: DataConfig, of: np.ndarray | None = Non
 
     With a `data.patch` of two numbers the axis of one voxel is left out: (y, x) for an axial slice or a PNG.
     """
-    turned, spacing, grid = _canonical(volume.array, volume.affine, data, volume.name)
+    turned, spacing, grid = _canonical(volume, data)
     shape = model_shape(grid.shape, spacing, data, len(turned), volume.name)
     image = resample(torch.from_numpy(turned), shape)
     return normalise(image, data.normalisation, None if of is None else torch.from_numpy(of)), grid
@@ -89,7 +89,7 @@ def to_model_space(volume: Volume, data: DataConfig, of: np.ndarray | None = Non
 
 def label_to_model_space(label: np.ndarray, affine: np.ndarray, data: DataConfig) -> torch.Tensor:
     """A (K, J, I) label map on the network's grid: (*spatial) uint8, nearest neighbour."""
-    turned, spacing, grid = _canonical(label[None], affine, data, "label")
+    turned, spacing, grid = _canonical(Volume(label[None], affine, "label"), data)
     return resample(torch.from_numpy(turned), model_shape(grid.shape, spacing, data, 1, "label"), nearest=True)[0]
 
 
@@ -117,15 +117,12 @@ def model_shape(
     return found
 
 
-def _canonical(
-    array: np.ndarray, affine: np.ndarray, data: DataConfig, name: str
-) -> tuple[np.ndarray, tuple[float, ...], Grid]:
-    """(C, K, J, I) -> (C, *spatial) in canonical axes, the spacing of these axes in mm, and the way back."""
-    orientation = orientation_of(affine)
-    turned = np.ascontiguousarray(orientation.apply(array))
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
-    spacing = tuple(float(lengths[axis]) for axis in orientation.axes)
-    thin = thin_axis(turned.shape[1:], len(data.patch), name)
+def _canonical(volume: Volume, data: DataConfig) -> tuple[np.ndarray, tuple[float, ...], Grid]:
+    """(C, *spatial) in canonical axes, the spacing of these axes in mm, and the way back."""
+    orientation = orientation_of(volume.affine)
+    turned = np.ascontiguousarray(orientation.apply(volume.array))
+    spacing = tuple(volume.spacing[axis] for axis in orientation.axes)
+    thin = thin_axis(turned.shape[1:], len(data.patch), volume.name)
     if thin is not None:
         turned, spacing = turned.squeeze(1 + thin), spacing[:thin] + spacing[thin + 1 :]
     return turned, spacing, Grid(orientation, turned.shape[1:], thin)

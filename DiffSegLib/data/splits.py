@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from DiffSegLib.data.cases import Case, Dataset, read_json
+from DiffSegLib.data.cases import Case, Dataset
 from DiffSegLib.errors import InputError
+from DiffSegLib.schema import read_json
 
 SEED = 0
 

@@ -1,5 +1,1 @@
 """The demonstration: both hippocampi of the MNI152 template, in five steps, as masks, pictures and a Slicer scene."""
-
-from DiffSegLib.demo.run import run_demo
-
-__all__ = ["run_demo"]

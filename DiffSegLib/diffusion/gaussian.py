@@ -21,10 +21,15 @@ def gather(values: np.ndarray, index: Tensor, like: Tensor) -> Tensor:
     return picked.to(device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
+def levels(schedule: Schedule, index: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The shares of signal and noise at `index`, sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod); as `gather`."""
+    kept = schedule.alphas_cumprod
+    return gather(np.sqrt(kept), index, like), gather(np.sqrt(1.0 - kept), index, like)
+
+
 def q_sample(schedule: Schedule, x_start: Tensor, index: Tensor, noise: Tensor) -> Tensor:
     """x_t of the forward process (DDPM eq. 4)."""
-    signal = gather(np.sqrt(schedule.alphas_cumprod), index, x_start)
-    sigma = gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_start)
+    signal, sigma = levels(schedule, index, x_start)
     return signal * x_start + sigma * noise
 
 
@@ -36,14 +41,14 @@ def q_posterior_mean(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Te
 
 def predict_noise(schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
     """The noise that belongs to (x_0, x_t): q_sample solved for the noise."""
-    signal = gather(np.sqrt(schedule.alphas_cumprod), index, x_t)
-    return (x_t - signal * x_start).div_(gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_t))
+    signal, sigma = levels(schedule, index, x_t)
+    return (x_t - signal * x_start).div_(sigma)
 
 
 def predict_x_start(schedule: Schedule, noise: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
     """The x_0 that belongs to (eps, x_t): q_sample solved for x_0."""
-    sigma = gather(np.sqrt(1.0 - schedule.alphas_cumprod), index, x_t)
-    return (x_t - sigma * noise) / gather(np.sqrt(schedule.alphas_cumprod), index, x_t)
+    signal, sigma = levels(schedule, index, x_t)
+    return (x_t - sigma * noise) / signal
 
 
 def mask_to_x(mask: Tensor) -> Tensor:

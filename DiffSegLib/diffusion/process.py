@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from DiffSegLib.config import DiffusionConfig
-from DiffSegLib.diffusion.gaussian import gather, logits_to_x, predict_noise, predict_x_start, x_to_logits
+from DiffSegLib.diffusion.gaussian import gather, levels, logits_to_x, predict_noise, predict_x_start, x_to_logits
 from DiffSegLib.diffusion.schedule import Schedule, make_schedule, respace
 
 SELF_CONDITIONED = ("self_conditioning", "self_conditioning_next")
@@ -57,7 +57,7 @@ class Process:
             return logits_to_x(prediction, self.exclusive)
         if self.config.parametrisation == "epsilon":
             return predict_x_start(self.schedule, prediction, x_t, index)
-        signal, sigma = self._levels(index, x_t)
+        signal, sigma = levels(self.schedule, index, x_t)
         return signal * x_t - sigma * prediction
 
     def guess(self, output: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Process:
             return prediction
         if self.config.parametrisation == "x_start":
             return predict_noise(self.schedule, self.x_start(output, x_t, index), x_t, index)
-        signal, sigma = self._levels(index, x_t)
+        signal, sigma = levels(self.schedule, index, x_t)
         return signal * prediction + sigma * x_t
 
     def logits(self, output: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
@@ -104,10 +104,6 @@ class Process:
             return gather(np.append(self.schedule.posterior_log_variance[0], np.log(betas[1:])), index, output)
         large, weight = gather(np.log(betas), index, output), torch.sigmoid(extra)
         return weight * large + (1.0 - weight) * small
-
-    def _levels(self, index: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        levels = self.schedule.alphas_cumprod
-        return gather(np.sqrt(levels), index, like), gather(np.sqrt(1.0 - levels), index, like)
 
 
 def make_process(config: DiffusionConfig, steps: int | None = None) -> Process:

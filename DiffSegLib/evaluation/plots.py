@@ -6,12 +6,16 @@ Plain text instead of a plotting package: the report then needs nothing to be in
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment
 
 WIDTH, LEFT, RIGHT = 520, 118, 18
 TOP, ROW, BOTTOM = 12, 46, 34
+TEMPLATE = Path(__file__).with_name("plot.html").read_text(encoding="utf-8")
+PAGE = Environment(autoescape=True).from_string(TEMPLATE)
 
 
 @dataclass(frozen=True)
@@ -63,53 +67,28 @@ def box_plot(
     within 1.5 times that range (Tukey), the diamond is the mean.
     """
     finite = [value for pairs in groups.values() for _, value in pairs if math.isfinite(value)]
-    axis = make_axis(finite or [0.0, 1.0], from_zero=from_zero, at_most=at_most)
-    height = TOP + ROW * len(groups) + BOTTOM
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}" xmlns="http://www.w3.org/2000/svg">'
-    ]
-    bottom = TOP + ROW * len(groups)
-    for tick in axis.ticks():
-        x = axis.x(tick)
-        parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{tick:.10g}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    label = f"{title} ({unit})" if unit else title
-    parts.append(f'<text class="axis" x="{middle:.1f}" y="{bottom + 31}" text-anchor="middle">{escape(label)}</text>')
-    for n, (name, pairs) in enumerate(groups.items()):
-        parts.append(_group(name, pairs, colors[name], TOP + ROW * (n + 0.5), axis))
-    return "\n".join([*parts, "</svg>"])
+    places = {"width": WIDTH, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "below": BOTTOM}
+    return PAGE.render(
+        axis=make_axis(finite or [0.0, 1.0], from_zero=from_zero, at_most=at_most),
+        title=title,
+        unit=unit,
+        rows=[_row(*group, colors[group[0]], TOP + ROW * (n + 0.5)) for n, group in enumerate(groups.items())],
+        bottom=TOP + ROW * len(groups),
+        middle=(LEFT + WIDTH - RIGHT) / 2,
+        **places,
+    )
 
 
-def _group(name: str, pairs: Sequence[tuple[str, float]], color: str, y: float, axis: Axis) -> str:
-    shown = name if len(name) <= 17 else name[:16] + "…"
-    parts = [
-        f'<g style="--c:{color}"><text class="name" x="{LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">'
-        f"<title>{escape(name)}</title>{escape(shown)}</text>"
-    ]
-    values = np.array([value for _, value in pairs if math.isfinite(value)])
-    if values.size:
-        q1, median, q3 = np.percentile(values, [25, 50, 75])
-        reach = 1.5 * (q3 - q1)
-        low, high = values[values >= q1 - reach].min(), values[values <= q3 + reach].max()
-        parts.append(
-            f'<line class="whisker" x1="{axis.x(low):.1f}" y1="{y:.1f}" x2="{axis.x(high):.1f}" y2="{y:.1f}"/>'
-        )
-        width = max(axis.x(q3) - axis.x(q1), 1.0)
-        parts.append(
-            f'<rect class="box" x="{axis.x(q1):.1f}" y="{y - 11:.1f}" width="{width:.1f}" height="22" rx="4"/>'
-        )
-        for n, (case, value) in enumerate((case, value) for case, value in pairs if math.isfinite(value)):
-            # A fixed low-discrepancy jitter: the same table always gives the same picture.
-            shift = ((n * 0.618033988749895) % 1.0 - 0.5) * 17
-            tip = f"<title>{escape(case)}: {value:.4g}</title>"
-            parts.append(f'<circle cx="{axis.x(value):.1f}" cy="{y + shift:.1f}" r="3">{tip}</circle>')
-        x = axis.x(median)
-        parts.append(f'<line class="median" x1="{x:.1f}" y1="{y - 11:.1f}" x2="{x:.1f}" y2="{y + 11:.1f}"/>')
-        x = axis.x(values.mean())
-        parts.append(f'<path class="mean" d="M{x - 5:.1f} {y:.1f}l5 -5l5 5l-5 5z"/>')
-    infinite = sum(math.isinf(value) for _, value in pairs)
-    if infinite:
-        note = f"{infinite} without a finite value"
-        parts.append(f'<text class="note" x="{WIDTH - RIGHT}" y="{y - 15:.1f}" text-anchor="end">{note}</text>')
-    return "".join([*parts, "</g>"])
+def _row(name: str, pairs: Sequence[tuple[str, float]], color: str, y: float) -> dict[str, Any]:
+    """What the template draws of a group; `y` is its middle."""
+    finite = [(case, value) for case, value in pairs if math.isfinite(value)]
+    row = {"name": name, "color": color, "y": y, "infinite": sum(math.isinf(value) for _, value in pairs)}
+    if not finite:
+        return row
+    values = np.array([value for _, value in finite])
+    q1, median, q3 = np.percentile(values, [25, 50, 75])
+    low, high = values[values >= q1 - 1.5 * (q3 - q1)].min(), values[values <= q3 + 1.5 * (q3 - q1)].max()
+    box = {"low": low, "q1": q1, "median": median, "mean": values.mean(), "q3": q3, "high": high}
+    # a fixed low-discrepancy jitter: the same table always gives the same picture
+    dots = [(*each, ((n * 0.618033988749895) % 1.0 - 0.5) * 17) for n, each in enumerate(finite)]
+    return {**row, "box": box, "dots": dots}

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,8 @@ def evaluate(
     prediction: Path,
     reference: Path,
     out: Path,
-    on_event: events.Listener | None = None,
+    listener: events.Listener = events.silent,
     *,
-    labels: Mapping[int, str] | None = None,
-    cases: Collection[str] | None = None,
     tolerance_mm: float = 1.0,
     predicted_only: bool = False,
 ) -> dict[str, Any]:
@@ -33,19 +30,12 @@ def evaluate(
 
     Writes `metrics.csv` (a line per case and structure), `summary.json` and `report.html`, each aside and then renamed;
     nothing is written before everything is measured. `summary["problems"]` names every case that could not be measured.
-    For the other parameters and what is raised see `evaluate_folders`.
+    For the parameters and what is raised see `evaluate_folders`.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; --out must be a folder.")
-    listener = on_event or events.silent
     table = evaluate_folders(
-        prediction,
-        reference,
-        labels=labels,
-        cases=cases,
-        tolerance_mm=tolerance_mm,
-        predicted_only=predicted_only,
-        on_event=listener,
+        prediction, reference, tolerance_mm=tolerance_mm, predicted_only=predicted_only, listener=listener
     )
     if not table.labels and not table.problems:
         raise InputError(f"{reference}: neither its masks nor those of {prediction} hold a label above 0.")
@@ -55,12 +45,8 @@ def evaluate(
         "summary.json": json.dumps(summary, indent=2, allow_nan=False) + "\n",
         "report.html": render(table, summary, str(prediction), str(reference)),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_text(out / name, text)
-    except OSError as problem:
-        raise InputError(f"{out}: cannot be written ({problem.strerror or problem}).") from None
+    for name, text in texts.items():
+        write_text(out / name, text)
     return summary
 
 

@@ -29,17 +29,18 @@ def summarize(table: Table) -> dict[str, Any]:
     labels = []
     for value, name in table.labels.items():
         rows = [row for row in table.rows if row.label == value]
-        series = {metric: [getattr(row.scores, metric) for row in rows] for metric in (*METRICS, *VOLUMES)}
-        labels.append({"value": value, "name": name, **_counts(rows), "metrics": _describe_all(series)})
+        metrics = {metric: describe([getattr(row.scores, metric) for row in rows]) for metric in (*METRICS, *VOLUMES)}
+        labels.append({"value": value, "name": name, **_counts(rows), "metrics": metrics})
     by_case = [[row for row in table.rows if row.case == case] for case in table.cases]
-    overall = {m: [_mean_of_finite([getattr(r.scores, m) for r in rows]) for rows in by_case] for m in METRICS}
+    means = {m: [_mean_of_finite([getattr(r.scores, m) for r in rows]) for rows in by_case] for m in METRICS}
+    overall = {metric: describe(values) for metric, values in means.items()}
     return {
         "schema": SCHEMA_VERSION,
         "diffseg": __version__,
         "cases": len(by_case),
         "tolerance_mm": table.tolerance_mm,
         "labels": labels,
-        "overall": {**_counts(table.rows), "metrics": _describe_all(overall)},
+        "overall": {**_counts(table.rows), "metrics": overall},
         "problems": [{"case": case, "message": text} for case, text in table.problems.items()],
         "interval": f"95 % percentile bootstrap over cases, {BOOTSTRAP_DRAWS} draws, seed {BOOTSTRAP_SEED}",
     }
@@ -76,10 +77,6 @@ def bootstrap_interval(values: np.ndarray) -> list[float]:
     ]
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return [float(low), float(high)]
-
-
-def _describe_all(series: dict[str, list[float]]) -> dict[str, Any]:
-    return {metric: describe(values) for metric, values in series.items()}
 
 
 def _counts(rows: Sequence[Row]) -> dict[str, int]:

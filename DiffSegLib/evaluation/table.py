@@ -3,22 +3,24 @@
 One bad case never stops the others.
 """
 
+import contextlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from DiffSegLib import events
-from DiffSegLib.data.cases import read_json
+from DiffSegLib.data.cases import image_files
 from DiffSegLib.data.channels import difference
-from DiffSegLib.data.files import case_name, header_reader, is_image_file, read_label
+from DiffSegLib.data.files import case_name, header_reader, read_label
 from DiffSegLib.data.layouts.nnunet import regions_of
 from DiffSegLib.data.outputs import BESIDE
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation.metrics import ABSENT, Scores, score
-from DiffSegLib.labels import Label, Region
+from DiffSegLib.labels import Label, names_by_value
+from DiffSegLib.schema import read_json
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,15 @@ def evaluate_folders(
     prediction: Path,
     reference: Path,
     *,
-    labels: Mapping[int, str] | None = None,
-    cases: Collection[str] | None = None,
     tolerance_mm: float = 1.0,
     predicted_only: bool = False,
-    on_event: events.Listener = events.silent,
+    listener: events.Listener = events.silent,
 ) -> Table:
     """Measure every case of two folders of label maps (.seg.nrrd, .nii.gz, .nii, .nrrd, .mha, .mhd), or of two files.
 
-    `labels` (value -> name) limits and names what is measured; without it every value above 0 that occurs is measured,
-    named by the `.seg.nrrd` files, by the records that `predict` writes beside its masks, or by a `dataset.json` in the
-    reference folder or above it. `cases` limits the cases, predicted_only to those that have a prediction.
-    `tolerance_mm` is for the normalised surface Dice.
+    Every value above 0 that occurs is measured, named by the `.seg.nrrd` files, by the records that `predict` writes
+    beside its masks, or by a `dataset.json` in the reference folder or above it, which may ask for regions instead.
+    `predicted_only` leaves out cases without a prediction. `tolerance_mm` is for the normalised surface Dice.
 
     A case in one folder only, an unreadable file, and two grids that differ become entries of `problems`.
     Raises InputError if a folder is missing or if the two have no case in common.
@@ -74,15 +73,10 @@ def evaluate_folders(
     else:
         found = {folder: _files(folder) for folder in (prediction, reference)}
     sides = [found[prediction]] if predicted_only else list(found.values())
-    names = {name for files in sides for name in files if cases is None or name in cases}
-    wanted = sorted(names | set(cases or ()))
-    if not set(found[prediction]) & set(found[reference]) & set(wanted):
+    wanted = sorted({name for files in sides for name in files})
+    if not set(found[prediction]) & set(found[reference]):
         raise InputError(f"{prediction} and {reference}: no case is in both; files are paired by name without ending.")
-    known = dict(labels) if labels is not None else dict(_dataset_labels(reference))
-    members: dict[int, tuple[int, ...]] = {value: (value,) for value in known} if labels is not None else {}
-    if labels is None and (regions := _dataset_regions(reference)):
-        known = {region.value: region.name for region in regions}
-        members = {region.value: region.values for region in regions}
+    known, members = _described(reference)
     measured: dict[str, dict[int, Scores]] = {}
     for done, case in enumerate(wanted):
         try:
@@ -92,8 +86,8 @@ def evaluate_folders(
             measured[case] = _measure(*pair, members, tolerance_mm)
         except InputError as problem:
             table.problems[case] = str(problem)
-            on_event(events.make("warning", text=f"{case}: not measured. {problem}"))
-        on_event(events.make("progress", fraction=(done + 1) / len(wanted), text=f"Measured {case}"))
+            listener(events.make("warning", text=f"{case}: not measured. {problem}"))
+        listener(events.make("progress", fraction=(done + 1) / len(wanted), text=f"Measured {case}"))
     values = sorted(set(known).union(*measured.values()))
     table.labels = {value: known.get(value, f"Label {value}") for value in values}
     table.rows = [
@@ -111,9 +105,8 @@ def _files(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder.")
     files: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        result = is_image_file(path) and not path.name.startswith(".") and not BESIDE.search(case_name(path))
-        if result and path.is_file():
+    for path in image_files(folder):
+        if not BESIDE.search(case_name(path)):
             files.setdefault(case_name(path), []).append(path)
     if not files:
         raise InputError(f"{folder}: holds no mask (.seg.nrrd, .nii.gz, .nii, .nrrd, .mha, .mhd).")
@@ -189,32 +182,18 @@ def _names_beside(path: Path) -> dict[int, str]:
         return {}  # names are a convenience
 
 
-def _dataset_labels(folder: Path) -> dict[int, str]:
-    """Value -> name from a `dataset.json` in the folder or above it (MSD or nnU-Net layout); empty without one."""
-    for path in (folder / "dataset.json", folder.parent / "dataset.json"):
-        if path.is_file():
-            try:
-                labels = read_json(path).get("labels")
-            except InputError:
-                return {}  # names are a convenience; a broken description must not stop a measurement
-            return _parse_labels(labels) if isinstance(labels, dict) else {}
-    return {}
+def _described(folder: Path) -> tuple[dict[int, str], dict[int, tuple[int, ...]]]:
+    """Value -> name from a `dataset.json` in the folder or above it (MSD or nnU-Net layout); empty without one.
 
-
-def _dataset_regions(folder: Path) -> tuple[Region, ...]:
-    """The regions that a `dataset.json` in the folder or above it asks for (nnU-Net); none without one."""
+    Where it asks for regions their names, and value -> the values of the label maps that belong to each.
+    """
     path = next((p for p in (folder / "dataset.json", folder.parent / "dataset.json") if p.is_file()), None)
-    try:
+    names: dict[int, str] = {}
+    # names are a convenience; a broken description must not stop a measurement
+    with contextlib.suppress(InputError, AttributeError, KeyError, TypeError, ValueError):
         data = read_json(path) if path else {}
-        return regions_of(data, path.parent) if path and "regions_class_order" in data else ()
-    except (InputError, KeyError, TypeError, ValueError):
-        return ()  # as above
-
-
-def _parse_labels(labels: Mapping[str, object]) -> dict[int, str]:
-    names = {}
-    for key, value in labels.items():
-        number, name = (key, str(value)) if key.isdigit() else (str(value), key)
-        if number.isdigit() and int(number) > 0:
-            names[int(number)] = name
-    return names
+        plain = {key: value for key, value in data["labels"].items() if not isinstance(value, list)}
+        names = {value: str(name) for value, name in names_by_value(plain).items() if value > 0}
+        if path and "regions_class_order" in data and (regions := regions_of(data, path.parent)):
+            return {x.value: x.name for x in regions}, {x.value: x.values for x in regions}
+    return names, {}

@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from DiffSegLib.config import SCHEMA_VERSION, Config, DataConfig, DiffusionConfig, NetworkConfig, from_json
+from DiffSegLib.config import AugmentConfig, Config, DataConfig, DiffusionConfig, LossConfig, NetworkConfig, StrategyKey
+from DiffSegLib.config_rules import check
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label, Region
+from DiffSegLib.schema import build
 
 CARD_SCHEMA = 1
 MAX_PARAMETERS = 500_000_000
@@ -24,7 +26,7 @@ class Member:
     """A network of an ensemble, and the strategy that it was trained by."""
 
     network: NetworkConfig
-    strategy: Any  # one of those of DiffusionConfig
+    strategy: StrategyKey
 
 
 @dataclass(frozen=True)
@@ -74,25 +76,21 @@ class Card:
 
     def is_far_smaller_than(self, extent: Iterable[float]) -> bool:
         """Whether an image of `extent` mm, axes in any order, is far larger than those that were trained on."""
-        known = sorted(self.field_of_view)
-        have = sorted(extent)[-len(known) :] if known else []  # a 2D model knows nothing of the slice's thickness
-        return any(a > FAR_LARGER * b for a, b in zip(have, known, strict=False))
+        return any(a > FAR_LARGER * b for a, b in self._beside(extent))
 
     def is_far_larger_than(self, extent: Iterable[float]) -> bool:
         """Whether an image of `extent` mm, axes in any order, is far smaller than those that were trained on."""
-        known = sorted(self.field_of_view)
-        have = sorted(extent)[-len(known) :] if known else []
-        return any(a < FAR_SMALLER * b for a, b in zip(have, known, strict=False))
+        return any(a < FAR_SMALLER * b for a, b in self._beside(extent))
 
     def looks_like(self, extent: Iterable[float], other: Iterable[float]) -> bool:
         """Whether a training image is nearer in size to `extent` mm than to `other`, axes in any order."""
+        one, two = (sum(abs(math.log(a / b)) for a, b in self._beside(size)) for size in (extent, other))
+        return one < two
+
+    def _beside(self, extent: Iterable[float]) -> Iterable[tuple[float, float]]:
+        """Each length of an image beside that of a training image, by size; a 2D model knows no slice's thickness."""
         known = sorted(self.field_of_view)
-
-        def apart(size: Iterable[float]) -> float:
-            nearest = sorted(size)[-len(known) :]
-            return sum(abs(math.log(a / b)) for a, b in zip(nearest, known, strict=False))
-
-        return bool(known) and apart(extent) < apart(other)
+        return zip(sorted(extent)[-len(known) :], known, strict=False)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, with the schema version first."""
@@ -111,59 +109,25 @@ def parse_card(text: str, where: str) -> Card:
         raise InputError(f"{where}: its model card must be one JSON object.")
     if data.get("schema") != CARD_SCHEMA:
         raise InputError(f"{where}: its card has schema {data.get('schema')!r}; this DiffSeg reads {CARD_SCHEMA}.")
-    known = {"schema", "orientation", *Card.__dataclass_fields__}
-    unknown = sorted(set(data) - known)
-    missing = [key for key in ("name", "labels", "channels", "network", "diffusion", "data") if key not in data]
-    if unknown or missing:
-        problem = f"an unknown key {unknown[0]!r}" if unknown else f"no key {missing[0]!r}"
-        raise InputError(f"{where}: its model card has {problem}.")
-    kinds: dict[str, type] = {
-        "name": str,
-        "labels": list,
-        "channels": list,
-        "regions": list,
-        "flip": list,
-        "members": list,
-        "description": str,
-        "licence": str,
-        "not_for": str,
-    }
-    kinds |= {"seed": int, "expects": dict, "training": dict, "scores": dict, "versions": dict}
-    for key, kind in kinds.items():
-        if key in data and not isinstance(data[key], kind):
-            raise InputError(f"{where}: {key} of its model card must be {kind.__name__}.")
-    temperature = data.get("temperature", 1.0)
-    if not isinstance(temperature, (int, float)) or isinstance(temperature, bool) or not 0.01 <= temperature <= 100.0:
+    body = {key: value for key, value in data.items() if key not in ("schema", "orientation")}
+    card: Card = build(Card, body, f"{where}: model card")
+    if not 0.01 <= card.temperature <= 100.0:
         raise InputError(f"{where}: temperature of its model card must be a number from 0.01 to 100.")
-    _check_expects(data.get("expects", {}), where)
-    sections: dict[str, Any] = {key: data[key] for key in ("network", "diffusion", "data")}
-    config = from_json({"version": SCHEMA_VERSION, **sections, **_unknown(data)}, where)
-    labels = tuple(Label.from_json(item, where) for item in data["labels"])
-    ids = [label.value for label in labels], [label.name for label in labels]
-    if not labels or not data["channels"] or any(len(set(each)) < len(labels) for each in ids):
-        raise InputError(f"{where}: its model card needs labels with different values and names, and channels.")
-    regions = tuple(Region.from_json(item, where) for item in data.get("regions", []))
-    unnamed = {region.value for region in regions} - {label.value for label in labels}
-    if unnamed or (regions and config.diffusion.classes != "overlapping"):
+    _check_expects(card.expects, where)
+    for member in card.members or (Member(card.network, card.diffusion.strategy),):
+        check(_config(card, member), where)
+    for label in card.labels:
+        label.check(where)
+    for region in card.regions:
+        region.check(where)
+    values, names = {label.value for label in card.labels}, {label.name for label in card.labels}
+    if len(values) < len(card.labels) or len(names) < len(card.labels):
+        raise InputError(f"{where}: its model card needs labels with different values and names.")
+    unnamed = {region.value for region in card.regions} - values
+    if unnamed or (card.regions and card.diffusion.classes != "overlapping"):
         problem = f"no label {min(unnamed)} for a region" if unnamed else "regions, but classes that do not overlap"
         raise InputError(f"{where}: its model card has {problem}.")
-    rest = {
-        key: data[key]
-        for key in kinds
-        if key in data and key not in ("labels", "channels", "regions", "flip", "members")
-    }
-    return Card(
-        labels=labels,
-        regions=regions,
-        flip=config.augment.flip if data.get("flip") else (),
-        members=tuple(_member(item, data, where) for item in data.get("members", [])),
-        channels=tuple(str(channel) for channel in data["channels"]),
-        network=config.network,
-        diffusion=config.diffusion,
-        data=config.data,
-        temperature=float(temperature),
-        **rest,
-    )
+    return card
 
 
 def card_of(config: Config, **rest: Any) -> Card:
@@ -172,29 +136,15 @@ def card_of(config: Config, **rest: Any) -> Card:
     return Card(**{**sections, "flip": config.augment.flip, **rest})
 
 
-def _member(item: Any, data: Mapping[str, Any], where: str) -> Member:
-    if not isinstance(item, Mapping) or set(item) != {"network", "strategy"}:
-        raise InputError(f"{where}: a member in its model card must hold network and strategy.")
-    sections = {"data": data["data"], "network": item["network"]}
-    sections["diffusion"] = {**data["diffusion"], "strategy": item["strategy"]}
-    config = from_json({"version": SCHEMA_VERSION, **sections, **_unknown(data)}, where)
-    return Member(config.network, config.diffusion.strategy)
-
-
-def _unknown(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card does not hold of a configuration, so that it passes the rules between values.
+def _config(card: Card, member: Member) -> Config:
+    """What a card says of a member's training, with so much of the rest that it passes the rules between values.
 
     Flips for as many axes as there are, and the terms of the loss that noise and a learned variance were taught by.
     """
-    section, diffusion = data["data"], data["diffusion"]
-    patch = section.get("patch", (0, 0, 0)) if isinstance(section, Mapping) else (0, 0, 0)
-    flips = [False] * (len(patch) if isinstance(patch, (list, tuple)) and patch else 3)
-    known = diffusion if isinstance(diffusion, Mapping) else {}
-    loss = {
-        "vlb": float(known.get("variance") in ("learned", "learned_range")),
-        "mse": float(known.get("parametrisation") == "epsilon"),
-    }
-    return {"augment": {"flip": data.get("flip") or flips}, "loss": loss}
+    diffusion = replace(card.diffusion, strategy=member.strategy)
+    loss = LossConfig(mse=diffusion.parametrisation == "epsilon", vlb=diffusion.variance.startswith("learned"))
+    flips = AugmentConfig(flip=card.flip or (False,) * card.dims)
+    return Config(data=card.data, network=member.network, diffusion=diffusion, loss=loss, augment=flips)
 
 
 def _check_expects(expects: Mapping[str, Any], where: str) -> None:

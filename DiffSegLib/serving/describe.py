@@ -2,13 +2,12 @@
 
 import importlib.metadata
 import platform
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from DiffSegLib import __version__, events
+from DiffSegLib import events
 from DiffSegLib.network.precision import pick_precision
 from DiffSegLib.serving.session import Session
 
@@ -21,15 +20,12 @@ def run(
     """versions: package -> version or None. memory_gib: (free, total) of the CUDA device, or None."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
-    memory = [round(n / (1 << 30), 1) for n in torch.cuda.mem_get_info()] if cuda else None
     return {
-        "engine": __version__,
-        "python": sys.executable,
         "python_version": platform.python_version(),
         "system": platform.platform(),
         "versions": {name: _version(name) for name in PACKAGES},
         "cuda": torch.cuda.get_device_name(0) if cuda else None,
-        "memory_gib": memory,
+        "memory_gib": [round(n / (1 << 30), 1) for n in torch.cuda.mem_get_info()] if cuda else None,
         "threads": torch.get_num_threads(),
         "precision": str(pick_precision("auto", device)).removeprefix("torch."),
     }

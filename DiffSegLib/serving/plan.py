@@ -29,20 +29,21 @@ def run(
     job = PlanJob.from_json(request)
     settings, open_keys = config.choose(job.preset, None, list(job.assignments))
 
+    warnings: list[str] = []
+
     def listen(event: events.Event) -> None:
         if cancelled():
             raise Cancelled("The check was cancelled.")
-        if event["event"] != "warning":
+        if event["event"] == "warning":
+            warnings.append(str(event["text"]))
+        else:
             send(event)
 
     folder = Path(job.data)
     if _known is None or _known[0] != _state(folder, _known[1]):
         _known = None
-        warnings: list[str] = []
         try:
-            plan = make_plan(
-                folder, *config.choose("default", None, []), skip_bad=True, listener=_into(warnings, listen)
-            )
+            plan = make_plan(folder, *config.choose("default", None, []), skip_bad=True, listener=listen)
         except InputError:  # perhaps nothing is left without the bad cases: then what is wrong with them
             dataset = load_dataset(folder)
             problems = examine(dataset, dataset.cases, listen).problems
@@ -62,15 +63,6 @@ def run(
         "validation_cases": len(plan.validation),
         "fingerprint": plan.fingerprint.to_json(),
     }
-
-
-def _into(warnings: list[str], listen: events.Listener) -> events.Listener:
-    def note(event: events.Event) -> None:
-        if event["event"] == "warning":
-            warnings.append(str(event["text"]))
-        listen(event)
-
-    return note
 
 
 def _state(folder: Path, plan: Plan) -> Any:

@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,17 +22,9 @@ from DiffSegLib.errors import DiffSegError, InputError
 from DiffSegLib.jobs import TEMPORARY
 from DiffSegLib.serving.session import Session
 
-Send = Callable[[events.Event], None]
-
-# what a request may ask for -> the module whose run(session, request, send, cancelled) does it and returns the fields
-# of its result event; imported when it is first asked for
-TASKS = {
-    "describe": "DiffSegLib.serving.describe",
-    "plan": "DiffSegLib.serving.plan",
-    "prepare": "DiffSegLib.serving.prepare",
-    "segment": "DiffSegLib.serving.segment",
-    "evaluate": "DiffSegLib.serving.evaluate",
-}
+# what a request may ask for: the module of this name here has run(session, request, send, cancelled), which does it and
+# returns the fields of its result event; imported when it is first asked for
+TASKS = ("describe", "plan", "prepare", "segment", "evaluate")
 
 
 def main() -> int:
@@ -57,7 +48,7 @@ def main() -> int:
     threading.Thread(target=_listen, args=(sys.stdin, requests, cancelled, running, send), daemon=True).start()
     try:
         session = Session()
-        send(events.make("log", text="The worker is ready.", state="ready", **session.describe()))
+        send(events.make("log", text="The worker is ready.", state="ready", pid=os.getpid()))
     except DiffSegError as problem:
         send(events.make("error", message=str(problem), exit_code=problem.exit_code, detail=""))
         return problem.exit_code
@@ -68,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def _serve(session: Session, request: dict[str, Any], cancelled: set[str], send: Send) -> None:
+def _serve(session: Session, request: dict[str, Any], cancelled: set[str], send: events.Listener) -> None:
     """One request: exactly one result or error event at its end, whatever happens."""
     number = str(request.get("id", ""))
 
@@ -76,10 +67,11 @@ def _serve(session: Session, request: dict[str, Any], cancelled: set[str], send:
         send({**event, "job": number})
 
     try:
-        task = TASKS.get(str(request.get("do")))
-        if task is None:
-            raise InputError(f"unknown request {request.get('do')!r}; allowed: {', '.join(TASKS)}, cancel, quit.")
-        fields = importlib.import_module(task).run(session, request, send_of_job, lambda: number in cancelled)
+        task = request.get("do")
+        if task not in TASKS:
+            raise InputError(f"unknown request {task!r}; allowed: {', '.join(TASKS)}, cancel, quit.")
+        module = importlib.import_module(f"DiffSegLib.serving.{task}")
+        fields = module.run(session, request, send_of_job, lambda: number in cancelled)
         send_of_job(events.make("result", **fields))
     except DiffSegError as problem:
         send_of_job(events.make("error", message=str(problem), exit_code=problem.exit_code, detail=""))
@@ -95,7 +87,7 @@ def _listen(
     requests: "queue.Queue[dict[str, Any] | None]",
     cancelled: set[str],
     running: list[dict[str, Any]],
-    send: Send,
+    send: events.Listener,
 ) -> None:
     for line in stream:
         if not line.strip():

@@ -57,6 +57,8 @@ def run(
 
 def load_volume(part: SegmentJob | Channel) -> Volume:
     """The voxels of a job or of one of its channels as float32; raises InputError naming what is wrong."""
+    if [len(row) for row in part.ijk_to_lps] != [4, 4, 4, 4]:
+        raise InputError(f"{part.name}: ijk_to_lps must be four rows of four numbers.")
     array = load_array(part.image)
     if array.ndim not in (3, 4) or array.size == 0:
         raise InputError(f"{part.image}: has shape {array.shape}; (K, J, I) or (channels, K, J, I) is needed.")

@@ -1,10 +1,8 @@
 """What a worker process keeps between jobs: torch, and the last model, ready to run."""
 
-import os
 import sys
 from typing import Any
 
-from DiffSegLib import __version__
 from DiffSegLib.errors import EnvironmentProblem
 
 
@@ -15,27 +13,14 @@ class Session:
         try:
             import safetensors  # noqa: F401 - to see whether all is there before the first job
             import SimpleITK  # noqa: F401
-            import torch
+            import torch  # noqa: F401
         except ImportError as problem:
             text = (
                 f"{sys.executable} cannot run the engine ({problem}); install it in the module's section Environment."
             )
             raise EnvironmentProblem(text) from None
-        self.torch = torch
         self._key: tuple[str, float, str] | None = None
         self._predictor: Any = None
-
-    def describe(self) -> dict[str, Any]:
-        """Versions and device, for the log and for a bug report."""
-        cuda = self.torch.cuda.is_available()
-        return {
-            "pid": os.getpid(),
-            "python": sys.executable,
-            "engine": __version__,
-            "torch": self.torch.__version__,
-            "cuda": self.torch.cuda.get_device_name(0) if cuda else None,
-            "threads": self.torch.get_num_threads(),
-        }
 
     def predictor(self, model: str, device: str) -> Any:
         """The warm predictor, or a new one for another model, a changed file or another device."""

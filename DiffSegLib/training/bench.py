@@ -114,15 +114,14 @@ def own(device: torch.device, precision: torch.dtype) -> list[Contestant]:
     return found
 
 
-def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """An image (1, 1, *SHAPE), a mask (1, CLASSES, *SHAPE) and a time (1,)."""
-    image = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
-    return image.to(device), torch.rand(1, CLASSES, *SHAPE).to(device), torch.ones(1, device=device)
+def an_image(device: torch.device) -> Tensor:
+    """(1, 1, *SHAPE)."""
+    return torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def one_pass(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
     """Of a supervised network."""
-    image, network = inputs(device)[0], ready(network, device, precision)
+    image, network = an_image(device), ready(network, device, precision)
 
     def work() -> object:
         with torch.inference_mode(), autocast(device, precision):
@@ -133,7 +132,7 @@ def one_pass(network: nn.Module, device: torch.device, precision: torch.dtype) -
 
 def five_steps(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
     """As a prediction does them."""
-    image = inputs(device)[0][0].cpu()
+    image = an_image(CPU)[0]
     factors = NetworkConfig().factors
     options: dict[str, Any] = {"device": device, "precision": precision, "every_step": False}
     network = ready(network, device, precision)
@@ -151,7 +150,7 @@ def training_step(network: nn.Module, device: torch.device, precision: torch.dty
     (average of the weights) is left out.
     """
     settings = Config()
-    image, process = inputs(device)[0], make_process(settings.diffusion)
+    image, process = an_image(device), make_process(settings.diffusion)
     label = torch.randint(CLASSES, (1, *SHAPE), generator=torch.Generator().manual_seed(1)).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=0.0, fused=True)
     times = TimeSampler(settings.diffusion, len(process))

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from DiffSegLib.config import Config
 from DiffSegLib.data.patches import Prepared
-from DiffSegLib.inference.sampling import sample_volume
 from DiffSegLib.inference.uncertainty import tempered
 from DiffSegLib.network.precision import pick_precision
-from DiffSegLib.training.validation import STEPS
+from DiffSegLib.training.validation import sampled
 
 TEMPERATURES = np.geomspace(0.5, 5.0, 61)  # 4 % from one to the next
 MARGIN = 5  # voxels around the structures: far away everything is certain, and would outvote what matters
@@ -39,21 +38,10 @@ def fit_temperature(
     network.eval()
     if regions is None and config.diffusion.classes == "overlapping":
         regions = torch.eye(num_classes)  # each label is a region of its own
-    losses = np.zeros(len(TEMPERATURES))
+    losses, precision = np.zeros(len(TEMPERATURES)), pick_precision("auto", device)
     for case in cases:
-        *_, probability = sample_volume(
-            network,
-            case.image,
-            num_classes,
-            config.data.patch,
-            config.network.factors,
-            config.diffusion,
-            steps=min(STEPS, config.diffusion.timesteps),
-            device=device,
-            precision=pick_precision("auto", device),
-            every_step=False,
-            tick=lambda _: check(),
-        )
+        options = {"device": device, "precision": precision, "every_step": False, "tick": lambda _: check()}
+        *_, probability = sampled(network, case.image, num_classes, config, **options)
         near = _near(case.label > 0)
         step = max(1, int(near.sum()) // MOST)
         p, truth = probability[:, near][:, ::step], case.label[near][::step].long()

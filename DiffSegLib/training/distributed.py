@@ -61,10 +61,6 @@ class Group:
         """The first process's value: where clocks differ, one counts."""
         return float(self._reduce(torch.tensor(value if self.first else 0.0, dtype=torch.float64)))
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-        self.any(False)
-
     def told(self, error: DiffSegError) -> DiffSegError:
         """An error that all processes raise alike, and the first one tells."""
         return error if self.first else type(error)("")

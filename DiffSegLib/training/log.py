@@ -1,6 +1,5 @@
 """What a training tells: `log.jsonl`, a line each, and its numbers as TensorBoard events where that is installed."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -27,7 +26,8 @@ class Log:
         if not active:
             return
         if self.path.is_file():
-            found = [(line, _parsed(line)) for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True)]
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            found = [(line, events.from_line(line)) for line in lines if line.endswith("\n")]  # the last may be cut off
             kept = [line for line, event in found if event and event.get("iteration", 0) <= iteration]
             write_text(self.path, "".join(kept))
         try:
@@ -63,11 +63,3 @@ class Log:
         """Write what TensorBoard still holds back."""
         if self.board is not None:
             self.board.close()
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    """The event of a line; None for one that was cut off."""
-    try:
-        return json.loads(line) if line.endswith("\n") else None
-    except ValueError:
-        return None

@@ -133,7 +133,7 @@ def train(
                         precision,
                         regions=regions,
                         group=group,
-                        check=check if group == ALONE else None,
+                        check=check if group == ALONE else lambda: None,
                     )
                     log(events.make("metric", iteration=progress.iteration, **score, seconds=round(elapsed(), 1)))
                     if progress.judge(score["dice"], seconds) and group.first:
@@ -208,7 +208,7 @@ def train(
             raise DiffSegError(
                 f"{run}: {text} training.accumulate), a smaller data.patch, or network.checkpointing."
             ) from None
-        group.wait()  # until the first process has written them
+        group.any(False)  # wait until the first process has written them
         damage = checkpoint.load_best(folder, state)
         if damage:
             log(events.make("warning", text=damage))

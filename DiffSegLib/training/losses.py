@@ -7,7 +7,7 @@ Channel 0 is the background in both cases, and Dice leaves it out.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from DiffSegLib.config import LossConfig
 
@@ -42,14 +42,9 @@ def focal_loss(logits: Tensor, label: Tensor, exclusive: bool = True, gamma: flo
     return ((1.0 - torch.exp(-nll)) ** gamma * nll).flatten(1).mean(1) * classes
 
 
-def one_hot(label: Tensor, num_classes: int) -> Tensor:
-    """(B, *spatial) int64 -> (B, num_classes, *spatial) float32."""
-    return torch.nn.functional.one_hot(label, num_classes).movedim(-1, 1).float()
-
-
 def as_mask(label: Tensor, like: Tensor) -> Tensor:
     """Either form of the truth -> (B, C, *spatial) zeros and ones of the type of `like`."""
-    return (label if label.ndim == like.ndim else one_hot(label, like.shape[1])).to(like)
+    return (label if label.ndim == like.ndim else one_hot(label, like.shape[1]).movedim(-1, 1)).to(like)
 
 
 def total_loss(logits: Tensor, label: Tensor, config: LossConfig, exclusive: bool = True) -> Tensor:

@@ -1,11 +1,7 @@
 """How much memory a training step takes, found without running it: a forward pass of tensors that have no data."""
 
-from typing import Any
-
 import torch
-from torch._subclasses.fake_tensor import (
-    FakeTensorMode,
-)  # the `meta` device would count attention as a slow kernel does
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from DiffSegLib.config import DiffusionConfig, NetworkConfig
 from DiffSegLib.diffusion.process import mask_channels
@@ -38,13 +34,10 @@ def training_memory(
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    def back(tensor: Any) -> Any:
-        return tensor
-
-    with FakeTensorMode():
+    with FakeTensorMode():  # the `meta` device would count attention as a slow kernel does
         model = build(network, in_channels, num_classes, diffusion)
         image, mask = (torch.empty(1, n, *patch) for n in (in_channels, mask_channels(diffusion, num_classes)))
-        with torch.autograd.graph.saved_tensors_hooks(keep, back):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             answer = model(image, mask, torch.empty(1))
         parameters = {p.untyped_storage()._cdata: p.numel() for p in model.parameters()}
         sizes = [t.untyped_storage().nbytes() for key, t in kept.items() if key not in parameters]

@@ -87,7 +87,7 @@ def propose(
         patch = shorter or patch
     if "data.patch" in open_keys:
         reasons["data.patch"] = (
-            f"from the median image of {_by(shape)} voxels at this spacing, "
+            f"from the median image of {' x '.join(map(str, shape))} voxels at this spacing, "
             f"as much as fits in {memory:g} GiB, rounded up to whole strides"
             if needed <= memory
             else f"as small as can be, and yet a step needs about {needed:.2g} GiB, not {memory:g}"
@@ -178,7 +178,3 @@ def shorten(patch: tuple[int, ...], spacing: tuple[float, ...], factors: np.ndar
     step = int(factors[axis])
     shorter = max((patch[axis] - 1) // step * step, SMALLEST)
     return (*patch[:axis], shorter, *patch[axis + 1 :])
-
-
-def _by(values: tuple[int, ...]) -> str:
-    return " x ".join(map(str, values))

@@ -84,8 +84,7 @@ def train_folder(
                 memory=memory,
                 listener=report,
             )
-            dataset = plan.dataset
-            settings = config.from_json(plan.settings.to_json(), "the configuration")  # proposed and given together
+            dataset, settings = plan.dataset, plan.settings
             if group.first and not resume:
                 parts = {"train": plan.training, "val": plan.validation}
                 split = {part: [case.name for case in some] for part, some in parts.items()}

@@ -22,13 +22,12 @@ class TimeSampler:
     counts, squares: (levels,) how often a level was seen, and the running mean of its squared loss, unweighted.
     """
 
-    def __init__(self, config: DiffusionConfig, levels: int, state: dict[str, Any] | None = None) -> None:
+    def __init__(self, config: DiffusionConfig, levels: int) -> None:
         self.config = config
         # a supervised network has no noise levels to tell apart
         self.even = config.time_sampling == "uniform" or config.strategy == "supervised"
         self.allowed = levels - 1 if config.strategy in FROM_ABOVE and not config.recycling_last else levels
         self.counts, self.squares = np.zeros(levels), np.zeros(levels)
-        self.restore(state or {})
 
     @property
     def state(self) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """How good the averaged weights are on the validation cases."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from DiffSegLib.config import Config
 from DiffSegLib.data.patches import Prepared
@@ -27,7 +27,7 @@ def validate(
     *,
     regions: Tensor | None = None,
     group: Group = ALONE,
-    check: Callable[[], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Mean Dice of the averaged weights at the first and the last step, on the network's grid, seed 0.
 
@@ -35,26 +35,14 @@ def validate(
     every window; what it raises ends the validation, and the network has its own weights again.
     """
     steps = min(STEPS, config.diffusion.timesteps)
-    factors = config.network.factors
     scores = torch.zeros(len(cases), steps, num_classes - 1, dtype=torch.float64)
     own = {key: value.clone() for key, value in state.network.state_dict().items()}
     state.network.load_state_dict(state.ema)
     state.network.eval()
     try:
         for n in range(group.rank, len(cases), group.world):
-            run = sample_volume(
-                state.network,
-                cases[n].image,
-                num_classes,
-                config.data.patch,
-                factors,
-                config.diffusion,
-                steps=steps,
-                device=device,
-                precision=precision,
-                tick=lambda _: check() if check else None,
-            )
-            for k, probability in enumerate(run):
+            options = {"device": device, "precision": precision, "tick": lambda _: check()}
+            for k, probability in enumerate(sampled(state.network, cases[n].image, num_classes, config, **options)):
                 scores[n, k] = torch.tensor(class_dice(probability, cases[n].label, regions), dtype=torch.float64)
     finally:
         state.network.load_state_dict(own)
@@ -63,6 +51,13 @@ def validate(
     by_class = [None if math.isnan(x) else round(x, 4) for x in scores[:, -1].nanmean(0).tolist()]
     first, last = (0.0 if math.isnan(x) else x for x in (scores[:, k].nanmean().item() for k in (0, -1)))
     return {"dice": last, "dice_first_step": first, "dice_by_class": by_class}
+
+
+def sampled(network: nn.Module, image: Tensor, num_classes: int, config: Config, **options: object) -> Iterator[Tensor]:
+    """The probabilities (num_classes, *spatial) of each of STEPS steps; options: further ones of `Sampling`."""
+    options["steps"] = min(STEPS, config.diffusion.timesteps)
+    factors = config.network.factors
+    return sample_volume(network, image, num_classes, config.data.patch, factors, config.diffusion, **options)
 
 
 def class_dice(probability: Tensor, label: Tensor, regions: Tensor | None = None) -> list[float]:

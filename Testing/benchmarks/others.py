@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from DiffSegLib.config import NetworkConfig
 from DiffSegLib.network.precision import autocast, ready
 from DiffSegLib.training import bench
-from DiffSegLib.training.bench import Contestant, five_steps, inputs, one_pass, training_step
+from DiffSegLib.training.bench import Contestant, an_image, five_steps, one_pass, training_step
 
 AXES = (2, 3, 4)
 
@@ -64,7 +64,7 @@ def nnunet() -> nn.Module:
 
 def mirrored(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
     """The mean over the eight mirrorings, nnU-Net's default."""
-    image, network = inputs(device)[0], ready(network, device, precision)
+    image, network = an_image(device), ready(network, device, precision)
     views = [axes for count in range(4) for axes in combinations(AXES, count)]
 
     def work() -> object:

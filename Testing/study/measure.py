@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 import study
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import read, read_label
-from DiffSegLib.data.native import to_native
+from DiffSegLib.data.native import NativeMap, best_class
 from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.splits import split
 from DiffSegLib.evaluation.metrics import score
@@ -88,7 +88,9 @@ class ValidationCase:
 
     def mask(self, probability: torch.Tensor) -> np.ndarray:
         """The label map on the case's own grid."""
-        return np.array([0, *VALUES], dtype=np.uint8)[to_native(probability, self.grid)]
+        found = NativeMap(self.grid, probability.shape[1:], 0, best_class, torch.uint8)
+        found.add(probability, 0)
+        return np.array([0, *VALUES], dtype=np.uint8)[found.result()]
 
     def dice(self, probability: torch.Tensor) -> list[float]:
         """Dice of each structure."""

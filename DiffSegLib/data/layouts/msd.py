@@ -1,12 +1,14 @@
 """Layout of the Medical Segmentation Decathlon: `dataset.json` with `modality`, `labels` and the list `training`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import Case, Dataset, image_files, inside, read_json, whole_cases
+from DiffSegLib.data.cases import Case, Dataset, image_files, inside, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import labels_from_names
+from DiffSegLib.labels import labels_from_names, names_by_value
+from DiffSegLib.schema import read_json
 
 
 def read(folder: Path) -> Dataset | None:
@@ -22,7 +24,7 @@ def read(folder: Path) -> Dataset | None:
     try:
         entries = [(inside(folder, x["image"], path), inside(folder, x["label"], path)) for x in data["training"]]
         cases = tuple(Case(case_name(image), (image,), label) for image, label in entries)
-        described(folder, data, cases)
+        dataset = described(folder, data, cases)
     except KeyError as problem:
         raise InputError(f"{path}: lacks {problem}, which MSD's and nnU-Net's description of a data set has.") from None
     except (TypeError, ValueError, AttributeError) as problem:
@@ -32,7 +34,8 @@ def read(folder: Path) -> Dataset | None:
     for label in image_files(cases[0].label.parent) if cases else []:
         if label.name not in named and not (cases[0].images[0].parent / label.name).is_file():
             unlisted.append((case_name(label), f"image for label {label.name}"))
-    return described(folder, data, *whole_cases(folder, cases, unlisted))
+    cases, missing = whole_cases(folder, cases, unlisted)
+    return replace(dataset, cases=cases, missing=missing)
 
 
 def described(
@@ -42,13 +45,11 @@ def described(
 
     Labels written as name -> value, as nnU-Net has them, are taken too.
     """
-    names = {int(key): value for key, value in data["labels"].items() if key.lstrip("-").isdecimal()}
-    names = names or {int(value): key for key, value in data["labels"].items()}
     return Dataset(
         folder=folder,
         name=str(data.get("name", folder.name)),
         cases=cases,
-        labels=labels_from_names(names, str(folder / "dataset.json")),
+        labels=labels_from_names(names_by_value(data["labels"]), str(folder / "dataset.json")),
         channels=tuple(str(data["modality"][key]) for key in sorted(data["modality"], key=int)),
         licence=str(data.get("licence", data.get("license", ""))),
         reference=str(data.get("reference", "")),

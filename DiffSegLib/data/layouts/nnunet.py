@@ -4,14 +4,16 @@ Version 2 says `channel_names`, `labels` as name -> value (or a list of values: 
 and `file_ending`; version 1 has the keys of the Decathlon and files named as version 2.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, inside, read_json, whole_cases
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, inside, whole_cases
 from DiffSegLib.data.files import case_name
 from DiffSegLib.data.layouts.msd import described
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import Region, labels_from_names
+from DiffSegLib.labels import Region
+from DiffSegLib.schema import read_json
 
 
 def read(folder: Path) -> Dataset | None:
@@ -39,8 +41,7 @@ def read(folder: Path) -> Dataset | None:
 
 
 def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
-    channels = tuple(str(data["channel_names"][key]) for key in sorted(data["channel_names"], key=int))
-    cases, missing = _cases(folder, len(channels), str(data["file_ending"]), data.get("dataset"))
+    cases, missing = _cases(folder, len(data["channel_names"]), str(data["file_ending"]), data.get("dataset"))
     if "ignore" in data["labels"]:
         raise InputError(f"{folder}: dataset.json names an 'ignore' label, which DiffSeg does not know; relabel it.")
     regions = regions_of(data, folder)
@@ -49,17 +50,9 @@ def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
         rest = {region.value: f"{region.name} only" for region in reversed(regions) if region.value in region.values}
         every = {value for region in regions for value in (*region.values, region.value)}
         names = {value: names.get(value) or rest.get(value, f"label {value}") for value in every}
-    return Dataset(
-        folder=folder,
-        name=str(data.get("name", folder.name)),
-        cases=cases,
-        labels=labels_from_names(names, str(folder / "dataset.json")),
-        channels=channels,
-        licence=str(data.get("licence", data.get("license", ""))),
-        reference=str(data.get("reference", "")),
-        regions=regions,
-        missing=missing,
-    )
+    labels = {str(value): name for value, name in names.items()}
+    plain = {**data, "modality": data["channel_names"], "labels": labels}
+    return replace(described(folder, plain, cases, missing), regions=regions)
 
 
 def regions_of(data: dict[str, Any], folder: Path) -> tuple[Region, ...]:

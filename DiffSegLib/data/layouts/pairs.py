@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, read_json, whole_cases
+from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, whole_cases
 from DiffSegLib.data.files import case_name, channel_count, read_label
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import labels_from_names
+from DiffSegLib.labels import labels_from_names, names_by_value
+from DiffSegLib.schema import read_json
 
 
 def read(folder: Path) -> Dataset | None:
@@ -97,12 +98,11 @@ def _label_names(folder: Path) -> dict[int, str]:
         return {}
     try:
         if path.suffix == ".json":
-            pairs = [(k, v) if str(k).isdecimal() else (v, k) for k, v in read_json(path).items()]
+            names = {value: str(name) for value, name in names_by_value(read_json(path)).items()}
         else:
             with open(path, newline="", encoding="utf-8-sig") as file:
                 rows = [row for row in csv.reader(file) if row and row[0].strip()]
-            pairs = [(row[0], row[1].strip()) for n, row in enumerate(rows) if n or row[0].strip().isdecimal()]
-        names = {int(value): str(name) for value, name in pairs}
+            names = {int(row[0]): row[1].strip() for n, row in enumerate(rows) if n or row[0].strip().isdecimal()}
     except (OSError, ValueError, TypeError, IndexError) as problem:
         raise InputError(f"{path}: is no table of label values and names ({problem}).") from None
     if not names or not all(0 <= value <= 255 for value in names):

@@ -14,11 +14,6 @@ from DiffSegLib.diffusion.strategies.supervised import supervised
 from DiffSegLib.diffusion.strategies.unrolled import unrolled
 
 STRATEGIES: dict[str, Strategy] = {
-    "supervised": supervised,
-    "standard": standard,
-    "recycling": recycling,
-    "recycling_next": recycling_next,
-    "self_conditioning": self_conditioning,
-    "self_conditioning_next": self_conditioning_next,
-    "unrolled": unrolled,
+    each.__name__: each
+    for each in (supervised, standard, recycling, recycling_next, self_conditioning, self_conditioning_next, unrolled)
 }
