@@ -83,6 +83,17 @@ def test_masks_names_colors_and_terminology_arrive_on_the_volumes_grid(volume):
     assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume
 
 
+@pytest.mark.parametrize("shape", [(4, 6, 8), (3, 5, 7), (20, 256, 256)])
+def test_masks_are_the_same_only_if_every_voxel_is(shape):
+    mask = np.random.default_rng(0).integers(0, 3, shape, dtype=np.uint8)
+    assert nodes.same(mask, mask.copy()) and nodes.same(mask[::2], mask[::2].copy())
+    for place in ((0, 0, 0), tuple(size // 2 for size in shape), tuple(size - 1 for size in shape)):
+        other = mask.copy()
+        other[place] += 1
+        assert not nodes.same(mask, other) and not nodes.same(other[::-1], mask[::-1])
+    assert not nodes.same(mask, mask[:-1]) and nodes.same(mask, mask.astype(np.int16))
+
+
 def test_a_second_mask_is_written_in_place_and_keeps_what_the_user_set(volume):
     mask = blob_case(0)[1]
     node = nodes.make_segmentation(volume, "result", "key", LABELS)
