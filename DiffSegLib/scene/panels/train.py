@@ -71,6 +71,7 @@ class TrainPanel(Panel):
         self.ui.trainingsFolderPathLineEdit.currentPath = str(self.logic.trainingsFolder)
         self.connect(self.ui.trainCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
         self.connect(self.ui.trainFolderPathLineEdit, "currentPathChanged(QString)", self.onFolder)
+        self.connect(self.ui.trainFolderPathLineEdit, "validInputChanged(bool)", self.onFolderOrNone)
         self.connect(self.ui.trainSceneRadioButton, "toggled(bool)", self.onSource)
         self.connect(self.ui.trainCasesTable, "itemChanged(QTableWidgetItem*)", self.onTicked)
         self.connectPath(self.ui.trainingsFolderPathLineEdit, self.onTrainingsFolder)
@@ -131,6 +132,10 @@ class TrainPanel(Panel):
         """Another folder."""
         if self.parameters is not None:
             self.parameters.trainFolder = path
+
+    def onFolderOrNone(self, _isPath: bool) -> None:
+        """The line was emptied, of which its other signal says nothing, or has a path again."""
+        self.onFolder(self.ui.trainFolderPathLineEdit.currentPath)
 
     def onSource(self, fromScene: bool) -> None:
         """The folder or the scene."""
