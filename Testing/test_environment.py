@@ -57,7 +57,7 @@ def answered(host, panel):
 def choose(host, panel, path):
     """Type or browse, and wait until it is taken for whole."""
     panel.ui.pythonPathLineEdit.currentPath = str(path)
-    host.wait_for(lambda: not any(timer.isActive() for timer in panel._pauses))
+    host.wait_for(lambda: not panel._pauses[0].isActive())
 
 
 def test_opening_the_section_asks_the_engine_once(host, panel):

@@ -64,6 +64,14 @@ def _lookup(self, name):
     return plain
 
 
+def _single_shot(msec, slot):
+    """As Slicer's, which gives each timer a parent that lives as long as the application, and never deletes it."""
+    timer = QtCore.QTimer(QtWidgets.QApplication.instance())
+    timer.setSingleShot(True)
+    _connect(timer, "timeout()", slot)
+    timer.start(msec)
+
+
 class UiLoader(QtUiTools.QUiLoader):
     """Loads the module's form with the custom widgets below."""
 
@@ -111,6 +119,7 @@ def import_qt():
             kind = getattr(module, name, None)
             if isinstance(kind, type) and issubclass(kind, QObject):
                 _patch(kind)
+    QtCore.QTimer.singleShot = staticmethod(_single_shot)
     sys.modules["qt"], sys.modules["ctk"] = _Flat("qt"), types.ModuleType("ctk")
     from host import widgets
 

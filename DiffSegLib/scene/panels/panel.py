@@ -123,10 +123,18 @@ class Panel:
 
         An emptied line is no path, and told of by the second signal only.
         """
-        timer = qt.QTimer()
-        timer.setSingleShot(True)
-        timer.setInterval(PAUSE)
-        self._pauses.append(timer)
-        self.connect(timer, "timeout()", lambda: slot(line.currentPath))
+        timer = self.after(PAUSE, lambda: slot(line.currentPath))
         self.connect(line, "currentPathChanged(QString)", lambda _path: timer.start())
         self.connect(line, "validInputChanged(bool)", lambda _isPath: timer.start())
+
+    def after(self, pause: int, slot: "Callable[[], None]") -> Any:
+        """A timer that calls `slot` once, `pause` ms after its start, and stops with the panel.
+
+        To be kept and started again: Slicer keeps every timer of QTimer.singleShot until the application ends.
+        """
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        timer.setInterval(pause)
+        self.connect(timer, "timeout()", slot)
+        self._pauses.append(timer)
+        return timer
