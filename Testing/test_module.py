@@ -160,8 +160,7 @@ def test_nothing_stays_of_a_worker_that_was_killed_nor_is_its_late_end_heard(hos
     host.wait_for(lambda: transport._process is None)  # killed from within its own signal
     transport._onFinished(9)
     assert ends == []
-    left = weakref.ref(transport)
-    del transport
+    left, transport = weakref.ref(transport), None
     host.wait_for(lambda: gc.collect() >= 0 and left() is None, 10.0)
 
 

@@ -13,6 +13,7 @@ import slicer.util
 from DiffSegLib.scene.host import SceneHost, inside_slicer
 
 MODULE_FILE = Path(__file__).resolve().parent.parent.parent / "DiffSeg" / "DiffSeg.py"
+STARTED_WITH = dict(os.environ)
 SOURCE_VARIABLE = "DIFFSEG_SLICER_SOURCE"
 
 
@@ -25,6 +26,15 @@ class Application:
 
     def processEvents(self):
         self._qt.processEvents()
+
+    def startupEnvironment(self):
+        """Slicer's launcher keeps what the shell had."""
+        import qt
+
+        made = qt.QProcessEnvironment()
+        for name, value in STARTED_WITH.items():
+            made.insert(name, value)
+        return made
 
     def testingEnabled(self):
         return True
