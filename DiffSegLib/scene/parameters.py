@@ -32,9 +32,15 @@ def wrapperOf(node: Any, kind: Any, fields: tuple[type, ...]) -> Any:
         except (TypeError, ValueError):
             node.UnsetParameter(name)
     # a wrapper remembers what it has read; that a node which is referred to has been loaded meanwhile nobody told it
-    if any(getattr(wrapper, name) is not node.GetNodeReference(name) for name in hints if name not in values):
+    if any(getattr(wrapper, name) is not _reference(node, name) for name in hints if name not in values):
         node.Modified()
     return wrapper
+
+
+def _reference(node: Any, name: str) -> Any:
+    """The node that a field refers to; Slicer puts that of `X | None` under a role with its place in the union."""
+    found = node.GetNodeReference(name)
+    return node.GetNodeReference(f"{name}.0") if found is None else found
 
 
 def _takes(kind: type, text: str) -> bool:
