@@ -20,7 +20,7 @@ from DiffSegLib.jobs import EvaluateJob
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.process import WorkerClient
-from host.application import Host, need_window
+from host.application import Host, need_window, put_temporary
 
 need_window()
 
@@ -545,9 +545,7 @@ def test_a_fresh_segmentation_is_offered_as_prediction(host, window, volume, tin
 
 
 def test_a_comparison_leaves_no_file_behind(logic, pair, tmp_path, monkeypatch):
-    import tempfile
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
     assert logic.evaluate(*pair).error is None and list(tmp_path.iterdir()) == []
     again = logic.evaluate(*pair, wait=False)
     logic.cancel(again)

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import os
 import sys
-import tempfile
 
 import numpy as np
 import pytest
@@ -29,6 +28,7 @@ from DiffSegLib.scene.host import SceneHost
 from DiffSegLib.scene.logic import SegmentLogic
 from DiffSegLib.scene.process import WorkerClient, worker_environment
 from DiffSegLib.scene.transport import PipeTransport
+from host.application import put_temporary
 from tally import tried
 from test_expectations import add_sequence
 from test_roi import add_bend, add_roi, add_transform, affine
@@ -435,7 +435,7 @@ def test_integers_of_any_kind_give_the_mask_of_their_values(logic, scene, tiny_m
 
 def test_a_temporary_folder_that_is_none(logic, volume, tiny_model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    put_temporary(monkeypatch, tmp_path / "file")
     before = everything()
     with pytest.raises(InputError, match=r"cannot be handed to the engine .*free some space, or choose another"):
         logic.segment(volume, tiny_model)
@@ -447,7 +447,7 @@ def test_a_full_disk_before_the_run(logic, volume, tiny_model, tmp_path, monkeyp
         tried("faults injected: memory, disk, loss")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(InputError, match="No space left on device"):
         logic.segment(volume, tiny_model)
@@ -470,7 +470,7 @@ def test_a_folder_that_cannot_be_written_during_the_run(logic, volume, tiny_mode
 
 
 def test_no_files_are_left_behind(logic, volume, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
     logic.segment(volume, tiny_model)
     cancel_after(logic, 1, volume, model=tiny_model)
     assert list(tmp_path.iterdir()) == []
@@ -521,7 +521,7 @@ def test_a_model_that_cannot_be_loaded_is_told(logic, tmp_path):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files where the system lists them")
 def test_many_jobs_leave_no_node_no_open_file_and_no_folder(logic, volume, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
 
     def held_now():
         files = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), logic.client.pid)]

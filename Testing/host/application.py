@@ -23,6 +23,7 @@ class Application:
     def __init__(self, qt_application):
         self._qt = qt_application
         self._settings = None
+        self.temporaryPath = tempfile.gettempdir()
 
     def processEvents(self):
         self._qt.processEvents()
@@ -69,6 +70,13 @@ class Application:
             file = os.path.join(self._folder.name, "settings.ini")
             self._settings = qt.QSettings(file, qt.QSettings.IniFormat)
         return self._settings
+
+
+def put_temporary(monkeypatch, path):
+    """From now on have temporary folders made below `path`: inside Slicer the application says where."""
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    if hasattr(getattr(slicer, "app", None), "temporaryPath"):
+        monkeypatch.setattr(slicer.app, "temporaryPath", str(path))
 
 
 def need_window():
