@@ -195,7 +195,8 @@ def packaging(monkeypatch):
     return use
 
 
-def test_installing_asks_for_what_the_requirements_name(host, panel, packaging):
+def test_installing_asks_for_what_the_requirements_name(host, panel, packaging, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)  # the extension, which would install torch itself
     used = packaging(has_torch=False)
     panel.ui.installButton.click()
     answered(host, panel)

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import ROOT, blob_case
+import without_torch
+from conftest import blob_case
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
@@ -19,9 +20,7 @@ import vtk
 from DiffSegLib.data.channels import on_first_grid
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
-from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
-from DiffSegLib.models.store import load
 from DiffSegLib.scene import logic as logic_module
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.host import SceneHost
@@ -32,7 +31,7 @@ from host.application import put_temporary
 from tally import tried
 from test_expectations import add_sequence
 from test_roi import add_bend, add_roi, add_transform, affine
-from tiny_models import FLAT, write_model
+from tiny_models import FLAT, answer_of, write_model
 
 OBLIQUE = affine([20, -10, 35], (0.9, 1.1, 2.0), (12, -30, 55))  # IJK to RAS
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -263,7 +262,7 @@ def test_several_samples_show_the_first_early_and_the_mean_at_the_end(logic, vol
     assert samples == sorted(samples) and samples[-1] == 3 and all(e.get("sample", 1) == 1 for e in heard[:first_step])
     own = Volume(nodes.volume_array(volume)[None], nodes.ijk_to_lps(volume))
     options = SegmentOptions(steps=2, samples=3, seed=5, keep_steps=True, uncertainty=True)
-    wanted = Predictor(load(tiny_model), "cpu")(own, options)
+    wanted = answer_of(tiny_model, own, options)
     assert len(run.masks) == 2
     for mask, right in zip(
         [*run.masks, run.mask, run.uncertainty], [*wanted.steps, wanted.mask, wanted.uncertainty], strict=True
@@ -323,7 +322,7 @@ def python_mask(model, first, others):
     """The mask that the engine gives in this process; others: (node, its IJK to RAS in the first one's space)."""
     volumes = [Volume(nodes.volume_array(first)[None].astype(np.float32), nodes.ijk_to_lps(first), "scan")]
     volumes += [Volume(nodes.volume_array(n)[None].astype(np.float32), TO_LPS @ m, "flair") for n, m in others]
-    return Predictor(load(model), "cpu")(on_first_grid(volumes), SegmentOptions()).mask
+    return answer_of(model, on_first_grid(volumes), SegmentOptions()).mask
 
 
 def test_a_channel_on_the_same_grid(logic, volume, two_channels):
@@ -476,10 +475,8 @@ def test_no_files_are_left_behind(logic, volume, tiny_model, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_python_without_torch_points_to_the_section_environment(volume, tiny_model, tmp_path):
-    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    bare = WorkerClient([sys.executable, "-u", "-m", "DiffSegLib", "worker"], PipeTransport, environment)
+def test_a_python_without_torch_points_to_the_section_environment(volume, tiny_model):
+    bare = WorkerClient(without_torch.worker_command(), PipeTransport, worker_environment(sys.executable))
     before = everything()
     with pytest.raises(EnvironmentProblem, match=r"No module named 'torch'.*section Environment"):
         SegmentLogic(bare).segment(volume, tiny_model)

@@ -147,8 +147,8 @@ class Host:
             if parent.isEntered:
                 parent.exit()
             widget.cleanup()
-            if not inside_slicer():
-                parent.setMRMLScene(None)  # its widgets observe the scene no more
+            for panel in widget.panels:  # the module keeps its windows: at least they observe the scene no more
+                panel.root.setMRMLScene(None)
         self._windows.clear()
 
     def wait_for(self, condition, seconds=60.0):
