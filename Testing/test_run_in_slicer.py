@@ -48,7 +48,7 @@ def test_nothing_run_is_no_success():
 
 
 def test_nothing_runs_where_the_users_own_settings_would_be_changed():
-    ended = start("-q", testing=False)
+    ended = start("-q", "-k", "no_test_has_this_name", testing=False)
     assert ended.returncode == 2 and ended.stdout == "" and "--testing" in ended.stderr and "Trace" not in ended.stderr
 
 
