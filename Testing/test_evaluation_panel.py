@@ -15,12 +15,11 @@ import slicer.util
 import vtk
 
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
-from DiffSegLib.evaluation.metrics import score
 from DiffSegLib.jobs import EvaluateJob
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.process import WorkerClient
-from host.application import Host, need_window
+from host.application import Host, need_window, put_temporary
 
 need_window()
 
@@ -28,6 +27,14 @@ SPACING = (2.0, 1.0, 0.8)  # k, j, i
 AFFINE = np.diag([0.8, 1.0, 2.0, 1.0])
 AFFINE[:3, 3] = (5.0, -7.0, 11.0)
 LABELS = (Label(1, "first", (0.9, 0.6, 0.3)), Label(2, "second", (0.2, 0.3, 0.9)))
+
+
+def score(*given):
+    """The engine's own measures, in this process."""
+    pytest.importorskip("scipy", reason="Slicer's Python has no scipy; install it in the section Environment")
+    from DiffSegLib.evaluation import metrics
+
+    return metrics.score(*given)
 
 
 @pytest.fixture(scope="module")
@@ -545,9 +552,7 @@ def test_a_fresh_segmentation_is_offered_as_prediction(host, window, volume, tin
 
 
 def test_a_comparison_leaves_no_file_behind(logic, pair, tmp_path, monkeypatch):
-    import tempfile
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
     assert logic.evaluate(*pair).error is None and list(tmp_path.iterdir()) == []
     again = logic.evaluate(*pair, wait=False)
     logic.cancel(again)
