@@ -152,7 +152,8 @@ class TrainingConfig:
     batch: samples of one pass, in each process. accumulate: passes whose mean gradient makes one step, for batches that
     do not fit into memory. warmup, decay: fractions of the budget at which the learning rate is highest, and at which
     it has reached its end. validations: over the whole budget. patience: validations without a better Dice after which
-    the training stops; None goes on to the end of the budget.
+    the training stops; None goes on to the end of the budget. smoothing: whether the model smooths its probabilities by
+    as much as makes the best masks of the validation cases.
     """
 
     iterations: int = 5000
@@ -170,6 +171,7 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     validations: int = 10
     patience: int | None = None
+    smoothing: bool = True
     seed: int = 0
 
 

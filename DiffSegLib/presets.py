@@ -38,6 +38,7 @@ _IMGX: dict[str, Any] = {
         "learning_rate_end": 5e-5,
         "warmup": 100 / 12500,
         "decay": 10000 / 12500,
+        "smoothing": False,
         "weight_decay": 1e-8,
         "ema": 0.0,
         "precision": "fp32",

@@ -16,7 +16,7 @@ from DiffSegLib.inference.uncertainty import entropy, tempered, uncertainty
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models import store
 from DiffSegLib.models.join import join
-from DiffSegLib.training.calibration import fit_temperature
+from DiffSegLib.training.calibration import Answers, fit_temperature
 from DiffSegLib.training.run import train_folder
 
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ def test_the_temperature_is_what_a_network_boasts_by(times, classes):
         label, regions = drawn[0] + 2 * drawn[1], torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1]])
     case = Prepared("case", normal(1, 24, 24, 24), label.to(torch.uint8), (1.0, 1.0, 1.0), ())
     settings = config.from_json({"data": {"patch": [24, 24, 24]}, "diffusion": {"classes": classes}})
-    found = fit_temperature(Boastful(logits, times), [case], 3, settings, CPU, regions)
+    found = fit_temperature(Answers(Boastful(logits, times), [case], 3, settings, CPU, regions))
     assert found == pytest.approx(times, rel=0.06)
 
 
@@ -78,14 +78,14 @@ def test_labels_that_may_overlap_are_calibrated_one_by_one_as_their_uncertainty_
     case = Prepared("case", normal(1, 24, 24, 24), label, (1.0, 1.0, 1.0), ())
     settings = config.from_json({"data": {"patch": [24, 24, 24]}, "diffusion": {"classes": "overlapping"}})
     network = Boastful(normal(3, 24, 24, 24) + 3.0 * torch.nn.functional.one_hot(label.long(), 3).movedim(-1, 0), 1.0)
-    found = [fit_temperature(network, [case], 3, settings, CPU, regions) for regions in (None, torch.eye(3))]
+    found = [fit_temperature(Answers(network, [case], 3, settings, CPU, regions)) for regions in (None, torch.eye(3))]
     assert found[0] == found[1]
 
 
 def test_without_structures_the_temperature_is_one():
     case = Prepared("case", normal(1, 16, 16, 16), torch.zeros(16, 16, 16, dtype=torch.uint8), (1.0, 1.0, 1.0), ())
     settings = config.from_json({"data": {"patch": [16, 16, 16]}})
-    assert fit_temperature(Boastful(normal(3, 16, 16, 16), 2.0), [case], 3, settings, CPU) == 1.0
+    assert fit_temperature(Answers(Boastful(normal(3, 16, 16, 16), 2.0), [case], 3, settings, CPU)) == 1.0
 
 
 def test_training_ends_with_a_temperature_that_the_uncertainty_follows_and_no_mask(dataset, tmp_path):
@@ -100,14 +100,14 @@ def test_training_ends_with_a_temperature_that_the_uncertainty_follows_and_no_ma
     assert answers[1].uncertainty.mean() > answers[0].uncertainty.mean()
 
 
-def test_an_ensemble_has_its_members_mean_temperature(tiny_model, tmp_path):
+def test_an_ensemble_has_its_members_mean_temperature_and_smoothing(tiny_model, tmp_path):
     model = store.load(tiny_model)
-    for name, temperature in (("one", 1.5), ("two", 2.5)):
-        card = replace(model.card, name=name, temperature=temperature)
+    for name, temperature, smoothing in (("one", 1.5, 0.5), ("two", 2.5, 0.8)):
+        card = replace(model.card, name=name, temperature=temperature, smoothing=smoothing)
         store.save(tmp_path / f"{name}.safetensors", model.network.state_dict(), card)
     names = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
-    assert join(names, "both", tmp_path / "both.safetensors").temperature == 2.0
-    assert store.load(tmp_path / "both.safetensors").card.temperature == 2.0
+    for card in (join(names, "both", tmp_path / "both.safetensors"), store.load(tmp_path / "both.safetensors").card):
+        assert (card.temperature, card.smoothing) == (2.0, 0.65)
 
 
 @pytest.mark.parametrize("value", [0, -1, "2", True, None, float("nan"), 1000])

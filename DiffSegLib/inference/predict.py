@@ -98,6 +98,7 @@ class Predictor:
                     every_step=options.keep_steps or on_step is not None,
                     growth=rung.growth,
                     state=rung.state,
+                    smoothing=card.smoothing,
                     tick=tick,
                 )
                 masks, doubt = self._draw(sampling, image, grid, options, on_step, volume.array.shape[1:], box)

@@ -19,6 +19,7 @@ from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import sample_steps
 from DiffSegLib.inference import windows
 from DiffSegLib.inference.blend import Slab, gaussian_weight
+from DiffSegLib.inference.smoothing import smoothed
 from DiffSegLib.inference.windows import Windows, window_noise
 from DiffSegLib.network.features import Features, denoise, encode
 from DiffSegLib.network.precision import autocast
@@ -68,7 +69,7 @@ class Sampling:
 
     views: spatial axes that each sample's windows are mirrored along, from 1 as in (C, *spatial); there are as many
     samples. every_step: or the last only. growth: see plan_windows. state: bytes that windows which wait for their next
-    step may keep, STATE_BUDGET if None.
+    step may keep, STATE_BUDGET if None. smoothing: of each step's probabilities, in voxels, see `smoothed`.
     """
 
     network: nn.Module
@@ -86,6 +87,7 @@ class Sampling:
     every_step: bool = True
     growth: float | None = None
     state: int | None = None
+    smoothing: float = 0.0
     tick: Tick = lambda _: None
 
     def pieces(self, image: Tensor) -> Iterator[Piece]:
@@ -207,7 +209,7 @@ class _Work:
                 found = [probability.flip(view) if view else probability]
                 del probability  # while the next pass runs
                 if k in self.kept:
-                    yield k, n, found.pop()
+                    yield k, n, smoothed(found.pop(), how.smoothing)
 
     def _window(self, n: int, view: tuple[int, ...]) -> "_Window":
         part = self.padded[(slice(None), *self.plan.slices(n))]

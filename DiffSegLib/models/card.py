@@ -35,7 +35,8 @@ class Card:
 
     regions: empty, or the overlapping classes that the network predicts; the labels then name what they write. flip:
     the axes along which it was trained on mirrored images, too. members: empty, or all networks of an ensemble, the
-    first of which is `network`. temperature: what its logits are divided by where certainty is told.
+    first of which is `network`. smoothing: of the probabilities, in voxels of the model's grid, before a mask is taken
+    from them. temperature: what their logits are divided by where certainty is told.
     expects: see EXPECTS. training: data set, licence, reference, cases, iterations. scores: measured figures with the
     command that measured them.
     """
@@ -49,6 +50,7 @@ class Card:
     regions: tuple[Region, ...] = ()
     flip: tuple[bool, ...] = ()
     members: tuple[Member, ...] = ()
+    smoothing: float = 0.0
     temperature: float = 1.0
     description: str = ""
     licence: str = ""
@@ -113,6 +115,8 @@ def parse_card(text: str, where: str) -> Card:
     card: Card = build(Card, body, f"{where}: model card")
     if not 0.01 <= card.temperature <= 100.0:
         raise InputError(f"{where}: temperature of its model card must be a number from 0.01 to 100.")
+    if not 0.0 <= card.smoothing <= 10.0:
+        raise InputError(f"{where}: smoothing of its model card must be a number of voxels from 0 to 10.")
     _check_expects(card.expects, where)
     for member in card.members or (Member(card.network, card.diffusion.strategy),):
         check(_config(card, member), where)

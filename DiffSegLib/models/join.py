@@ -44,8 +44,9 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
             )
     members = tuple(Member(model.card.network, model.card.diffusion.strategy) for model in models)
     training = {**first.training, "members": [model.card.training for model in models]}
-    temperature = round(float(np.mean([model.card.temperature for model in models])), 3)
-    card = replace(first, name=name, members=members, temperature=temperature, training=training, scores={})
+    smoothing, temperature = np.mean([(m.card.smoothing, m.card.temperature) for m in models], axis=0).round(3).tolist()
+    fitted = replace(first, smoothing=smoothing, temperature=temperature)
+    card = replace(fitted, name=name, members=members, training=training, scores={})
     plain = [member.strategy == "supervised" for member in members]
     ensemble = Ensemble([model.network for model in models], plain, first.diffusion.classes == "exclusive")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from DiffSegLib.models.card import Card, card_of
 from DiffSegLib.network.build import build
 from DiffSegLib.network.precision import pick_device
 from DiffSegLib.training import distributed
-from DiffSegLib.training.calibration import fit_temperature
+from DiffSegLib.training.calibration import Answers, fit_smoothing, fit_temperature
 from DiffSegLib.training.lock import locked
 from DiffSegLib.training.loop import Trained, train
 from DiffSegLib.training.plan import Plan, make_plan
@@ -120,10 +120,13 @@ def train_folder(
                 listener(events.make("progress", fraction=1.0, text="calibrating"))
                 place = pick_device(device)
                 network.load_state_dict(trained.weights)
-                temperature = fit_temperature(
+                answers = Answers(
                     network.to(place), validation, dataset.num_classes, settings, place, membership(dataset), stop
                 )
-                store.save(path, trained.weights, _card(run, plan, training, trained, temperature))
+                smoothing = fit_smoothing(answers) if settings.training.smoothing else 0.0
+                temperature = fit_temperature(answers, smoothing)
+                card = _card(run, plan, training, trained, smoothing=smoothing, temperature=temperature)
+                store.save(path, trained.weights, card)
         del prepared, training, validation  # the mapped files must be closed before they can be removed on Windows
         if group.first:
             shutil.rmtree(run / "cache", ignore_errors=True)
@@ -145,7 +148,7 @@ def frozen(run: Path, settings: Config) -> Config:
     return replace(kept, training=replace(kept.training, **budget))
 
 
-def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained, temperature: float) -> Card:
+def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained, **fitted: float) -> Card:
     dataset, settings = plan.dataset, plan.settings
     sizes = np.array([np.multiply(case.label.shape, case.spacing) for case in training])
     return card_of(
@@ -154,7 +157,7 @@ def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained, tem
         labels=dataset.labels,
         channels=dataset.channels,
         regions=dataset.regions,
-        temperature=temperature,
+        **fitted,
         description=f"Trained on {dataset.name}.",
         licence=dataset.licence,
         seed=settings.training.seed,

@@ -3,7 +3,8 @@
     python Testing/tools/ship_hippocampus.py RUN DATA [--others RUN ...]
 
 RUN is a run folder of `diffseg train` with docs/models/hippocampus.json; DATA is the data set, with its splits.json.
-With --others, runs of another seed or of the supervised twin, the model is the ensemble of all.
+With --others, runs of another seed or of the supervised twin, the model is the ensemble of all. RUN may be the shipped
+file itself: it is measured and described anew.
 Writes DiffSegLib/models/hippocampus.safetensors and docs/models/hippocampus.md.
 """
 
@@ -38,7 +39,7 @@ from DiffSegLib.models import store
 from DiffSegLib.models.card import Card
 from DiffSegLib.models.join import join
 from DiffSegLib.network.precision import pick_precision
-from DiffSegLib.training.calibration import fit_temperature
+from DiffSegLib.training.calibration import Answers, fit_smoothing, fit_temperature
 
 ROOT = Path(__file__).resolve().parents[2]
 ANATOMY, HIPPOCAMPUS = ("SCT", "123037004", "Anatomical Structure"), ("SCT", "5366008", "Hippocampus")
@@ -80,7 +81,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--others", type=Path, nargs="+", default=[], metavar="RUN")
     arguments = parser.parse_args()
-    trained = store.load(arguments.run / "model.safetensors")
+    is_shipped = arguments.run.is_file()
+    trained = store.load(arguments.run if is_shipped else arguments.run / "model.safetensors")
     kept = tempfile.TemporaryDirectory()  # until all is measured: a model reads its file's checksum late
     if arguments.others:
         both = Path(kept.name) / "both.safetensors"
@@ -88,9 +90,13 @@ def main() -> None:
         trained = store.load(both)
     dataset = load_dataset(arguments.data)
     training, validation = split(dataset)
+    settings = config.load(ROOT / "docs" / "models" / "hippocampus.json")
+    prepared = [prepared_case(case, settings) for case in validation]
+    smoothing = fit_smoothing(Answers(trained.network, prepared, 3, settings, torch.device("cpu")))
     rows, found = [], {}
     for fusion in ("last", "mean"):
-        card = replace(trained.card, diffusion=replace(trained.card.diffusion, fusion=fusion))
+        diffusion = replace(trained.card.diffusion, fusion=fusion)
+        card = replace(trained.card, diffusion=diffusion, smoothing=smoothing)
         for sampler, seed in (("ddim", 0), ("ddim", 1), ("ddpm", 0)):
             scores, seconds = measure(replace(trained, card=card), validation, sampler=sampler, seed=seed)
             curve = scores.mean((0, 2))
@@ -100,19 +106,22 @@ def main() -> None:
     fusion = max(("last", "mean"), key=lambda name: found[name, "ddim", 0][0][:, -1].mean())
     scores, seconds = found[fusion, "ddim", 0]
     by_label = scores[:, -1].mean(0)
-    last = [last_validation(run) for run in (arguments.run, *arguments.others)]
     diffusion = replace(trained.card.diffusion, fusion=fusion)
-    settings = config.from_json(config.load(arguments.run / "config.json").to_json())
     settings = replace(settings, diffusion=diffusion)
-    prepared = [prepared_case(case, settings) for case in validation]
-    temperature = fit_temperature(trained.network, prepared, 3, settings, torch.device("cpu"))
-    errors = [calibration_error(trained, settings, prepared, t) for t in (1.0, temperature)]
+    temperature = fit_temperature(Answers(trained.network, prepared, 3, settings, torch.device("cpu")), smoothing)
+    errors = [calibration_error(trained, settings, prepared, smoothing, t) for t in (1.0, temperature)]
+    if is_shipped:
+        spent = {key: trained.card.training[key] for key in ("iterations", "seconds")}
+    else:
+        last = [last_validation(run) for run in (arguments.run, *arguments.others)]
+        spent = {"iterations": [each["iteration"] for each in last], "seconds": [each["seconds"] for each in last]}
     card = Card(
         name="hippocampus",
         labels=LABELS,
         channels=("T1 MR",),
         network=trained.card.network,
         diffusion=diffusion,
+        smoothing=smoothing,
         temperature=temperature,
         data=trained.card.data,
         flip=trained.card.flip,
@@ -135,8 +144,7 @@ def main() -> None:
             "validation_cases": len(validation),
             "split": "by person; splits.json of the data set",
             "how": "diffseg train --config docs/models/hippocampus.json; one CPU thread, bfloat16",
-            "iterations": [each["iteration"] for each in last],
-            "seconds": [each["seconds"] for each in last],
+            **spent,
         },
         scores={
             "what": f"Dice, mean over {len(validation)} validation cases, native grid, 5 DDIM steps, seed 0",
@@ -145,7 +153,8 @@ def main() -> None:
             "dice_by_step": [round(float(x), 4) for x in scores.mean((0, 2))],
             "calibration_error": {"uncalibrated": errors[0], "calibrated": errors[1]},
             "worst_case": round(float(scores[:, -1].mean(1).min()), 4),
-            "command": "python Testing/tools/ship_hippocampus.py RUN DATA" + " --others RUN" * bool(arguments.others),
+            "command": "python Testing/tools/ship_hippocampus.py RUN DATA"
+            + " --others RUN" * bool(trained.card.members),
         },
         versions=trained.card.versions,
     )
@@ -167,12 +176,15 @@ def prepared_case(case: Case, settings: config.Config) -> Prepared:
     return Prepared(case.name, image, label_to_model_space(label, affine, settings.data), (1.0,) * 3, ())
 
 
-def calibration_error(model: store.Model, settings: config.Config, cases: list[Prepared], temperature: float) -> float:
+def calibration_error(
+    model: store.Model, settings: config.Config, cases: list[Prepared], smoothing: float, temperature: float
+) -> float:
     """Mean over cases of the expected calibration error near the structures, as in the study."""
     found = []
     for case in cases:
         arguments = (model.network, case.image, 3, settings.data.patch, settings.network.factors, settings.diffusion)
-        *_, probability = sample_volume(*arguments, precision=pick_precision("auto", torch.device("cpu")))
+        options = {"precision": pick_precision("auto", torch.device("cpu")), "smoothing": smoothing}
+        *_, probability = sample_volume(*arguments, **options)
         found.append(calibration(tempered(probability, temperature, True).numpy(), case.label.numpy())[0])
     return round(float(np.mean(found)), 4)
 
@@ -224,6 +236,7 @@ def page(card: Card, rows: list, scores: np.ndarray, seconds: list[float]) -> st
         + ", ".join(f"{name} {x:.4f}" for name, x in card.scores["dice_by_label"].items())
         + ".",
         f"One case takes {np.median(seconds):.2f} s (median, warm, five steps with a mask of each).",
+        f"Probabilities are smoothed by {card.smoothing:g} voxels, fitted on the same cases.",
         f"Calibration error near the structures {errors['uncalibrated']:.4f}, with the card's temperature of "
         f"{card.temperature:g} {errors['calibrated']:.4f}.",
         "",
@@ -234,7 +247,8 @@ def page(card: Card, rows: list, scores: np.ndarray, seconds: list[float]) -> st
         lines.append(f"| {fusion} | {sampler} | {seed} | " + " | ".join(f"{x:.4f}" for x in curve) + " |")
     lines += [
         "",
-        "The best checkpoint and the fusion were chosen on these same cases, so expect slightly less on others.",
+        "The best checkpoint, the fusion and the smoothing were chosen on these same cases, so expect slightly less on",
+        "others.",
         "",
         "Where it fails: the end of the structure along its axis, and the border between anterior and posterior.",
         "",
