@@ -228,7 +228,7 @@ def test_autocast_reaches_the_convolutions_in_training_and_in_prediction(name):
     seen.clear()
     image = torch.randn(1, 8, 12, 8)
     options = {"steps": 2, "precision": torch.bfloat16}
-    list(sampling.sample_volume(network.eval(), image, 3, (8, 12, 8), (2,) * 3, settings.diffusion, **options))
+    list(sampling.Sampling(network.eval(), 3, (8, 12, 8), (2,) * 3, settings.diffusion, **options).volumes(image))
     assert seen and set(seen) == {torch.bfloat16}
 
 

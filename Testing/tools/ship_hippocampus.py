@@ -30,7 +30,7 @@ from DiffSegLib.data.patches import Prepared
 from DiffSegLib.data.preprocess import label_to_model_space, to_model_space
 from DiffSegLib.data.splits import split
 from DiffSegLib.inference.predict import Predictor
-from DiffSegLib.inference.sampling import sample_volume
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.inference.uncertainty import tempered
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
@@ -171,8 +171,9 @@ def calibration_error(model: store.Model, settings: config.Config, cases: list[P
     """Mean over cases of the expected calibration error near the structures, as in the study."""
     found = []
     for case in cases:
-        arguments = (model.network, case.image, 3, settings.data.patch, settings.network.factors, settings.diffusion)
-        *_, probability = sample_volume(*arguments, precision=pick_precision("auto", torch.device("cpu")))
+        arguments = (model.network, 3, settings.data.patch, settings.network.factors, settings.diffusion)
+        how = Sampling(*arguments, precision=pick_precision("auto", torch.device("cpu")))
+        *_, probability = how.volumes(case.image)
         found.append(calibration(tempered(probability, temperature, True).numpy(), case.label.numpy())[0])
     return round(float(np.mean(found)), 4)
 
