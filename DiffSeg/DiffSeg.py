@@ -99,7 +99,6 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.parameterNode = None
         self.panels = []
-        self._volumesAwaited = False
 
     def setup(self):
         """Build the window; cheap, and without torch."""
@@ -116,6 +115,10 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for panel in self.panels:
             self.layout.addWidget(panel.root)
         self.layout.addStretch(1)
+        self._volumesTimer = qt.QTimer()  # one: Slicer keeps every timer of QTimer.singleShot until it ends
+        self._volumesTimer.setSingleShot(True)
+        self._volumesTimer.setInterval(0)
+        self._volumesTimer.connect("timeout()", self.onVolumesChanged)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
@@ -131,6 +134,7 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         """Called when the application closes or the module is reloaded."""
         self.setParameterNode(None)
+        self._volumesTimer.stop()
         self.tell("cleanup")
         self.removeObservers()
 
@@ -166,13 +170,11 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onNodeAdded(self, caller, event):
         """Look for volumes once what is being loaded is there whole."""
-        if self.parameterNode is not None and not self._volumesAwaited:
-            self._volumesAwaited = True
-            qt.QTimer.singleShot(0, self.onVolumesChanged)
+        if self.parameterNode is not None:
+            self._volumesTimer.start()
 
     def onVolumesChanged(self):
         """See Panel."""
-        self._volumesAwaited = False
         self.tell("onVolumesChanged")
 
     def initializeParameterNode(self):

@@ -36,6 +36,14 @@ def blob_case(seed: int, shape: tuple[int, int, int] = (18, 22, 20)) -> tuple[np
     return (100 * image).astype(np.float32), label
 
 
+def turned(x: float, y: float, z: float) -> np.ndarray:
+    """(3, 3) rotation by angles in degrees about the fixed axes x, y and z, one after the other."""
+    (a, b, c), (p, q, r) = np.cos(np.radians((x, y, z))), np.sin(np.radians((x, y, z)))
+    about_x = np.array([[1, 0, 0], [0, a, -p], [0, p, a]])
+    about_y = np.array([[b, 0, q], [0, 1, 0], [-q, 0, b]])
+    return np.array([[c, -r, 0], [r, c, 0], [0, 0, 1]]) @ about_y @ about_x
+
+
 def write_image(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
     """Write an array with SimpleITK, ijk -> LPS affine."""
     import SimpleITK as sitk
@@ -86,10 +94,15 @@ def dataset(tmp_path: Path) -> Path:
     return make_dataset(tmp_path / "data")
 
 
+def need_torch():
+    """The package, or the test is skipped: Slicer's own Python may have none."""
+    return pytest.importorskip("torch", reason="Slicer's Python has no torch; install it in the section Environment")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file with a tiny untrained network; enough for everything but accuracy."""
-    torch = pytest.importorskip("torch", reason="Slicer's Python has no torch; install it in the section Environment")
+    torch = need_torch()
 
     from DiffSegLib import config
     from DiffSegLib.labels import labels_from_names

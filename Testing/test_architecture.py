@@ -137,6 +137,13 @@ def test_the_window_never_imports_torch():
     assert wrong == []
 
 
+def test_the_window_has_its_own_timers():
+    """Slicer keeps each that QTimer.singleShot makes, with what it calls, until the application ends."""
+    for path in (*sources(LIBRARY / "scene"), *sources(ROOT / "DiffSeg")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not [node.lineno for node in ast.walk(tree) if getattr(node, "attr", "") == "singleShot"], path
+
+
 def test_the_engine_runs_where_there_is_no_slicer():
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in engine()]
     names = [name.removesuffix(".__init__") for name in modules]

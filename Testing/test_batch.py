@@ -11,6 +11,7 @@ import types
 import numpy as np
 import pytest
 
+import without_torch
 from conftest import ROOT, TINY, blob_case, write_image
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
@@ -208,12 +209,10 @@ def test_an_engine_that_cannot_start_is_exit_code_3_at_once(scans, tmp_path, tin
     if how == "missing":
         monkeypatch.setenv("DIFFSEG_PYTHON", str(tmp_path / "no-python"))
     else:
-        (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
-        path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-        monkeypatch.setattr(process, "worker_environment", lambda _python: {**os.environ, **path})
+        monkeypatch.setattr(process, "worker_command", without_torch.worker_command)
     assert batch.main(arguments(tiny_model, scans, tmp_path / "out", "--json")) == 3
     answer = json.loads(capsys.readouterr().out)
-    assert answer["exit_code"] == 3 and ("no-python" in answer["error"] or "no torch here" in answer["error"])
+    assert answer["exit_code"] == 3 and ("no-python" in answer["error"] or "No module named 'torch'" in answer["error"])
     assert not (tmp_path / "out").exists()
 
 

@@ -14,13 +14,21 @@ import vtk
 import comparison
 from comparison import AFFINE, LABELS, SPACING, check_scores, coarse_grid, masks, segmentation
 from DiffSegLib.errors import Cancelled, InputError
-from DiffSegLib.evaluation.metrics import score
 from DiffSegLib.jobs import EvaluateJob
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import nodes
+from host.application import put_temporary
 
 host, client, window = comparison.host, comparison.client, comparison.window  # fixtures
 logic, volume, pair = comparison.logic, comparison.volume, comparison.pair
+
+
+def score(*given):
+    """The engine's own measures, in this process."""
+    pytest.importorskip("scipy", reason="Slicer's Python has no scipy; install it in the section Environment")
+    from DiffSegLib.evaluation import metrics
+
+    return metrics.score(*given)
 
 
 # -- what is measured
@@ -262,9 +270,7 @@ def test_a_malformed_job_is_refused(change):
 
 
 def test_a_comparison_leaves_no_file_behind(logic, pair, tmp_path, monkeypatch):
-    import tempfile
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
     assert logic.evaluate(*pair).error is None and list(tmp_path.iterdir()) == []
     again = logic.evaluate(*pair, wait=False)
     logic.cancel(again)

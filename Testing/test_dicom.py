@@ -6,9 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from scipy.spatial.transform import Rotation
 
-from conftest import blob_case
+from conftest import blob_case, turned
 from DiffSegLib.commands import run
 from DiffSegLib.data.batch import find_cases
 from DiffSegLib.data.files import read, read_label, write_volume
@@ -16,7 +15,7 @@ from DiffSegLib.errors import InputError
 from tally import tried
 
 OBLIQUE = np.eye(4)
-OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [20, -10, 35], degrees=True).as_matrix() @ np.diag([0.9, 1.1, 2.0])
+OBLIQUE[:3, :3] = turned(20, -10, 35) @ np.diag([0.9, 1.1, 2.0])
 OBLIQUE[:3, 3] = (12.0, -30.0, 55.0)
 IMAGE = (blob_case(0)[0] * 100).astype(np.int16)
 

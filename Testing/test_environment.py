@@ -5,19 +5,22 @@ import subprocess
 import sys
 import tomllib
 import types
+from pathlib import Path
 
 import pytest
 
+import without_torch
 from conftest import ROOT
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
 import slicer
 
+import DiffSegLib
 from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import environment, settings
-from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, worker_environment
+from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, users_environment
 from host.application import Host, need_window
 
 need_window()
@@ -57,7 +60,15 @@ def answered(host, panel):
 def choose(host, panel, path):
     """Type or browse, and wait until it is taken for whole."""
     panel.ui.pythonPathLineEdit.currentPath = str(path)
-    host.wait_for(lambda: not any(timer.isActive() for timer in panel._pauses))
+    host.wait_for(lambda: not panel._pauses[0].isActive())
+
+
+def python_of_ones_own(folder, first=""):
+    """A program that runs this Python; first: a line of shell that comes before."""
+    path = folder / "python-of-mine"
+    path.write_text(f"#!/bin/sh\n{first}\nexec '{sys.executable}' \"$@\"\n")
+    path.chmod(0o755)
+    return path
 
 
 def test_opening_the_section_asks_the_engine_once(host, panel):
@@ -68,20 +79,16 @@ def test_opening_the_section_asks_the_engine_once(host, panel):
     assert panel.ui.environmentStatusLabel.text == "The engine is ready."
 
 
-def test_a_python_without_torch_is_said_with_what_to_do(host, panel, tmp_path, monkeypatch):
-    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    panel.logic._client = WorkerClient(environment={**worker_environment(""), "PYTHONPATH": f"{tmp_path}:{ROOT}"})
+def test_a_python_without_torch_is_said_with_what_to_do(host, panel):
+    panel.logic._client = WorkerClient(without_torch.worker_command())
     panel.ui.checkButton.click()
     answered(host, panel)
-    assert "cannot run the engine (no torch here)" in panel.ui.environmentStatusLabel.text
+    assert "cannot run the engine (No module named 'torch')" in panel.ui.environmentStatusLabel.text
     assert panel.ui.environmentStatusLabel.text.endswith("Press Install or repair.")
 
 
-def test_a_python_of_ones_own_without_packages_gets_the_command_that_installs_them(host, panel, tmp_path, monkeypatch):
-    bare = tmp_path / "bare-python"
-    bare.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S \"$@\"\n")  # without site-packages
-    bare.chmod(0o755)
+def test_a_python_of_ones_own_without_packages_gets_the_command_that_installs_them(host, panel, tmp_path):
+    bare = python_of_ones_own(tmp_path, f"[ \"$3\" != -m ] || exec '{sys.executable}' {without_torch.__file__} worker")
     panel.logic._client = WorkerClient()
     choose(host, panel, bare)
     answered(host, panel)
@@ -105,15 +112,34 @@ def test_the_report_for_a_bug_holds_versions_and_the_problem(host, panel):
 
 
 def test_another_python_runs_the_engine_from_then_on(host, panel, tmp_path):
-    other = tmp_path / "python-of-mine"
-    other.symlink_to(sys.executable)
+    other = python_of_ones_own(tmp_path)
     choose(host, panel, other)
     assert chosen_python() == interpreter() == str(other)
-    environment_of_it = worker_environment(str(other))
-    assert "LD_LIBRARY_PATH" not in environment_of_it and str(ROOT) in environment_of_it["PYTHONPATH"]
+    assert "torch 2." in answered(host, panel) and panel.report.facts["Engine runs with"] == str(other)
     assert host.open().environmentPanel.ui.pythonPathLineEdit.currentPath == str(other)
     choose(host, panel, "")
     assert chosen_python() == ""
+
+
+OF_THE_LAUNCHER = ("PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "QT_PLUGIN_PATH", "PATH")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_python_of_ones_own_sees_what_it_would_in_a_terminal(host, panel, tmp_path, monkeypatch, inside):
+    """Nothing of Slicer's launcher, which hides the packages of the user's own folder; what is meant for us it does."""
+    for name in OF_THE_LAUNCHER if inside else OF_THE_LAUNCHER[:3]:
+        monkeypatch.setenv(name, "/of/the/launcher")
+    monkeypatch.setenv("DIFFSEG_MEANT", "for us")
+    if not inside:
+        monkeypatch.delattr(slicer, "app")
+        assert not any("/of/the/launcher" in value for value in users_environment().values())
+        return
+    seen = tmp_path / "seen"
+    choose(host, panel, python_of_ones_own(tmp_path, f"env >> {seen}"))
+    answered(host, panel)
+    text = seen.read_text()
+    assert text.count("DIFFSEG_MEANT=for us") == 2, "as it is tried, so it is started"
+    assert "/of/the/launcher" not in text and f"PYTHONPATH={Path(DiffSegLib.__file__).parents[1]}" in text
 
 
 def test_a_path_is_taken_once_it_is_typed_and_no_job_runs(host, panel, tmp_path, monkeypatch):
@@ -170,7 +196,8 @@ def packaging(monkeypatch):
     return use
 
 
-def test_installing_asks_for_what_the_requirements_name(host, panel, packaging):
+def test_installing_asks_for_what_the_requirements_name(host, panel, packaging, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)  # the extension, which would install torch itself
     used = packaging(has_torch=False)
     panel.ui.installButton.click()
     answered(host, panel)

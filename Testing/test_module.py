@@ -1,10 +1,12 @@
 """The module's window, off screen: every control is moved, runs end as they should, the scene may close at any time."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -146,6 +148,20 @@ def test_a_worker_that_is_faster_than_the_window_leaves_it_time_between_two_mask
         sizes.append(len(heard) - before)
     assert heard == [b"%d\n" % n for n in range(1, 7)] and max(sizes) <= 2, "turns do not grow"
     transport.kill(None)
+
+
+def test_nothing_stays_of_a_worker_that_was_killed_nor_is_its_late_end_heard(host, monkeypatch):
+    """Not its process, nor what listens to it, once the event loop is back."""
+    ends, echo = [], "print(input(), flush=True); input()"
+    transport = QtTransport()
+    transport.start([sys.executable, "-c", echo], dict(os.environ), lambda _line: transport.kill(None), ends.append)
+    transport._lines.append(b"1\n")
+    transport._turn.start()
+    host.wait_for(lambda: transport._process is None)  # killed from within its own signal
+    transport._onFinished(9)
+    assert ends == []
+    left, transport = weakref.ref(transport), None
+    host.wait_for(lambda: gc.collect() >= 0 and left() is None, 10.0)
 
 
 def test_a_python_that_is_not_there_ends_the_job_and_nothing_else(host, window, tmp_path):

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from conftest import turned
+
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
 import slicer
 import slicer.util
 import vtk
-from scipy.spatial.transform import Rotation
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.scene import roi
@@ -22,7 +23,7 @@ BOX = ((10, 20), (5, 25), (30, 45))
 def affine(angles, spacing, origin):
     """(4, 4) of a turned grid."""
     matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag(spacing)
+    matrix[:3, :3] = turned(*angles) @ np.diag(spacing)
     matrix[:3, 3] = origin
     return matrix
 

@@ -102,6 +102,28 @@ def test_a_scene_that_is_opened_can_be_segmented_at_once_with_the_volume_that_it
     assert panel.ui.applyButton.enabled
 
 
+@pytest.mark.parametrize("clearing", [True, False])
+def test_the_region_that_a_scene_names_is_found_when_nothing_else_has_to_be(window, tmp_path, clearing):
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "region")
+    window.segmentPanel.ui.roiSelector.setCurrentNode(region)
+    assert window.parameterNode.roi is region
+    path = str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(path)
+    slicer.mrmlScene.Clear(0)
+    assert window.parameterNode.roi is None
+    slicer.mrmlScene.ReadFromMRB(path, clearing)
+    assert window.parameterNode.roi is slicer.mrmlScene.GetFirstNodeByName("region") is not None
+
+
+def test_to_ask_for_the_parameters_changes_nothing(window):
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "region")
+    window.segmentPanel.ui.roiSelector.setCurrentNode(region)
+    heard = []
+    tag = window.parameterNode.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: heard.append(1))
+    assert window.logic.getParameterNode().roi is region and heard == []
+    window.parameterNode.parameterNode.RemoveObserver(tag)
+
+
 def test_a_scene_of_another_version_can_be_opened_while_the_module_is_shown(host, window, tmp_path, capfd):
     panel, raw = window.segmentPanel, window.parameterNode.parameterNode
     panel.ui.inputSelector.setCurrentNode(add_volume())

@@ -9,22 +9,19 @@ import time
 import numpy as np
 import pytest
 
-from conftest import ROOT, blob_case, write_image
+from conftest import ROOT, blob_case, turned, write_image
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
 import slicer
 import slicer.util
 import vtk
-from scipy.spatial.transform import Rotation
 
 from DiffSegLib import events
 from DiffSegLib.data.files import read
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
-from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import DescribeJob, SegmentOptions
 from DiffSegLib.labels import Label
-from DiffSegLib.models.store import load
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.bundle import segment_to_bundle
 from DiffSegLib.scene.host import SceneHost
@@ -32,11 +29,12 @@ from DiffSegLib.scene.logic import SegmentLogic
 from DiffSegLib.scene.process import CANCEL_GRACE, WorkerClient
 from DiffSegLib.scene.transport import PipeTransport
 from tally import tried
+from tiny_models import answer_of
 
 CODES = {"category": ("SCT", "123037004", "Anatomical Structure"), "type": ("SCT", "5366008", "Hippocampus")}
 LABELS = (Label(1, "first", (0.9, 0.6, 0.3), **CODES), Label(2, "second", (0.2, 0.3, 0.9)))
 OBLIQUE = np.eye(4)
-OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [20, -10, 35], degrees=True).as_matrix() @ np.diag([0.9, 1.1, 2.0])
+OBLIQUE[:3, :3] = turned(20, -10, 35) @ np.diag([0.9, 1.1, 2.0])
 OBLIQUE[:3, 3] = (12.0, -30.0, 55.0)
 
 
@@ -81,6 +79,17 @@ def test_masks_names_colors_and_terminology_arrive_on_the_volumes_grid(volume):
     assert first.GetName() == "first" and first.GetColor() == pytest.approx((0.9, 0.6, 0.3), abs=1e-3)
     assert "SCT^5366008^Hippocampus" in first.GetTerminology()
     assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 8), (3, 5, 7), (20, 256, 256)])
+def test_masks_are_the_same_only_if_every_voxel_is(shape):
+    mask = np.random.default_rng(0).integers(0, 3, shape, dtype=np.uint8)
+    assert nodes.same(mask, mask.copy()) and nodes.same(mask[::2], mask[::2].copy())
+    for place in ((0, 0, 0), tuple(size // 2 for size in shape), tuple(size - 1 for size in shape)):
+        other = mask.copy()
+        other[place] += 1
+        assert not nodes.same(mask, other) and not nodes.same(other[::-1], mask[::-1])
+    assert not nodes.same(mask, mask[:-1]) and nodes.same(mask, mask.astype(np.int16))
 
 
 def test_a_second_mask_is_written_in_place_and_keeps_what_the_user_set(volume):
@@ -138,7 +147,7 @@ def test_a_transformed_volume_gives_a_segmentation_under_the_same_transform(volu
 def test_segmenting_gives_five_step_nodes_the_answer_and_the_mask_of_python(volume, client, tiny_model, tmp_path):
     heard = []
     result = SegmentLogic(client).segment(volume, model=str(tiny_model), seed=4, keepSteps=True, onEvent=heard.append)
-    wanted = Predictor(load(tiny_model), "cpu")(read(tmp_path / "scan.nrrd"), SegmentOptions(seed=4, keep_steps=True))
+    wanted = answer_of(tiny_model, read(tmp_path / "scan.nrrd"), SegmentOptions(seed=4, keep_steps=True))
     np.testing.assert_array_equal(result.mask, wanted.mask)
     np.testing.assert_array_equal(nodes.read_labels(result.node, volume, result.labels), wanted.mask)
     assert [node.GetName() for node in result.steps] == [f"scan DiffSeg step {n}" for n in range(1, 6)]

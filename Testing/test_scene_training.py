@@ -9,14 +9,13 @@ import time
 import numpy as np
 import pytest
 
-from conftest import blob_case, make_dataset, write_image
+from conftest import blob_case, make_dataset, turned, write_image
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
 import slicer
 import slicer.util
 import vtk
-from scipy.spatial.transform import Rotation
 
 from DiffSegLib import commands
 from DiffSegLib.data.datasets import load_dataset
@@ -44,7 +43,7 @@ LABELS = (
     Label(2, "second", (0.2, 0.3, 0.9)),
 )
 OBLIQUE = np.eye(4)
-OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [20, -10, 35], degrees=True).as_matrix() @ np.diag([0.9, 1.1, 2.0])
+OBLIQUE[:3, :3] = turned(20, -10, 35) @ np.diag([0.9, 1.1, 2.0])
 OBLIQUE[:3, 3] = (12.123456789, -30.0, 55.0)
 SMALL = {
     "data": {"spacing": [1.0, 1.0, 1.0], "patch": [8, 10, 8]},

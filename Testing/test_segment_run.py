@@ -4,12 +4,12 @@ import dataclasses
 import errno
 import os
 import sys
-import tempfile
 
 import numpy as np
 import pytest
 
-from conftest import ROOT, blob_case
+import without_torch
+from conftest import blob_case
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
@@ -20,19 +20,18 @@ import vtk
 from DiffSegLib.data.channels import on_first_grid
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
-from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
-from DiffSegLib.models.store import load
 from DiffSegLib.scene import logic as logic_module
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.host import SceneHost
 from DiffSegLib.scene.logic import SegmentLogic
 from DiffSegLib.scene.process import WorkerClient, worker_environment
 from DiffSegLib.scene.transport import PipeTransport
+from host.application import put_temporary
 from tally import tried
 from test_expectations import add_sequence
 from test_roi import add_bend, add_roi, add_transform, affine
-from tiny_models import FLAT, write_model
+from tiny_models import FLAT, answer_of, write_model
 
 OBLIQUE = affine([20, -10, 35], (0.9, 1.1, 2.0), (12, -30, 55))  # IJK to RAS
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -263,7 +262,7 @@ def test_several_samples_show_the_first_early_and_the_mean_at_the_end(logic, vol
     assert samples == sorted(samples) and samples[-1] == 3 and all(e.get("sample", 1) == 1 for e in heard[:first_step])
     own = Volume(nodes.volume_array(volume)[None], nodes.ijk_to_lps(volume))
     options = SegmentOptions(steps=2, samples=3, seed=5, keep_steps=True, uncertainty=True)
-    wanted = Predictor(load(tiny_model), "cpu")(own, options)
+    wanted = answer_of(tiny_model, own, options)
     assert len(run.masks) == 2
     for mask, right in zip(
         [*run.masks, run.mask, run.uncertainty], [*wanted.steps, wanted.mask, wanted.uncertainty], strict=True
@@ -323,7 +322,7 @@ def python_mask(model, first, others):
     """The mask that the engine gives in this process; others: (node, its IJK to RAS in the first one's space)."""
     volumes = [Volume(nodes.volume_array(first)[None].astype(np.float32), nodes.ijk_to_lps(first), "scan")]
     volumes += [Volume(nodes.volume_array(n)[None].astype(np.float32), TO_LPS @ m, "flair") for n, m in others]
-    return Predictor(load(model), "cpu")(on_first_grid(volumes), SegmentOptions()).mask
+    return answer_of(model, on_first_grid(volumes), SegmentOptions()).mask
 
 
 def test_a_channel_on_the_same_grid(logic, volume, two_channels):
@@ -435,7 +434,7 @@ def test_integers_of_any_kind_give_the_mask_of_their_values(logic, scene, tiny_m
 
 def test_a_temporary_folder_that_is_none(logic, volume, tiny_model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    put_temporary(monkeypatch, tmp_path / "file")
     before = everything()
     with pytest.raises(InputError, match=r"cannot be handed to the engine .*free some space, or choose another"):
         logic.segment(volume, tiny_model)
@@ -447,7 +446,7 @@ def test_a_full_disk_before_the_run(logic, volume, tiny_model, tmp_path, monkeyp
         tried("faults injected: memory, disk, loss")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(InputError, match="No space left on device"):
         logic.segment(volume, tiny_model)
@@ -470,16 +469,14 @@ def test_a_folder_that_cannot_be_written_during_the_run(logic, volume, tiny_mode
 
 
 def test_no_files_are_left_behind(logic, volume, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
     logic.segment(volume, tiny_model)
     cancel_after(logic, 1, volume, model=tiny_model)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_python_without_torch_points_to_the_section_environment(volume, tiny_model, tmp_path):
-    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    bare = WorkerClient([sys.executable, "-u", "-m", "DiffSegLib", "worker"], PipeTransport, environment)
+def test_a_python_without_torch_points_to_the_section_environment(volume, tiny_model):
+    bare = WorkerClient(without_torch.worker_command(), PipeTransport, worker_environment(sys.executable))
     before = everything()
     with pytest.raises(EnvironmentProblem, match=r"No module named 'torch'.*section Environment"):
         SegmentLogic(bare).segment(volume, tiny_model)
@@ -521,7 +518,7 @@ def test_a_model_that_cannot_be_loaded_is_told(logic, tmp_path):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files where the system lists them")
 def test_many_jobs_leave_no_node_no_open_file_and_no_folder(logic, volume, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_temporary(monkeypatch, tmp_path)
 
     def held_now():
         files = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), logic.client.pid)]

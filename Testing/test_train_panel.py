@@ -44,6 +44,13 @@ def test_a_check_shows_what_was_found_and_a_proposal_with_reasons(host, panel, f
     assert config_of(panel)["training"]["minutes"] == 60 and panel.ui.trainStartButton.enabled
 
 
+def test_an_emptied_folder_is_no_folder_any_more(panel, tmp_path):
+    panel.ui.trainFolderPathLineEdit.currentPath = str(tmp_path)
+    panel.ui.trainFolderPathLineEdit.currentPath = ""
+    panel.parameters.trainPreset = "fast"  # the line follows the parameters at any change of them
+    assert panel.parameters.trainFolder == panel.ui.trainFolderPathLineEdit.currentPath == ""
+
+
 def test_the_module_may_be_left_during_a_check_and_within_the_pause_after_a_change(host, window, panel, folder, capsys):
     panel.ui.trainFolderPathLineEdit.currentPath = str(folder)
     panel.ui.trainCheckButton.click()

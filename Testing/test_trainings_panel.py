@@ -133,6 +133,18 @@ def test_a_running_training_is_drawn_as_it_goes_and_the_charts_follow_the_scene(
     assert not panel._timer.isActive()
 
 
+def test_the_views_of_the_charts_stay_their_own_when_a_scene_is_closed_unseen(window):
+    """The scene keeps them, and takes from them what keeps another module's chart out."""
+    panel = window.trainingsPanel
+    fake_run("ended", answer={"exit_code": 4, "error": "x"})
+    panel.ui.trainingsCollapsibleButton.collapsed = False
+    views = [plot.mrmlPlotViewNode() for plot in panel._plots.values()]
+    window.parent.exit()
+    slicer.mrmlScene.Clear(0)
+    assert len(views) >= 1 and not any(view.GetDoPropagatePlotChartSelection() for view in views)
+    assert {view.GetParentLayoutNode() for view in views} == {window.logic.getParameterNode().parameterNode}
+
+
 def charts_now():
     return slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
 

@@ -44,7 +44,7 @@ def which(node: Any, volumeNode: Any, labels: Sequence[Label], masks: Mapping[in
     now = current_labels(node, volumeNode, labels)
     if now is None:
         return None
-    return next((key for key, mask in masks.items() if np.array_equal(now, mask)), None)
+    return next((key for key, mask in masks.items() if nodes.same(now, mask)), None)
 
 
 def remember(node: Any, labels: Sequence[Label], checksums: Iterable[str]) -> None:

@@ -6,7 +6,6 @@ slicer.packaging, after the user has agreed; a Python of the user's own is left 
 """
 
 import itertools
-import os
 import platform
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.jobs import DescribeJob
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import settings
-from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter
+from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, users_environment
 from DiffSegLib.scene.words import tr as _
 
 # torch 2.9 is slow in mixed-precision conv3d; below 2.10 a known hole in its file reader is open. On Windows the paths
@@ -59,14 +58,18 @@ def choose_python(path: str) -> None:
 
 
 def _is_python(path: str) -> bool:
-    """Whether a program answers as Python 3 does; looked at without the variables that are meant for Slicer's own."""
-    own = ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH")
-    clean = {key: value for key, value in os.environ.items() if key not in own}
+    """Whether a program answers as Python 3 does; looked at as the engine would be started with it."""
     command = [path, "-c", "import sys; print('python', sys.version_info[0])"]
     hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # no black window on Windows
     try:
         answer = subprocess.run(
-            command, env=clean, capture_output=True, text=True, timeout=20, check=False, creationflags=hidden
+            command,
+            env=users_environment(),
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            creationflags=hidden,
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return False

@@ -34,7 +34,7 @@ def wrapperOf(node: Any, kind: Any, fields: tuple[type, ...]) -> Any:
         except (TypeError, ValueError):
             _reset(node, name)
     # a wrapper remembers what it has read; that a node which is referred to has been loaded meanwhile nobody told it
-    if any(getattr(wrapper, name) is not node.GetNodeReference(name) for name in hints if name not in values):
+    if any(getattr(wrapper, name) is not _reference(node, name) for name in hints if name not in values):
         node.Modified()
     return wrapper
 
@@ -49,6 +49,12 @@ def takeResets(node: Any) -> dict[str, str]:
 def _reset(node: Any, name: str) -> None:
     _resets.append((node, name, node.GetParameter(name)))
     node.UnsetParameter(name)
+
+
+def _reference(node: Any, name: str) -> Any:
+    """The node that a field refers to; Slicer puts that of `X | None` under a role with its place in the union."""
+    found = node.GetNodeReference(name)
+    return node.GetNodeReference(f"{name}.0") if found is None else found
 
 
 def _takes(kind: type, text: str) -> bool:

@@ -20,6 +20,8 @@ from DiffSegLib.tuning import tuned
 
 CANCEL_GRACE = 0.8  # seconds that a running job has to stop by itself before the worker is killed
 PYTHON_VARIABLE = "DIFFSEG_PYTHON"  # names another Python to run the engine with
+SET_SINCE = ("DIFFSEG_", "CUDA_")  # variables that a script in Slicer may set, and that every Python is to see
+OF_SLICER = ("PYTHONHOME", "PYTHONPATH", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 def chosen_python() -> str:
@@ -38,18 +40,26 @@ def worker_command(python: str | None = None) -> list[str]:
 
 
 def worker_environment(python: str) -> dict[str, str]:
-    """The environment of the worker: the engine's folder first, glibc told to keep large blocks, no long spinning.
-
-    An external Python must not see Slicer's own libraries.
-    """
-    environment = dict(os.environ)
-    if python == chosen_python():
-        for key in ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH"):
-            environment.pop(key, None)
+    """The environment of the worker: the engine's folder first, glibc told to keep large blocks, no long spinning."""
+    environment = users_environment() if python == chosen_python() else dict(os.environ)
     engine = str(Path(DiffSegLib.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [engine, environment.get("PYTHONPATH")]))
     environment["PYTHONUNBUFFERED"] = "1"
     return tuned(environment)
+
+
+def users_environment() -> dict[str, str]:
+    """The environment for a Python of the user's: that of before Slicer's launcher, so that it runs as in a terminal.
+
+    What Slicer adds is for its own Python alone: libraries, paths, and that packages of the user's folder are not seen.
+    """
+    import slicer
+    import slicer.util
+
+    if hasattr(getattr(slicer, "app", None), "startupEnvironment"):
+        meant = {key: value for key, value in os.environ.items() if key.startswith(SET_SINCE)}
+        return {**slicer.util.startupEnvironment(), **meant}
+    return {key: value for key, value in os.environ.items() if key not in OF_SLICER}
 
 
 def make_transport() -> Transport:

@@ -125,13 +125,16 @@ class QtTransport:
         self._process: Any = None
         self._tail = ""
         self._lines: deque[bytes] = deque()
-        self._isDue = False
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], output: OnOutput, ended: OnExit) -> None:
         """See Transport."""
         import qt
 
         self._output, self._ended, self._done = output, ended, False
+        self._turn = qt.QTimer()  # of its own: Slicer keeps each timer of QTimer.singleShot until it ends
+        self._turn.setSingleShot(True)
+        self._turn.setInterval(0)
+        self._turn.connect("timeout()", self._deliver)
         process = qt.QProcess()
         settings = qt.QProcessEnvironment()
         for key, value in environment.items():
@@ -156,7 +159,7 @@ class QtTransport:
         if self._lines:
             self._deliver(seconds)
             return
-        if not self._running():
+        if not _runs(self._process):
             self._end(_("it is not running"))
             return
         process = self._process
@@ -166,53 +169,44 @@ class QtTransport:
 
     def kill(self, leader: int | None) -> None:
         """See Transport."""
-        running = self._running()
+        running = _runs(self._process)
         process, self._process = self._process, None  # what it says from now on is of no interest
+        self._done = True  # nor is its end, which may come when another has taken its place
         kill_tree(int(process.processId()) if running else 0, leader)
         if running:
             process.kill()
             process.waitForFinished(3000)
-        if process is not None:
-            # this may be a signal of the process itself, which goes on inside it: PythonQt deletes it with the last
-            # reference, so one is kept until the event loop is back
-            import qt
-
-            qt.QTimer.singleShot(0, lambda process=process: None)
+        if process is None:
+            return
+        # this may be a signal of the process itself, which goes on inside it: PythonQt deletes it with the last
+        # reference, so one is kept, and Qt deletes it once the event loop is back
+        self._killed = process
+        self._turn.stop()
+        self._turn.deleteLater()
+        if not _runs(process):  # to delete one that does not heed would wait for its end
+            process.deleteLater()
 
     def stderr(self) -> str:
         """See Transport."""
         return self._tail
 
-    def _running(self) -> bool:
-        if self._process is None:
-            return False
-        state = self._process.state()
-        return int(getattr(state, "value", state)) != 0  # QProcess::NotRunning is 0
-
     def _onOutput(self) -> None:
         if self._process is not None:
             self._lines += self._process.readAllStandardOutput().data().splitlines(keepends=True)
-            if not self._isDue:
+            if not self._turn.isActive():
                 self._deliver()
-
-    def _onTurn(self) -> None:
-        self._isDue = False
-        self._deliver()
 
     def _deliver(self, seconds: float = TURN) -> None:
         """Hand over what was read, for about `seconds`; the rest follows in another turn of the event loop.
 
         A worker that is faster than the window would have several masks shown in one go, and the window stand still.
         """
-        import qt
-
         end = time.monotonic() + seconds
         while self._lines and self._process is not None:
             self._output(self._lines.popleft())
             if self._lines and time.monotonic() > end:
-                if not self._isDue:  # one at a time: the event loop would serve all that are due in one turn
-                    self._isDue = True
-                    qt.QTimer.singleShot(0, self._onTurn)
+                if self._process is not None:
+                    self._turn.start()
                 return
 
     def _onError(self) -> None:
@@ -235,6 +229,13 @@ class QtTransport:
         if not self._done:
             self._done = True
             self._ended(how)
+
+
+def _runs(process: Any) -> bool:
+    if process is None:
+        return False
+    state = process.state()
+    return int(getattr(state, "value", state)) != 0  # QProcess::NotRunning is 0
 
 
 def kill_tree(pid: int, leader: int | None) -> None:

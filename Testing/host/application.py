@@ -13,6 +13,7 @@ import slicer.util
 from DiffSegLib.scene.host import SceneHost, inside_slicer
 
 MODULE_FILE = Path(__file__).resolve().parent.parent.parent / "DiffSeg" / "DiffSeg.py"
+STARTED_WITH = dict(os.environ)
 SOURCE_VARIABLE = "DIFFSEG_SLICER_SOURCE"
 
 
@@ -22,9 +23,19 @@ class Application:
     def __init__(self, qt_application):
         self._qt = qt_application
         self._settings = None
+        self.temporaryPath = tempfile.gettempdir()
 
     def processEvents(self):
         self._qt.processEvents()
+
+    def startupEnvironment(self):
+        """Slicer's launcher keeps what the shell had."""
+        import qt
+
+        made = qt.QProcessEnvironment()
+        for name, value in STARTED_WITH.items():
+            made.insert(name, value)
+        return made
 
     def testingEnabled(self):
         return True
@@ -59,6 +70,13 @@ class Application:
             file = os.path.join(self._folder.name, "settings.ini")
             self._settings = qt.QSettings(file, qt.QSettings.IniFormat)
         return self._settings
+
+
+def put_temporary(monkeypatch, path):
+    """From now on have temporary folders made below `path`: inside Slicer the application says where."""
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    if hasattr(getattr(slicer, "app", None), "temporaryPath"):
+        monkeypatch.setattr(slicer.app, "temporaryPath", str(path))
 
 
 def need_window():
@@ -129,8 +147,8 @@ class Host:
             if parent.isEntered:
                 parent.exit()
             widget.cleanup()
-            if not inside_slicer():
-                parent.setMRMLScene(None)  # its widgets observe the scene no more
+            for panel in widget.panels:  # the module keeps its windows: at least they observe the scene no more
+                panel.root.setMRMLScene(None)
         self._windows.clear()
 
     def wait_for(self, condition, seconds=60.0):

@@ -78,18 +78,19 @@ class Choice:
 
 
 def _field(name, hint, default):
-    kind, rules = hint, ()
+    kind, rules, role = hint, (), name
     if typing.get_origin(hint) is typing.Annotated:
         kind, *rules = typing.get_args(hint)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):  # a node or None
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
+        role = f"{name}.0"  # as Slicer's UnionSerializer calls it
     is_node = issubclass(kind, vtk.vtkObject)
     if default is None and not is_node:
         default = rules[0].first() if rules else kind()
 
     def get(self):
         if is_node:
-            return self.parameterNode.GetNodeReference(name)
+            return self.parameterNode.GetNodeReference(role)
         if not self.parameterNode.HasParameter(name):
             return default
         text = self.parameterNode.GetParameter(name)
@@ -97,7 +98,7 @@ def _field(name, hint, default):
 
     def put(self, value):
         if is_node:
-            self.parameterNode.SetNodeReferenceID(name, value.GetID() if value else None)
+            self.parameterNode.SetNodeReferenceID(role, value.GetID() if value else None)
             return
         if kind is float and type(value) is int:
             value = float(value)

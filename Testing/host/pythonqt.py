@@ -64,6 +64,28 @@ def _lookup(self, name):
     return plain
 
 
+def _single_shot(msec, slot):
+    """As Slicer's, which gives each timer a parent that lives as long as the application, and never deletes it."""
+    timer = QtCore.QTimer(QtWidgets.QApplication.instance())
+    timer.setSingleShot(True)
+    _connect(timer, "timeout()", slot)
+    timer.start(msec)
+
+
+class ToolTips(QObject):
+    """What Slicer's ctkToolTipTrapper does: a plain tooltip becomes a paragraph as soon as it is set."""
+
+    def eventFilter(self, watched, event):
+        if event.type() == QtCore.QEvent.ToolTipChange and isinstance(watched, QtWidgets.QWidget):
+            text = QObject.property(watched, "toolTip")
+            if text and not QtGui.Qt.mightBeRichText(text):
+                QObject.setProperty(
+                    watched, "toolTip", QtGui.Qt.convertFromPlainText(text, QtCore.Qt.WhiteSpaceMode.WhiteSpaceNormal)
+                )
+                return True
+        return False
+
+
 class UiLoader(QtUiTools.QUiLoader):
     """Loads the module's form with the custom widgets below."""
 
@@ -111,6 +133,9 @@ def import_qt():
             kind = getattr(module, name, None)
             if isinstance(kind, type) and issubclass(kind, QObject):
                 _patch(kind)
+    application.toolTips = ToolTips()
+    application.installEventFilter(application.toolTips)
+    QtCore.QTimer.singleShot = staticmethod(_single_shot)
     sys.modules["qt"], sys.modules["ctk"] = _Flat("qt"), types.ModuleType("ctk")
     from host import widgets
 

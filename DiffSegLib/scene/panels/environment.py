@@ -29,6 +29,7 @@ class EnvironmentPanel(Panel):
         self.connect(self.ui.modelsFolderButton, "clicked(bool)", self.onModelsFolder)
         self.ui.pythonPathLineEdit.currentPath = settings.get(environment.PYTHON_KEY)
         self.connectPath(self.ui.pythonPathLineEdit, self.onPython)
+        self._again = self.after(WAIT, lambda: self.onPython(self.ui.pythonPathLineEdit.currentPath))
 
     @property
     def requirements(self) -> Path:
@@ -63,7 +64,7 @@ class EnvironmentPanel(Panel):
             return
         if self.logic.client.busy:  # to try a program would hold up the window that follows the job
             self.ui.environmentStatusLabel.text = _("The new Python is tried once the running job has ended.")
-            qt.QTimer.singleShot(WAIT, self._tryAgain)
+            self._again.start()
             return
         try:
             environment.choose_python(path)
@@ -72,10 +73,6 @@ class EnvironmentPanel(Panel):
             return
         self.logic.client.shutdown()
         self.onCheck()
-
-    def _tryAgain(self) -> None:
-        if self.open:
-            self.onPython(self.ui.pythonPathLineEdit.currentPath)
 
     def onInstall(self) -> None:
         """Install what is missing; Slicer asks for consent and shows the progress."""

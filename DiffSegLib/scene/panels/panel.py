@@ -119,10 +119,22 @@ class Panel:
             raise RuntimeError(f"There is no signal {signal}.")
 
     def connectPath(self, line: Any, slot: "Callable[[str], None]") -> None:
-        """Call `slot` with the path of a ctkPathLineEdit once it is typed: its signal comes with every letter."""
+        """Call `slot` with the path of a ctkPathLineEdit once it is typed: its signals come with every letter.
+
+        An emptied line is no path, and told of by the second signal only.
+        """
+        timer = self.after(PAUSE, lambda: slot(line.currentPath))
+        self.connect(line, "currentPathChanged(QString)", lambda _path: timer.start())
+        self.connect(line, "validInputChanged(bool)", lambda _isPath: timer.start())
+
+    def after(self, pause: int, slot: "Callable[[], None]") -> Any:
+        """A timer that calls `slot` once, `pause` ms after its start, and stops with the panel.
+
+        To be kept and started again: Slicer keeps every timer of QTimer.singleShot until the application ends.
+        """
         timer = qt.QTimer()
         timer.setSingleShot(True)
-        timer.setInterval(PAUSE)
+        timer.setInterval(pause)
+        self.connect(timer, "timeout()", slot)
         self._pauses.append(timer)
-        self.connect(timer, "timeout()", lambda: slot(line.currentPath))
-        self.connect(line, "currentPathChanged(QString)", lambda _path: timer.start())
+        return timer

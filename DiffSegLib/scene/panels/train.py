@@ -57,20 +57,18 @@ class TrainPanel(Panel):
         self._preparation = Preparation(self.logic, self.onEvent, self.onPlan)
         self._cases = CasesTable(self.ui.trainCasesTable)
         self._timer = qt.QTimer()
-        self._later = qt.QTimer()
+        self._later = self.after(PAUSE, self.onPause)
         self._turn = qt.QTimer()
         self._timer.setInterval(CHECK_INTERVAL)
-        self._later.setInterval(PAUSE)
-        self._later.setSingleShot(True)
         self._turn.setInterval(0)
         self.connect(self._timer, "timeout()", self.onTimer)
-        self.connect(self._later, "timeout()", self.onPause)
         self.connect(self._turn, "timeout()", self.onTurn)
         self.ui.trainFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.trainingsFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.trainingsFolderPathLineEdit.currentPath = str(self.logic.trainingsFolder)
         self.connect(self.ui.trainCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
         self.connect(self.ui.trainFolderPathLineEdit, "currentPathChanged(QString)", self.onFolder)
+        self.connect(self.ui.trainFolderPathLineEdit, "validInputChanged(bool)", self.onFolderOrNone)
         self.connect(self.ui.trainSceneRadioButton, "toggled(bool)", self.onSource)
         self.connect(self.ui.trainCasesTable, "itemChanged(QTableWidgetItem*)", self.onTicked)
         self.connectPath(self.ui.trainingsFolderPathLineEdit, self.onTrainingsFolder)
@@ -83,7 +81,7 @@ class TrainPanel(Panel):
     def cleanup(self) -> None:
         """See Panel; what was written of the scene for a training that never began is removed."""
         self._forgetPlan()
-        for timer in (self._timer, self._later, self._turn):
+        for timer in (self._timer, self._turn):
             timer.stop()
         super().cleanup()
 
@@ -131,6 +129,10 @@ class TrainPanel(Panel):
         """Another folder."""
         if self.parameters is not None:
             self.parameters.trainFolder = path
+
+    def onFolderOrNone(self, _isPath: bool) -> None:
+        """The line was emptied, of which its other signal says nothing, or has a path again."""
+        self.onFolder(self.ui.trainFolderPathLineEdit.currentPath)
 
     def onSource(self, fromScene: bool) -> None:
         """The folder or the scene."""

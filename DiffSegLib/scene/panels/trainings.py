@@ -65,6 +65,11 @@ class TrainingsPanel(Panel):
         self._chart.clear()
         self._drawn = None
 
+    def onSceneClosed(self) -> None:
+        """See Panel; the charts' views, which stay, have lost whose they are: another module's chart would go there."""
+        for kind in self._plots:
+            training_chart.view_node(kind, self.logic.getParameterNode().parameterNode)
+
     def connectParameters(self, node: Any) -> None:
         """See Panel; trainings may have been started elsewhere meanwhile."""
         super().connectParameters(node)

@@ -5,20 +5,32 @@ from PySide6.QtCore import Property, Signal
 
 
 class ctkPathLineEdit(QtWidgets.QWidget):
-    """A line for a path, with a button that would browse."""
+    """A line for a path, with a button that would browse.
+
+    As CTK's it tells of a path only where there is one: its validator wants a letter, so that an emptied line is known
+    by validInputChanged alone.
+    """
 
     currentPathChanged = Signal(str)
+    validInputChanged = Signal(bool)
     Dirs = 1
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._filters = 0
+        self._filters, self._valid = 0, False
         self._line = QtWidgets.QLineEdit()
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._line)
         layout.addWidget(QtWidgets.QToolButton())
-        self._line.textChanged.connect(self.currentPathChanged.emit)
+        self._line.textChanged.connect(self._tell)
+
+    def _tell(self, text):
+        was, self._valid = self._valid, bool(text)
+        if text:
+            self.currentPathChanged.emit(text)
+        if was != self._valid:
+            self.validInputChanged.emit(self._valid)
 
     def _path(self):
         return QtWidgets.QLineEdit.property(self._line, "text")
