@@ -50,7 +50,7 @@ def test_a_window_s_image_is_encoded_once_and_denoised_at_each_step(monkeypatch)
         plain = getattr(network, name)
         monkeypatch.setattr(network, name, lambda *x, name=name, plain=plain: calls.append(name) or plain(*x))
     image = torch.randn(1, 16, 8, 8)
-    for _ in sampling.sample_volume(network, image, 3, (8, 8, 8), (4, 4, 4), settings.diffusion, steps=5):
+    for _ in sampling.Sampling(network, 3, (8, 8, 8), (4, 4, 4), settings.diffusion, steps=5).volumes(image):
         pass
     assert (calls.count("encode"), calls.count("denoise")) == (3, 15)  # windows of 8 that overlap by half
 
@@ -135,16 +135,10 @@ def test_the_budget_of_waiting_windows_counts_their_features(monkeypatch):
     orders = {}
     for network in (cached, plain):
         order = orders[network] = []
-        for _ in sampling.sample_volume(
-            network,
-            image,
-            3,
-            size,
-            (4, 4, 4),
-            DiffusionConfig(),
-            steps=2,
-            tick=lambda at, order=order: order.append((at.step, at.window)),
-        ):
-            pass
+
+        def tick(at, order=order):
+            order.append((at.step, at.window))
+
+        list(sampling.Sampling(network, 3, size, (4, 4, 4), DiffusionConfig(), steps=2, tick=tick).volumes(image))
     assert [at[:2] for at in orders[plain]] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
     assert [at[:2] for at in orders[cached]] == [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3), (2, 3)]

@@ -1,4 +1,4 @@
-"""Data sets in every layout, several channels, and bad input told all at once before training."""
+"""Data sets in every layout: nnU-Net's, the Decathlon's, pairs of files."""
 
 import json
 import shutil
@@ -6,22 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
-from conftest import TINY, blob_case, make_dataset, write_image
+from conftest import TINY, blob_case, write_image
 from DiffSegLib import config
-from DiffSegLib.data.batch import find_cases
-from DiffSegLib.data.channels import read_case, same_grid
-from DiffSegLib.data.checks import examine
 from DiffSegLib.data.datasets import load_dataset
-from DiffSegLib.data.files import channel_count, read
+from DiffSegLib.data.files import read
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Region
 from DiffSegLib.models import store
 from DiffSegLib.training.plan import make_plan
 from DiffSegLib.training.run import train_folder
-
-SPACED = np.diag([1.5, 1.0, 2.0, 1.0])
 
 
 def labels_of(dataset):
@@ -179,179 +173,6 @@ def test_a_folder_without_a_layout_says_what_was_looked_for(tmp_path):
         load_dataset(tmp_path / "none")
 
 
-def test_channels_in_one_file_of_four_dimensions(tmp_path):
-    folder = make_dataset(tmp_path / "set", 2)
-    text = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps({**text, "modality": {"0": "T1", "1": "T2"}}))
-    for n in range(2):
-        image = sitk.GetImageFromArray(blob_case(n)[0])
-        path = folder / "imagesTr" / f"blob_{n:02d}.nii.gz"
-        sitk.WriteImage(sitk.JoinSeries([image, image * 2]), str(path))
-        assert channel_count(path) == 2
-    found = load_dataset(folder)
-    volume = read_case(found.cases[1].images, 2)
-    np.testing.assert_allclose(volume.array, np.stack([blob_case(1)[0], 2 * blob_case(1)[0]]), rtol=1e-6)
-    assert not examine(found, found.cases).problems
-
-
-def test_a_channel_on_another_grid_is_resampled_to_the_first(tmp_path):
-    """A linear ramp in mm stays that ramp, whatever grid it is sampled on."""
-
-    def ramp(shape, affine):
-        k, j, i = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
-        return (np.stack([i, j, k, np.ones_like(i)], -1) @ affine.T)[..., :3].astype(np.float32) @ np.array([3, 5, 7.0])
-
-    fine, coarse = np.diag([1.0, 1.0, 2.0, 1.0]), np.diag([2.0, 3.0, 1.5, 1.0])
-    coarse[:3, 3] = -4.0
-    first = write_image(tmp_path / "x_0000.nii.gz", np.zeros((6, 8, 10), np.float32), fine)
-    second = write_image(tmp_path / "x_0001.nii.gz", ramp((30, 20, 20), coarse).astype(np.float32), coarse)
-    volume = read_case((first, second))
-    assert volume.array.shape == (2, 6, 8, 10)
-    np.testing.assert_allclose(volume.array[1], ramp((6, 8, 10), fine), atol=1e-3)
-
-
-def test_a_channel_that_lies_elsewhere_is_refused(tmp_path):
-    away = np.eye(4)
-    away[:3, 3] = 500.0
-    first = write_image(tmp_path / "x_0000.nii.gz", np.ones((4, 4, 4), np.float32))
-    second = write_image(tmp_path / "x_0001.nii.gz", np.ones((4, 4, 4), np.float32), away)
-    with pytest.raises(InputError, match=r"x_0001.nii.gz: lies nowhere on the grid of .*x_0000"):
-        read_case((first, second))
-
-
-def test_rounded_headers_are_one_grid_and_shifted_ones_are_not():
-    shape, affine = (100, 200, 300), np.diag([0.7, 0.7, 2.0, 1.0])
-    rounded, shifted = affine + 1e-6, affine.copy()
-    shifted[0, 3] = 0.1
-    assert same_grid(shape, affine, shape, rounded)
-    assert not same_grid(shape, affine, shape, shifted) and not same_grid(shape, affine, (100, 200, 301), affine)
-
-
-def spoil(folder, kind):
-    """One bad case among good ones, and the sentence that must name it."""
-    image, label = blob_case(0)
-    image_path, label_path = (folder / part / "blob_00.nii.gz" for part in ("imagesTr", "labelsTr"))
-    if kind == "shape":
-        write_image(label_path, label[:-1])
-        return r"labelsTr/blob_00.nii.gz: does not lie on the grid of its image blob_00.nii.gz \(20 x 22 x 17 voxels"
-    if kind == "spacing":
-        write_image(label_path, label, SPACED)
-        return r"does not lie on the grid of its image blob_00.nii.gz \(.* of 1.5 x 1 x 2 mm .*against.* 1 x 1 x 1 mm"
-    if kind == "unknown label":
-        write_image(label_path, np.where(label == 2, 9, label).astype(np.uint8))
-        return r"labelsTr/blob_00.nii.gz: holds label 9, which the data set does not name \(it has 1 first, 2 second\)"
-    if kind == "empty":
-        write_image(label_path, 0 * label)
-        return r"labelsTr/blob_00.nii.gz: is empty"
-    if kind == "channels":
-        sitk.WriteImage(sitk.GetImageFromArray(np.stack([image] * 2, -1), isVector=True), str(image_path))
-        return r"imagesTr/blob_00.nii.gz: has 2 channel\(s\); the data set has 1 \(MRI\)"
-    if kind == "4D":
-        sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(image)] * 3), str(image_path))
-        return r"imagesTr/blob_00.nii.gz: has 4 dimensions"
-    if kind == "spacing 0":
-        path = write_image(folder / "zero.nii", image)
-        raw = bytearray(path.read_bytes())
-        raw[84:88] = bytes(4)  # pixdim[2]
-        path.write_bytes(raw)
-        sitk_reads_it_as_one = sitk.ReadImage(str(path)).GetSpacing()
-        assert min(sitk_reads_it_as_one) > 0
-        text = (folder / "dataset.json").read_text().replace("imagesTr/blob_00.nii.gz", "zero.nii")
-        (folder / "dataset.json").write_text(text)
-        image_path.unlink()
-        return r"zero.nii: its voxel spacing \(1, 0, 1 mm\) is not above zero"
-    assert kind == "damaged"
-    image_path.write_bytes(image_path.read_bytes()[:500])
-    return r"imagesTr/blob_00.nii.gz: is damaged or incomplete"
-
-
-KINDS = ["shape", "spacing", "unknown label", "empty", "channels", "4D", "spacing 0", "damaged"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_bad_case_is_named_and_left_out_only_if_asked(dataset, kind):
-    sentence = spoil(dataset, kind)
-    heard = []
-    with pytest.raises(InputError, match=sentence) as caught:
-        make_plan(dataset, config.from_json(TINY))
-    assert "1 of 6 cases" in str(caught.value) and "--skip-bad" in str(caught.value)
-    plan = make_plan(dataset, config.from_json(TINY), skip_bad=True, listener=heard.append)
-    assert len(plan.training + plan.validation) == 5
-    assert all("blob_00" not in str(case.label) for case in plan.training + plan.validation)
-    warnings = [event["text"] for event in heard if event["event"] == "warning"]
-    assert len(warnings) == 1 and warnings[0].startswith("Left out: ") and plan.left_out[0] in warnings[0]
-
-
-def test_all_problems_of_all_cases_are_listed_at_once(dataset):
-    label = blob_case(1)[1]
-    wanted = [spoil(dataset, "unknown label")]
-    write_image(dataset / "labelsTr" / "blob_01.nii.gz", 0 * label[1:])  # two things wrong in one file
-    (dataset / "imagesTr" / "blob_02.nii.gz").write_bytes(b"")
-    (dataset / "labelsTr" / "blob_02.nii.gz").write_bytes(b"")
-    with pytest.raises(InputError, match="3 of 6 cases") as caught:
-        make_plan(dataset, config.from_json(TINY))
-    for text in (
-        *wanted,
-        r"labelsTr/blob_01.*empty",
-        r"labelsTr/blob_01.*grid",
-        "imagesTr/blob_02",
-        "labelsTr/blob_02",
-    ):
-        assert caught.match(text)
-
-
-def test_one_case_only_is_told_together_with_what_else_is_wrong(tmp_path):
-    folder = make_dataset(tmp_path / "one", 1)
-    sentence = spoil(folder, "empty")
-    for skip_bad in (False, True):
-        with pytest.raises(InputError, match="no usable case|one case only") as caught:
-            make_plan(folder, config.from_json(TINY), skip_bad=skip_bad)
-        assert skip_bad or caught.match(sentence)
-
-
-def test_a_class_in_one_case_is_a_warning_and_in_none_a_problem(dataset):
-    for n in range(6):
-        label = blob_case(n)[1]
-        keep = label if n == 3 else np.where(label == 2, 0, label).astype(np.uint8)
-        write_image(dataset / "labelsTr" / f"blob_{n:02d}.nii.gz", keep)
-    heard = []
-    make_plan(dataset, config.from_json(TINY), listener=heard.append)
-    warnings = [event["text"] for event in heard if event["event"] == "warning"]
-    assert len(warnings) == 1 and "Label 2 (second) occurs in case blob_03 only" in warnings[0]
-    label = blob_case(3)[1]
-    write_image(dataset / "labelsTr" / "blob_03.nii.gz", np.where(label == 2, 0, label).astype(np.uint8))
-    with pytest.raises(InputError, match=r"no usable case holds label 2 \(second\)"):
-        make_plan(dataset, config.from_json(TINY))
-    assert len(make_plan(dataset, config.from_json(TINY), skip_bad=True).training) == 5
-
-
-def test_a_split_file_without_its_bad_cases(dataset, tmp_path):
-    spoil(dataset, "empty")
-    path = tmp_path / "split.json"
-    path.write_text('{"train": ["blob_00", "blob_01"], "val": ["blob_02"]}')
-    plan = make_plan(dataset, config.from_json(TINY), split_file=path, skip_bad=True)
-    assert [case.name for case in plan.training] == ["blob_01"] and [c.name for c in plan.validation] == ["blob_02"]
-    path.write_text('{"train": ["blob_01"], "val": ["blob_00"]}')
-    with pytest.raises(InputError, match="split.json: none of its val cases can be used"):
-        make_plan(dataset, config.from_json(TINY), split_file=path, skip_bad=True)
-    path.write_text('{"train": ["blob_01"], "val": ["blob_02"]}')  # the bad one is in neither: nobody asks
-    assert len(make_plan(dataset, config.from_json(TINY), split_file=path).facts) == 2
-
-
-def test_cases_of_several_channels_to_predict(tmp_path):
-    for name in ("a_0000.nrrd", "a_0001.nrrd", "b.nrrd"):
-        write_image(tmp_path / name, np.zeros((2, 2, 2), np.float32))
-    names = {name: [p.name for p in paths] for name, paths in find_cases([tmp_path], 2)}
-    assert names == {"a": ["a_0000.nrrd", "a_0001.nrrd"], "b": ["b.nrrd"]}
-    assert [name for name, _ in find_cases([tmp_path], 1)] == ["a_0000", "a_0001", "b"]
-    assert [name for name, _ in find_cases([tmp_path / "a_0000.nrrd"], 1)] == ["a"]  # nnU-Net's name of one channel
-    with pytest.raises(InputError, match="case a: has 2 channel files; the model needs 3"):
-        find_cases([tmp_path], 3)
-    (tmp_path / "a_0000.nrrd").unlink()
-    with pytest.raises(InputError, match="a_0001.nrrd: is channel 1 of case a, whose channel 0 is missing"):
-        find_cases([tmp_path], 2)
-
-
 def test_a_model_of_two_channels_is_trained_and_used_from_the_command_line(tmp_path):
     from DiffSegLib.commands import run
 
@@ -385,89 +206,6 @@ def test_an_odd_case_does_not_speak_for_the_others(tmp_path):
     assert load_dataset(tmp_path).channels == ("image",)
 
 
-def test_missing_files_are_told_with_everything_else_that_is_wrong(dataset):
-    (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
-    write_image(dataset / "labelsTr" / "blob_02.nii.gz", np.zeros((18, 22, 20), np.uint8))
-    settings, keys = config.choose("default", None, [])
-    with pytest.raises(InputError) as told:
-        make_plan(dataset, settings, keys)
-    assert "blob_01" in str(told.value) and "missing" in str(told.value) and "blob_02" in str(told.value)
-    assert "is empty" in str(told.value)
-    plan = make_plan(dataset, settings, keys, skip_bad=True)
-    assert {case.name for case in plan.training + plan.validation} == {f"blob_0{n}" for n in (0, 3, 4, 5)}
-
-
-def planned(folder, **options):
-    return make_plan(folder, *config.choose("default", None, []), **options)
-
-
-def test_a_case_without_its_label_counts_among_those_that_cannot_be_used(dataset):
-    (dataset / "imagesTr" / "blob_01.nii.gz").write_bytes(b"no image")
-    (dataset / "labelsTr" / "blob_02.nii.gz").unlink()
-    with pytest.raises(InputError, match="2 of 6 cases"):
-        make_plan(dataset, config.from_json(TINY))
-
-
-def test_what_concerns_one_case_only_is_told_with_the_problems(dataset):
-    label = blob_case(1)[1]
-    label[label == 2] = 1
-    for n in (0, 1, 2, 3, 4):
-        write_image(dataset / "labelsTr" / f"blob_0{n}.nii.gz", label)
-    write_image(dataset / "labelsTr" / "blob_00.nii.gz", np.zeros_like(label))
-    with pytest.raises(InputError, match=r"(?s)is empty.*Label 2 \(second\) occurs in case blob_05 only"):
-        planned(dataset)
-
-
-def test_slices_among_volumes_and_images_of_one_value_are_problems(dataset):
-    write_image(dataset / "imagesTr" / "blob_01.nii.gz", blob_case(1)[0][:1])
-    write_image(dataset / "labelsTr" / "blob_01.nii.gz", np.ones_like(blob_case(1)[1][:1]))
-    write_image(dataset / "imagesTr" / "blob_02.nii.gz", np.full((18, 22, 20), 7, np.float32))
-    with pytest.raises(InputError) as told:
-        planned(dataset)
-    text = str(told.value)
-    assert "blob_01.nii.gz: has 1 x 22 x 20 voxels, and most cases of the data set are volumes" in text
-    assert "blob_02.nii.gz: holds one value only" in text and "2 of 6 cases" in text
-    plan = planned(dataset, skip_bad=True)
-    assert {case.name for case in plan.training + plan.validation} == {f"blob_0{n}" for n in (0, 3, 4, 5)}
-
-
-def test_problems_are_told_in_the_order_of_the_cases(dataset):
-    for n in range(6):
-        write_image(dataset / "labelsTr" / f"blob_0{n}.nii.gz", np.zeros((18, 22, 20), np.uint8))
-    with pytest.raises(InputError) as told:
-        planned(dataset)
-    names = [line.split(".nii.gz")[0][-7:] for line in str(told.value).splitlines() if "is empty" in line]
-    assert names == [f"blob_0{n}" for n in range(6)]
-    assert "--skip-bad" not in str(told.value), "nothing would be left"
-
-
-def test_a_split_may_name_a_case_that_is_left_out_for_a_missing_file(dataset):
-    (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
-    names = [f"blob_0{n}" for n in range(6)]
-    (dataset / "splits.json").write_text(json.dumps({"train": names[:4], "val": names[4:]}))
-    plan = planned(dataset, skip_bad=True)
-    assert [case.name for case in plan.training] == ["blob_00", "blob_02", "blob_03"]
-
-
-@pytest.mark.parametrize(
-    ("labels", "words"),
-    [
-        ({"0": "background", "1": "a", "300": "b"}, "label 'b' has value 300; it must be a whole number from 1 to 255"),
-        ({"0": "background", "-1": "b"}, "label 'b' has value -1"),
-        ({"0": "background"}, "names no label beside the background"),
-        ({"1": "a", "2": "a"}, "two labels are called 'a'"),
-        ({"1": ""}, "a label is called ''; it needs 1 to 200 letters"),
-        ({"1": ["b"]}, "its name must be a text"),
-    ],
-)
-def test_labels_that_no_model_could_have_are_refused_before_anything_is_read(dataset, labels, words):
-    text = json.loads((dataset / "dataset.json").read_text())
-    (dataset / "dataset.json").write_text(json.dumps({**text, "labels": labels}))
-    with pytest.raises(InputError, match="dataset.json: ") as told:
-        planned(dataset, skip_bad=True)
-    assert words in str(told.value)
-
-
 def test_labels_may_be_written_the_other_way_round(dataset):
     text = json.loads((dataset / "dataset.json").read_text())
     (dataset / "dataset.json").write_text(json.dumps({**text, "labels": {"background": 0, "one": 1, "two": 2}}))
@@ -482,12 +220,3 @@ def test_a_description_stays_in_its_folder_also_where_that_is_the_current_one(da
     (dataset / "dataset.json").write_text(json.dumps(text))
     with pytest.raises(InputError, match="does not lie in its folder"):
         load_dataset(Path("."))
-
-
-def test_a_border_without_numbers_is_told_before_training(dataset):
-    image = blob_case(1)[0]
-    image[0] = np.nan
-    write_image(dataset / "imagesTr" / "blob_01.nii.gz", image)
-    heard = []
-    planned(dataset, listener=heard.append)
-    assert any("blob_01.nii.gz: 440 voxels of its border" in event.get("text", "") for event in heard)

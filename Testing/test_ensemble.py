@@ -14,7 +14,7 @@ from DiffSegLib.data.volume import Volume
 from DiffSegLib.diffusion.gaussian import mask_to_x
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import Predictor
-from DiffSegLib.inference.sampling import sample_volume
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import labels_from_names
 from DiffSegLib.models import store
@@ -57,8 +57,8 @@ def test_with_one_step_the_answer_is_the_mean_of_the_members(pair, tmp_path):
     image, _ = to_model_space(scan(), models[0].card.data)
 
     def answer(each):
-        steps = sample_volume(each.network, image, 3, (16,) * 3, (2,) * 3, each.card.diffusion, steps=1)
-        return list(steps)[-1]
+        how = Sampling(each.network, 3, (16,) * 3, (2,) * 3, each.card.diffusion, steps=1)
+        return list(how.volumes(image))[-1]
 
     first, second, both = map(answer, models)
     torch.testing.assert_close(both, (first + second) / 2, atol=1e-4, rtol=0)
@@ -75,7 +75,7 @@ def test_the_chain_goes_on_from_the_mean_and_a_twin_is_asked_once(pair, tmp_path
     twin.register_forward_hook(lambda *_: asked.append(1))
     image = torch.randn(1, 16, 16, 16)
     config_of = store.load(pair[0]).card.diffusion
-    answers = list(sample_volume(network, image, 3, (16,) * 3, (2,) * 3, config_of, steps=3))
+    answers = list(Sampling(network, 3, (16,) * 3, (2,) * 3, config_of, steps=3).volumes(image))
     assert len(asked) == 1 and len(shown) == 3
     nearly_clean = (mask_to_x(shown[-1][0]) - mask_to_x(answers[1])).abs().mean()
     assert nearly_clean < 0.1, "the last step sees the mean of the second one's answers"

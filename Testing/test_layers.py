@@ -16,6 +16,7 @@ from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
+from single_samples import drawn
 from whole_map import to_native
 
 AS_STORED = Orientation((0, 1, 2), (False, False, False))
@@ -70,7 +71,7 @@ def test_layers_hand_out_rows_in_order_and_only_once(model, many_windows, monkey
 def test_samples_and_mirrored_views_are_averaged_in_layers_as_in_the_whole(model, many_windows):
     image, views = noise(1, 50, 18, 20), [(), (3,), (1, 3)]
     whole, layered = whole_and_layered(model, image, views=views)
-    single = [list(how(model, views=[view], first_sample=n).volumes(image)) for n, view in enumerate(views)]
+    single = [drawn(n, how(model, views=[view]), image) for n, view in enumerate(views)]
     for one, other, *alone in zip(whole, layered, *single, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(one, torch.stack(alone).mean(0), atol=1e-6, rtol=1e-5)

@@ -95,7 +95,9 @@ def test_strides_may_differ_along_the_axes(name):
 @pytest.mark.parametrize(("name", "diffusion"), ROWS, ids=lambda x: x if isinstance(x, str) else "-".join(x.values()))
 def test_one_training_step_gives_every_weight_its_gradient(name, diffusion):
     network, settings = made(name, diffusion=diffusion)
-    assert network.mask_channels == mask_channels(settings.diffusion, 3)
+    image, mask, t = inputs_of(settings, (8, 8, 8))
+    heeds_mask = not torch.equal(network(image, mask, t), network(image, 1.0 - mask, t))
+    assert heeds_mask == (diffusion["strategy"] != "supervised")
     loss = a_step(network.train(), settings)
     assert torch.isfinite(loss.per_sample).all()
     for key, p in network.named_parameters():
@@ -226,7 +228,7 @@ def test_autocast_reaches_the_convolutions_in_training_and_in_prediction(name):
     seen.clear()
     image = torch.randn(1, 8, 12, 8)
     options = {"steps": 2, "precision": torch.bfloat16}
-    list(sampling.sample_volume(network.eval(), image, 3, (8, 12, 8), (2,) * 3, settings.diffusion, **options))
+    list(sampling.Sampling(network.eval(), 3, (8, 12, 8), (2,) * 3, settings.diffusion, **options).volumes(image))
     assert seen and set(seen) == {torch.bfloat16}
 
 

@@ -11,7 +11,7 @@ from DiffSegLib.diffusion.bound import binary_nll, noise_mse, normal_kl, variati
 from DiffSegLib.diffusion.gaussian import q_sample, x_to_logits
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import ddim_step, ddpm_step, sample_steps
-from DiffSegLib.inference.sampling import sample_volume
+from DiffSegLib.inference.sampling import Sampling
 
 SOURCE = torch.Generator().manual_seed(0)
 
@@ -210,6 +210,6 @@ def test_what_a_volume_gets_are_probabilities_though_the_chain_is_not_clipped(cl
         def forward(self, image, mask, t):
             return 0.0 * mask
 
-    for probability in sample_volume(Silent(), torch.zeros(1, 8, 8), 3, (8, 8), (1, 1), how):
+    for probability in Sampling(Silent(), 3, (8, 8), (1, 1), how).volumes(torch.zeros(1, 8, 8)):
         assert probability.min() >= 0 and probability.max() <= 1
         assert classes == "overlapping" or torch.allclose(probability.sum(0), torch.ones(8, 8))

@@ -19,9 +19,11 @@ from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference import sampling, windows
 from DiffSegLib.inference.predict import Predictor, mirrored_views
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
 from DiffSegLib.network.precision import pick_precision
+from single_samples import drawn
 from whole_map import to_native
 
 
@@ -74,9 +76,7 @@ def test_windows_of_a_perfect_network_blend_to_the_truth_without_seams(monkeypat
     def network(image, mask, t):
         return torch.cat([-((image - n) ** 2) * 40 for n in range(3)], 1)
 
-    steps = list(
-        sampling.sample_volume(network, image, 3, (16, 16, 16), (8, 8, 8), DiffusionConfig(), steps=3)  # type: ignore
-    )
+    steps = list(Sampling(network, 3, (16, 16, 16), (8, 8, 8), DiffusionConfig(), steps=3).volumes(image))
     assert len(steps) == 3
     for probability in steps:
         assert torch.equal(probability.argmax(0), image[0].long())
@@ -148,14 +148,8 @@ def test_samples_are_told_apart_by_the_mirrorings_that_training_has_seen(tiny_mo
     image, grid = to_model_space(scan, model.card.data)
     network, diffusion = model.network, model.card.diffusion
     precision = pick_precision("auto", torch.device("cpu"))
-    runs = [
-        list(
-            sampling.sample_volume(
-                network, image.flip(axes), 3, (16,) * 3, (2,) * 3, diffusion, first_sample=n, precision=precision
-            )
-        )
-        for n, axes in enumerate([(), (3,)])
-    ]
+    how = Sampling(network, 3, (16,) * 3, (2,) * 3, diffusion, precision=precision)
+    runs = [drawn(n, how, image.flip(axes)) for n, axes in enumerate([(), (3,)])]
     for mask, one, other in zip(found.steps, *runs, strict=True):
         np.testing.assert_array_equal(mask, to_native((one + other.flip(3)) / 2, grid))
     one_sample = [Predictor(each, "cpu")(scan, SegmentOptions()).mask for each in (turned, model)]
@@ -226,7 +220,7 @@ def test_reference_time_is_a_switch():
         return torch.zeros(1, 2, 8, 8, 8)
 
     for diffusion in (settings.diffusion, DiffusionConfig()):
-        list(sampling.sample_volume(network, torch.zeros(1, 8, 8, 8), 2, (8,) * 3, (2,) * 3, diffusion))  # type: ignore
+        list(Sampling(network, 2, (8,) * 3, (2,) * 3, diffusion).volumes(torch.zeros(1, 8, 8, 8)))
     assert seen == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 1.0, 751 / 1001, 501 / 1001, 251 / 1001, 1 / 1001])
 
 
@@ -238,8 +232,8 @@ def test_fused_steps_are_the_means_of_the_predictions_so_far(tiny_model, monkeyp
 
     def run(fusion, **options):
         diffusion = replace(model.card.diffusion, fusion=fusion)
-        arguments = (model.network, image, 3, (16, 16, 16), (2, 2, 2), diffusion)
-        return list(sampling.sample_volume(*arguments, steps=4, **options))
+        how = Sampling(model.network, 3, (16, 16, 16), (2, 2, 2), diffusion, steps=4, **options)
+        return list(how.volumes(image))
 
     own, fused = run("last"), run("mean")
     for k, probability in enumerate(fused):
@@ -347,7 +341,7 @@ def test_probabilities_of_an_unbounded_answer_sum_to_one_and_uncertainty_stays_b
     found = Predictor(replace(model, card=card), "cpu")(volume(), SegmentOptions(uncertainty=True))
     assert found.uncertainty.min() >= 0.0 and found.uncertainty.max() <= 1.0 + 1e-6
     image, _ = to_model_space(volume(), card.data)
-    for step in sampling.sample_volume(model.network, image, 3, (16,) * 3, (2,) * 3, card.diffusion):
+    for step in Sampling(model.network, 3, (16,) * 3, (2,) * 3, card.diffusion).volumes(image):
         torch.testing.assert_close(step.sum(0), torch.ones(step.shape[1:]), atol=1e-4, rtol=0)
 
 

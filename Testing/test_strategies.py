@@ -170,7 +170,9 @@ def test_every_row_trains_to_a_model_that_segments(dataset, tmp_path, row):
     settings = config.from_json(tiny)
     model = store.load(train_folder(dataset, tmp_path / "run", settings, device="cpu"))
     assert model.card.diffusion == settings.diffusion
-    assert model.network.mask_channels == mask_channels(settings.diffusion, 3)
+    image, mask = torch.randn(1, 1, 8, 8, 8), torch.zeros(1, mask_channels(settings.diffusion, 3), 8, 8, 8)
+    blank, full = (model.network(image, each, torch.ones(1)) for each in (mask, mask + 1.0))
+    assert torch.equal(blank, full) == (row["strategy"] == "supervised")
     volume = Volume(np.random.default_rng(0).normal(size=(1, 10, 12, 11)).astype(np.float32), np.eye(4), "noise")
     predictor = Predictor(model, "cpu")
     predictor.warm_up()

@@ -2,7 +2,7 @@
 
 import torch
 
-from DiffSegLib.inference.sampling import sample_volume
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.network.build import build
 from DiffSegLib.training.checkpoint import State
@@ -28,11 +28,9 @@ def test_a_validation_is_the_mean_dice_of_predictions_with_seed_0():
     for seed in (options.seed, options.seed + 1):
         scores = []
         for case in cases:
-            arguments = (network.eval(), case.image, 3, settings.data.patch, settings.network.factors)
-            steps = sample_volume(
-                *arguments, settings.diffusion, steps=options.steps, sampler=options.sampler, seed=seed
-            )
-            scores.append([class_dice(probability, case.label) for probability in steps])
+            arguments = (network.eval(), 3, settings.data.patch, settings.network.factors, settings.diffusion)
+            how = Sampling(*arguments, steps=options.steps, sampler=options.sampler, seed=seed)
+            scores.append([class_dice(probability, case.label) for probability in how.volumes(case.image)])
         wanted[seed] = torch.tensor(scores).nanmean((0, 2))
     assert abs(found["dice"] - float(wanted[0][-1])) < 1e-6
     assert abs(found["dice_first_step"] - float(wanted[0][0])) < 1e-6

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from DiffSegLib.jobs import DEVICES
 from DiffSegLib.options import DEVICE_HELP
 
 
@@ -10,7 +11,7 @@ def add(verbs: Any) -> None:
     """Options of the verb."""
     verb = verbs.add_parser("bench", help="measure the speed of this machine", allow_abbrev=False)
     verb.add_argument("--rounds", type=int, default=5, help="measured rounds (default 5)")
-    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=DEVICE_HELP)
+    verb.add_argument("--device", choices=DEVICES, default="auto", help=DEVICE_HELP)
     verb.set_defaults(call=call)
 
 

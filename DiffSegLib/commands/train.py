@@ -11,6 +11,7 @@ from typing import Any
 
 from DiffSegLib import config
 from DiffSegLib.errors import Cancelled, InputError
+from DiffSegLib.jobs import DEVICES
 from DiffSegLib.labels import Label
 from DiffSegLib.options import DEVICE_HELP
 from DiffSegLib.presets import PRESETS
@@ -37,7 +38,7 @@ def add(verbs: Any) -> None:
     budget.add_argument("--minutes", type=float, help="budget of wall time instead of iterations")
     budget.add_argument("--iterations", type=int, help="budget of optimiser steps (default 5000; imgx-*: 12500)")
     verb.add_argument("--resume", action="store_true", help="go on with the training in --out and its config.json")
-    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=DEVICE_HELP)
+    verb.add_argument("--device", choices=DEVICES, default="auto", help=DEVICE_HELP)
     verb.add_argument("--seed", type=int, help="seed of everything random (default 0)")
     verb.add_argument("--name", help="put the model among your own (diffseg models) under this name")
     verb.add_argument("--labels", type=Path, help="names, colours and codes of the labels: a list as in a model's card")

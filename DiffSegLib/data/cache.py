@@ -64,12 +64,8 @@ def _mapped(dataset: Dataset, case: Case, data: DataConfig, folder: Path, n: int
     sources = max(path.stat().st_mtime for path in (*case.images, case.label))
     if not all(path.is_file() and path.stat().st_mtime >= sources for path in paths):
         for path, tensor in zip(paths, prepare_case(dataset, case, data), strict=True):
-            _write(path, tensor.numpy())
+            with whole_file(path) as aside, open(aside, "wb") as file:
+                np.save(file, tensor.numpy(), allow_pickle=False)
     # mode c: torch wants arrays that may be written to; what is written never reaches the file
     image, label = (torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False)) for path in paths)
     return image, label
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    with whole_file(path) as aside, open(aside, "wb") as file:
-        np.save(file, array, allow_pickle=False)

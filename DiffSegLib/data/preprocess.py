@@ -30,19 +30,6 @@ class Grid:
         return np.ascontiguousarray(self.orientation.undo(array))
 
 
-def thin_axis(shape: tuple[int, ...], dims: int, name: str) -> int | None:
-    """The axis of one voxel in a canonical (z, y, x) shape that a 2D network leaves out; None for `dims` = 3.
-
-    Raises InputError for a volume of several slices and a 2D network.
-    """
-    if dims == 3:
-        return None
-    if 1 not in shape:
-        size = " x ".join(map(str, shape))
-        raise InputError(f"{name}: is a volume of {size} voxels; a 2D network takes one slice.")
-    return shape.index(1)
-
-
 def normalise(image: torch.Tensor, rule: str, of: torch.Tensor | None = None) -> torch.Tensor:
     """(C, *spatial) float32, each channel by itself, over the whole volume (never per window).
 
@@ -118,11 +105,18 @@ def model_shape(
 
 
 def _canonical(volume: Volume, data: DataConfig) -> tuple[np.ndarray, tuple[float, ...], Grid]:
-    """(C, *spatial) in canonical axes, the spacing of these axes in mm, and the way back."""
+    """(C, *spatial) in canonical axes, the spacing of these axes in mm, and the way back.
+
+    Raises InputError for a volume of several slices and a 2D network.
+    """
     orientation = orientation_of(volume.affine)
     turned = np.ascontiguousarray(orientation.apply(volume.array))
     spacing = tuple(volume.spacing[axis] for axis in orientation.axes)
-    thin = thin_axis(turned.shape[1:], len(data.patch), volume.name)
-    if thin is not None:
+    thin = None
+    if len(data.patch) == 2:
+        if 1 not in turned.shape[1:]:
+            size = " x ".join(map(str, turned.shape[1:]))
+            raise InputError(f"{volume.name}: is a volume of {size} voxels; a 2D network takes one slice.")
+        thin = turned.shape[1:].index(1)
         turned, spacing = turned.squeeze(1 + thin), spacing[:thin] + spacing[thin + 1 :]
     return turned, spacing, Grid(orientation, turned.shape[1:], thin)

@@ -18,6 +18,7 @@ from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import find
 from DiffSegLib.models.store import load
+from DiffSegLib.whole_files import write_text
 
 STEPS = 5
 NAME = "mni152"
@@ -67,7 +68,7 @@ def run_demo(out: Path, listener: events.Listener = events.silent) -> Demo:
         for side, found in sides.items()
     }
     files.append(out / f"{NAME}.json")
-    files[-1].write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(files[-1], json.dumps(record, indent=2) + "\n")
     orientation = orientation_of(volume.affine)
     turned = [np.ascontiguousarray(orientation.apply(array)) for array in (volume.array[0], *steps)]
     spacing = tuple(volume.spacing[axis] for axis in orientation.axes)

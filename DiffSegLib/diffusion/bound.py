@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from DiffSegLib.diffusion.gaussian import gather, q_posterior_mean
+from DiffSegLib.diffusion.gaussian import column, gather, q_posterior_mean
 from DiffSegLib.diffusion.process import Process
 
 
@@ -31,7 +31,7 @@ def variational_bound(process: Process, output: Tensor, x_start: Tensor, x_t: Te
     mean = q_posterior_mean(process.schedule, guess, x_t, index)
     log_variance = process.log_variance(output, index)
     divergence = normal_kl(true_mean, true_log_variance, mean, log_variance)
-    first = (index == 0).to(x_t.device).reshape(-1, *[1] * (x_t.ndim - 1))
+    first = column(index == 0, x_t)
     # elsewhere a harmless value: an infinite slope of the term that is not taken would make the gradient NaN
     likelihood = binary_nll(x_start, torch.where(first, mean, x_start), torch.where(first, log_variance, 0.0))
     return torch.where(first, likelihood, divergence).flatten(1).mean(1) / math.log(2.0)

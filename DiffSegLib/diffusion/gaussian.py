@@ -15,10 +15,15 @@ from DiffSegLib.diffusion.schedule import Schedule
 PROBABILITY_EPS = 1e-5  # of the reference
 
 
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """(batch,) shaped (batch, 1, ...) on the device of `like`."""
+    return values.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+
+
 def gather(values: np.ndarray, index: Tensor, like: Tensor) -> Tensor:
     """values[index] shaped (batch, 1, ...) to multiply with `like`, in its dtype."""
     picked = torch.as_tensor(values, dtype=torch.float64)[index.cpu()]
-    return picked.to(device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+    return column(picked.to(like.dtype), like)
 
 
 def levels(schedule: Schedule, index: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from DiffSegLib.diffusion.gaussian import gather, q_posterior_mean, x_to_mask
+from DiffSegLib.diffusion.gaussian import column, gather, q_posterior_mean, x_to_mask
 from DiffSegLib.diffusion.process import SELF_CONDITIONED, Process
 from DiffSegLib.diffusion.schedule import Schedule
 
@@ -31,8 +31,7 @@ def ddpm_step(
     if log_variance is None:
         sigma = gather(np.sqrt(schedule.posterior_variance), index, x_t)
     else:
-        drawn = (index > 0).to(x_t).reshape(-1, *[1] * (x_t.ndim - 1))
-        sigma = drawn * torch.exp(0.5 * log_variance)
+        sigma = column(index > 0, x_t) * torch.exp(0.5 * log_variance)
     return q_posterior_mean(schedule, x_start, x_t, index) + sigma * noise
 
 

@@ -19,6 +19,7 @@ from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import sample_steps
 from DiffSegLib.inference import windows
 from DiffSegLib.inference.blend import Slab, gaussian_weight
+from DiffSegLib.inference.ladder import CPU
 from DiffSegLib.inference.smoothing import smoothed
 from DiffSegLib.inference.windows import Windows, window_noise
 from DiffSegLib.network.features import Features, denoise, encode
@@ -27,8 +28,6 @@ from DiffSegLib.network.precision import autocast
 STATE_BUDGET = 1 << 30  # bytes of x_t, image features and means kept for windows that wait for their next step
 BLEND_BUDGET = 1 << 30  # bytes of blended probabilities
 ONE_WINDOW = 1 << 28  # bytes of a volume's probabilities above which it is no longer taken in one window
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,6 @@ class Sampling:
     sampler: str = "ddim"
     seed: int = 0
     views: Sequence[tuple[int, ...]] = ((),)
-    first_sample: int = 0
     device: torch.device = CPU
     precision: torch.dtype = torch.float32
     every_step: bool = True
@@ -179,12 +177,12 @@ class _Work:
     def _run(self, members: Sequence[int], sample: int) -> Iterator[tuple[int, int, Tensor]]:
         """(step from 0, window, probability (C, *size) on the CPU) of the kept steps of some windows, step by step."""
         how, view = self.how, self.how.views[sample]
-        shape, number = (how.num_classes, *self.plan.size), how.first_sample + sample
+        shape = (how.num_classes, *self.plan.size)
         runs = []
         for n in members:
             denoiser, self.first = self.first or self._window(n, view), None
-            draw = partial(_step_noise, how.seed, number, n)
-            x_t = [window_noise(how.seed, number, n, how.steps, shape)[None].to(how.device)]
+            draw = partial(_step_noise, how.seed, sample, n)
+            x_t = [window_noise(how.seed, sample, n, how.steps, shape)[None].to(how.device)]
             runs.append(sample_steps(denoiser, self.process, x_t.pop(), draw, how.sampler))  # nobody else keeps it
         sums: dict[int, Tensor] = {}
         passes = how.steps * self.samples
@@ -219,19 +217,6 @@ class _Work:
         """Without the padding at the volume's end; `block` begins at row `start` of `axis`."""
         stops = [n - start if place == axis else n for place, n in enumerate(self.shape)]
         return (slice(None), *(slice(0, max(0, stop)) for stop in stops))
-
-
-def sample_volume(
-    network: nn.Module,
-    image: Tensor,
-    num_classes: int,
-    patch: tuple[int, ...],
-    factors: tuple[int, ...],
-    diffusion: DiffusionConfig,
-    **options: object,
-) -> Iterator[Tensor]:
-    """Yield the class probabilities (num_classes, *spatial) of each step of one sample; options: as of Sampling."""
-    return Sampling(network, num_classes, patch, factors, diffusion, **options).volumes(image)  # type: ignore[arg-type]
 
 
 def _padded(image: Tensor, plan: Windows) -> Tensor:

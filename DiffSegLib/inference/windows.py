@@ -30,10 +30,9 @@ def plan_windows(
     shape: tuple[int, ...],
     patch: tuple[int, ...],
     factors: tuple[int, ...],
-    overlap: float = 0.5,
     growth: float | None = None,
 ) -> Windows:
-    """One window where the volume is small enough, else windows of `patch` that overlap by at least `overlap`.
+    """One window where the volume is small enough, else windows of `patch` that overlap by half at least.
 
     factors: total stride of the network per axis; a window is a multiple of it. growth: how many patches' voxels are
     small enough, WINDOW_GROWTH if None.
@@ -47,7 +46,7 @@ def plan_windows(
     padded = tuple(max(n, s) for n, s in zip(shape, size, strict=True))
     axes = []
     for n, s in zip(padded, size, strict=True):
-        count = 1 + int(np.ceil((n - s) / max(1, int(s * (1 - overlap)))))
+        count = 1 + int(np.ceil((n - s) / max(1, s // 2)))
         axes.append([round(i * (n - s) / max(count - 1, 1)) for i in range(count)])
     return Windows(size, padded, tuple(product(*axes)))
 

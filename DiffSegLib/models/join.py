@@ -49,6 +49,5 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
     card = replace(fitted, name=name, members=members, training=training, scores={})
     plain = [member.strategy == "supervised" for member in members]
     ensemble = Ensemble([model.network for model in models], plain, first.diffusion.classes == "exclusive")
-    path.parent.mkdir(parents=True, exist_ok=True)
     store.save(path, ensemble.state_dict(), card)
     return card

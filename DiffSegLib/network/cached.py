@@ -11,6 +11,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from DiffSegLib.config import NetworkConfig
 from DiffSegLib.network.blocks import Down, ResidualBlock, TimeEmbedding, Up, activation, conv, norm
 from DiffSegLib.network.features import Features
 from DiffSegLib.network.unet import UNet
@@ -32,18 +33,17 @@ class CachedUNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         num_classes: int,
-        channels: tuple[int, ...] = (32, 64, 128, 256),
-        strides: tuple[tuple[int, ...], ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2)),
-        blocks: int = 2,
-        heads: int = 8,
-        act: str = "gelu",
-        dropout: float = 0.0,
+        channels: tuple[int, ...] = NetworkConfig.channels,
+        strides: tuple[tuple[int, ...], ...] = NetworkConfig.strides,
+        blocks: int = NetworkConfig.blocks,
+        heads: int = NetworkConfig.heads,
+        act: str = NetworkConfig.activation,
+        dropout: float = NetworkConfig.dropout,
         mask_channels: int = 0,
-        attention: bool = True,
-        checkpointing: bool = False,
+        attention: bool = NetworkConfig.attention,
+        checkpointing: bool = NetworkConfig.checkpointing,
     ) -> None:
         super().__init__()
-        self.mask_channels = mask_channels
         self.image = UNet(
             spatial_dims,
             in_channels,

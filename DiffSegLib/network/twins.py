@@ -1,8 +1,8 @@
 """MONAI's DynUNet and SegResNet as supervised twins: networks of the image alone, to compare ours with."""
 
-import math
-
 from torch import Tensor, nn
+
+from DiffSegLib.config import NetworkConfig
 
 
 class Twin(nn.Module):
@@ -10,8 +10,6 @@ class Twin(nn.Module):
 
     factors: its total stride along each axis.
     """
-
-    mask_channels = 0
 
     def __init__(self, network: nn.Module, factors: tuple[int, ...]) -> None:
         super().__init__()
@@ -53,7 +51,7 @@ def dynunet(
         dropout=dropout or None,
     )
     # its own forward without deep supervision; the module itself lists every weight twice
-    return Twin(nn.Sequential(network.skip_layers, network.output_block), _factors(strides))
+    return Twin(nn.Sequential(network.skip_layers, network.output_block), NetworkConfig(strides=strides).factors)
 
 
 def segresnet(
@@ -77,9 +75,4 @@ def segresnet(
         blocks_down=(blocks,) * len(channels),
         blocks_up=(blocks,) * len(strides),
     )
-    return Twin(network, _factors(strides))
-
-
-def _factors(strides: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
-    """Total stride along each axis."""
-    return tuple(math.prod(axis) for axis in zip(*strides, strict=True))
+    return Twin(network, NetworkConfig(strides=strides).factors)

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from DiffSegLib.config import NetworkConfig
 from DiffSegLib.network.blocks import (
     Down,
     ResidualBlock,
@@ -38,20 +39,18 @@ class UNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         num_classes: int,
-        channels: tuple[int, ...] = (32, 64, 128, 256),
-        strides: tuple[tuple[int, ...], ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2)),
-        blocks: int = 2,
-        heads: int = 8,
-        act: str = "gelu",
-        dropout: float = 0.0,
+        channels: tuple[int, ...] = NetworkConfig.channels,
+        strides: tuple[tuple[int, ...], ...] = NetworkConfig.strides,
+        blocks: int = NetworkConfig.blocks,
+        heads: int = NetworkConfig.heads,
+        act: str = NetworkConfig.activation,
+        dropout: float = NetworkConfig.dropout,
         mask_channels: int = 0,
-        attention: bool = True,
+        attention: bool = NetworkConfig.attention,
         time_before_norm: bool = False,
-        checkpointing: bool = False,
+        checkpointing: bool = NetworkConfig.checkpointing,
     ) -> None:
         super().__init__()
-        self.mask_channels = mask_channels
-        self.blocks = blocks
         time_dim = channels[-1] if mask_channels else None
         self.time = TimeEmbedding(channels[-1]) if mask_channels else None
         self.act = activation(act)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from DiffSegLib import schema
 from DiffSegLib.errors import InputError
 from DiffSegLib.models.shipped import read_header
 from DiffSegLib.scene.words import tr as _
@@ -26,10 +27,9 @@ def write(path: Path, text: str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one: files that are being made are whole or not there."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return schema.read_json(path)
+    except InputError:
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def last_line(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from DiffSegLib import events
-from DiffSegLib.network.precision import pick_precision
+from DiffSegLib.network.precision import pick_device, pick_precision
 from DiffSegLib.serving.session import Session
 
 PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors")
@@ -18,8 +18,8 @@ def run(
     session: Session, request: dict[str, Any], send: Callable[[events.Event], None], cancelled: Callable[[], bool]
 ) -> dict[str, Any]:
     """versions: package -> version or None. memory_gib: (free, total) of the CUDA device, or None."""
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "cpu")
+    device = pick_device("auto")
+    cuda = device.type == "cuda"
     return {
         "python_version": platform.python_version(),
         "system": platform.platform(),

@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from DiffSegLib import events
 from DiffSegLib.config import Config, DiffusionConfig, NetworkConfig
 from DiffSegLib.diffusion.process import make_process
-from DiffSegLib.inference.sampling import CPU, sample_volume
+from DiffSegLib.inference.ladder import CPU
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.network.build import build
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
 from DiffSegLib.training.step import training_loss
@@ -135,10 +136,10 @@ def five_steps(network: nn.Module, device: torch.device, precision: torch.dtype)
     image = an_image(CPU)[0]
     factors = NetworkConfig().factors
     options: dict[str, Any] = {"device": device, "precision": precision, "every_step": False}
-    network = ready(network, device, precision)
+    sampling = Sampling(ready(network, device, precision), CLASSES, SHAPE, factors, DiffusionConfig(), **options)
 
     def work() -> object:
-        return next(sample_volume(network, image, CLASSES, SHAPE, factors, DiffusionConfig(), **options))
+        return next(sampling.volumes(image))
 
     return work
 

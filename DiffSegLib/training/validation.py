@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from DiffSegLib.config import Config
 from DiffSegLib.data.patches import Prepared
-from DiffSegLib.inference.sampling import sample_volume
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.training.checkpoint import State
 from DiffSegLib.training.distributed import ALONE, Group
 
@@ -53,11 +53,11 @@ def validate(
     return {"dice": last, "dice_first_step": first, "dice_by_class": by_class}
 
 
-def sampled(network: nn.Module, image: Tensor, num_classes: int, config: Config, **options: object) -> Iterator[Tensor]:
+def sampled(network: nn.Module, image: Tensor, num_classes: int, config: Config, **options: Any) -> Iterator[Tensor]:
     """The probabilities (num_classes, *spatial) of each of STEPS steps; options: further ones of `Sampling`."""
     options["steps"] = min(STEPS, config.diffusion.timesteps)
-    factors = config.network.factors
-    return sample_volume(network, image, num_classes, config.data.patch, factors, config.diffusion, **options)
+    patch, factors = config.data.patch, config.network.factors
+    return Sampling(network, num_classes, patch, factors, config.diffusion, **options).volumes(image)
 
 
 def class_dice(probability: Tensor, label: Tensor, regions: Tensor | None = None) -> list[float]:

@@ -19,7 +19,7 @@ from DiffSegLib.data.native import NativeMap, best_class
 from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.splits import split
 from DiffSegLib.evaluation.metrics import score
-from DiffSegLib.inference.sampling import sample_volume
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.models import store
 
 STEPS = 5
@@ -122,19 +122,9 @@ def sample(model: store.Model, image: torch.Tensor, steps: int, sampler: str, se
     from DiffSegLib.network.precision import pick_precision
 
     card = model.card
-    factors = card.network.factors
-    return sample_volume(
-        model.network,
-        image,
-        card.num_classes,
-        card.data.patch,
-        factors,
-        card.diffusion,
-        steps=steps,
-        sampler=sampler,
-        seed=seed,
-        precision=pick_precision("auto", torch.device("cpu")),
-    )
+    precision = pick_precision("auto", torch.device("cpu"))
+    arguments = (model.network, card.num_classes, card.data.patch, card.network.factors, card.diffusion)
+    return Sampling(*arguments, steps=steps, sampler=sampler, seed=seed, precision=precision).volumes(image)
 
 
 def calibration(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

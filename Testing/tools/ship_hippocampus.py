@@ -31,7 +31,7 @@ from DiffSegLib.data.patches import Prepared
 from DiffSegLib.data.preprocess import label_to_model_space, to_model_space
 from DiffSegLib.data.splits import split
 from DiffSegLib.inference.predict import Predictor
-from DiffSegLib.inference.sampling import sample_volume
+from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.inference.uncertainty import tempered
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
@@ -182,9 +182,9 @@ def calibration_error(
     """Mean over cases of the expected calibration error near the structures, as in the study."""
     found = []
     for case in cases:
-        arguments = (model.network, case.image, 3, settings.data.patch, settings.network.factors, settings.diffusion)
+        arguments = (model.network, 3, settings.data.patch, settings.network.factors, settings.diffusion)
         options = {"precision": pick_precision("auto", torch.device("cpu")), "smoothing": smoothing}
-        *_, probability = sample_volume(*arguments, **options)
+        *_, probability = Sampling(*arguments, **options).volumes(case.image)
         found.append(calibration(tempered(probability, temperature, True).numpy(), case.label.numpy())[0])
     return round(float(np.mean(found)), 4)
 

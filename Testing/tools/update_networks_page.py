@@ -15,6 +15,7 @@ BEGIN, END = "<!-- table: Testing/tools/update_networks_page.py -->\n", "<!-- en
 sys.path.insert(0, str(ROOT))
 
 from DiffSegLib import config  # noqa: E402 - found by the line above
+from DiffSegLib.diffusion.process import mask_channels  # noqa: E402
 from DiffSegLib.network.build import build  # noqa: E402
 from DiffSegLib.network.features import denoise, encode  # noqa: E402
 from DiffSegLib.training.memory import training_memory  # noqa: E402
@@ -36,7 +37,8 @@ def row(size: str, name: str, strategy: str) -> list[str]:
     settings = config.from_json({"network": {**SIZES[size], "name": name}, "diffusion": {"strategy": strategy}})
     with torch.device("meta"):
         network = build(settings.network, 1, CLASSES, settings.diffusion)
-        image, mask, t = torch.empty(1, 1, *PATCH), torch.empty(1, network.mask_channels, *PATCH), torch.empty(1)
+        channels = mask_channels(settings.diffusion, CLASSES)
+        image, mask, t = torch.empty(1, 1, *PATCH), torch.empty(1, channels, *PATCH), torch.empty(1)
         with FlopCounterMode(display=False) as once:
             features = encode(network, image)
         with FlopCounterMode(display=False) as step:

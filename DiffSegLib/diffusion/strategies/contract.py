@@ -38,11 +38,6 @@ class Answer(NamedTuple):
 Strategy = Callable[[Predict, Tensor, Process, Tensor, Draws], Answer]
 
 
-def column(condition: Tensor, like: Tensor) -> Tensor:
-    """(B,) shaped (B, 1, ...) on the device of `like`."""
-    return condition.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
-
-
 def first_guess(
     predict: Predict, x_start: Tensor, process: Process, index: Tensor, draws: Draws, empty: bool = False
 ) -> tuple[Tensor, Tensor]:

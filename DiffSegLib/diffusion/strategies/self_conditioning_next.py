@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from DiffSegLib.diffusion.gaussian import q_posterior_mean, x_to_mask
+from DiffSegLib.diffusion.gaussian import column, q_posterior_mean, x_to_mask
 from DiffSegLib.diffusion.process import Process
-from DiffSegLib.diffusion.strategies.contract import Answer, Draws, Predict, column, first_guess
+from DiffSegLib.diffusion.strategies.contract import Answer, Draws, Predict, first_guess
 
 
 def self_conditioning_next(predict: Predict, x_start: Tensor, process: Process, index: Tensor, draws: Draws) -> Answer:
