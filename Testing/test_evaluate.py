@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -266,6 +267,17 @@ def test_the_table_file_holds_every_score(folders, tmp_path):
         for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "centroid_mm", "volume_ml", "reference_volume_ml"):
             value = getattr(row.scores, name)
             assert line[name] == "" if math.isnan(value) else float(line[name]) == value
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
+def test_a_case_whose_name_holds_a_carriage_return_has_one_line(folders, tmp_path):
+    for folder in folders:
+        for path in sorted(folder.iterdir())[:1]:
+            path.rename(path.with_name(f"odd\r{path.name}"))
+    evaluate(*folders, tmp_path / "out")
+    table = evaluate_folders(*folders)
+    lines = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(table.rows) and any(line.startswith(r"odd\r") for line in lines)
 
 
 def test_the_same_masks_give_the_same_report_and_leave_no_other_file(folders, tmp_path):

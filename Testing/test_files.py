@@ -3,6 +3,7 @@
 import gzip
 import struct
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from conftest import make_dataset, write_image
 from DiffSegLib.data import files
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import case_name, read, read_label, write_mask, write_volume
+from DiffSegLib.data.nifti import check_payload
 from DiffSegLib.data.splits import split
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
@@ -133,6 +135,19 @@ def test_such_voxels_are_found_anywhere_in_a_file_that_is_read_in_many_pieces(tm
         path.write_bytes(path.read_bytes() + np.full(9, np.nan, "<f4").tobytes())
     expected = np.where(np.isfinite(array), array, array[np.isfinite(array)].min())
     np.testing.assert_array_equal(read(path).array[0], expected)
+
+
+def test_where_a_masked_image_holds_no_numbers_costs_far_less_memory_than_the_image(tmp_path):
+    array = np.full((128, 192, 192), np.nan, np.float32)
+    array[:40] = 1.0
+    path = write_image(tmp_path / "scan.nii", array)
+    tracemalloc.start()
+    try:
+        check_payload(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < array.nbytes / 2
 
 
 @pytest.mark.parametrize("ending", ["nii.gz", "nrrd"])

@@ -136,6 +136,7 @@ def test_a_run_is_read_back_from_the_steps_that_a_bundle_kept(run, host, tmp_pat
     again = kept.read(volume)
     assert again.volume is volume and again.node is slicer.util.getNode("scan DiffSeg") and again.finished
     assert again.labels == LABELS and again.checksums == run.checksums and again.provenance == run.provenance
+    assert again.volumesMl == pytest.approx({x.name: (x.value == MASK).sum() * 0.8 * 0.9 * 2 / 1000 for x in LABELS})
     for mask, before in zip(again.masks, run.masks, strict=True):
         np.testing.assert_array_equal(mask, before)
     assert steps.held_step(again) == 2 and len(again.steps) == (3 if way is steps.keep else 0)

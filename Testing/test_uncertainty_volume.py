@@ -98,6 +98,15 @@ def test_an_uncertainty_with_a_name_of_the_users_is_kept_under_it(unsure):
     assert again.warnings == ["mine, of the answer before, is kept."]
 
 
+def test_an_uncertainty_that_a_segmentation_was_drawn_on_is_kept_and_told(unsure):
+    node, again = uncertainty.show(unsure), later(unsure)
+    own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    own.SetReferenceImageGeometryParameterFromVolumeNode(node)
+    assert uncertainty.show(again) is None and uncertainty.find(again) is None
+    assert own.GetNodeReference(own.GetReferenceImageGeometryReferenceRole()) is node
+    assert again.warnings == ["scan DiffSeg uncertainty, of the answer before, is kept."]
+
+
 @pytest.fixture
 def views(volume):
     made = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")  # in Slicer's window there are three

@@ -205,7 +205,7 @@ def run_cases(
     if outcome.done or outcome.skipped:
         try:
             outputs.write_table(overwrite)
-        except (InputError, OSError) as problem:
+        except InputError as problem:
             listener(events.make("warning", text=str(problem)))
     return outcome
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from DiffSegLib.data.dicom import is_dicom, read_series
 from DiffSegLib.data.headers import Voxels, check_packed, itk_name, voxels_of
-from DiffSegLib.data.nifti import check_payload, is_nifti, placed_twice
+from DiffSegLib.data.nifti import Holes, check_payload, is_nifti, placed_twice
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
@@ -50,7 +50,8 @@ def read(path: Path, frames: int = 1) -> Volume:
         if np.iscomplexobj(array):
             raise InputError(f"{path}: holds complex numbers; export its magnitude.")
         array = np.array(array, dtype=np.float32, order="C")
-        array.reshape(-1)[odd] = np.nan
+        for start, where in odd:
+            array.reshape(-1)[start : start + len(where)][where] = np.nan
         places = placed_twice(path) if is_nifti(path) and path.is_file() else ()
         return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
 
@@ -91,7 +92,7 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A label map: ((K, J, I) uint8, affine). Float files whose values are whole are accepted (they occur)."""
     with _in_memory(path):
         image, odd = _read(path)
-        if len(odd):
+        if odd:
             raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); labels are whole numbers.")
         if image.GetNumberOfComponentsPerPixel() > 1:
             raise InputError(f"{path}: a label map must have one value per voxel.")
@@ -179,7 +180,7 @@ def _is_whole(aside: Path, image: sitk.Image) -> bool:
     wanted = sitk.JoinSeries(image) if image.GetDimension() == 2 else image
     voxels, others = sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(wanted)
     grid = np.allclose(affine_of(found), affine_of(wanted), rtol=1e-3, atol=1e-3 * max(wanted.GetSpacing()))
-    return grid and voxels.dtype == others.dtype and (len(odd) > 0 or np.array_equal(voxels, others, equal_nan=True))
+    return grid and voxels.dtype == others.dtype and (bool(odd) or np.array_equal(voxels, others, equal_nan=True))
 
 
 def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, str]]:
@@ -207,11 +208,11 @@ def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, 
     return keys
 
 
-def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, np.ndarray]:
-    """The image, and the places of the values that are not finite where ITK has hidden them (NIfTI)."""
+def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, Holes]:
+    """The image, and where its values are not finite if ITK has hidden them (NIfTI)."""
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: there is no such file.")
-    odd = check_payload(path) if is_nifti(path) and path.is_file() else np.empty(0, int)
+    odd = check_payload(path) if is_nifti(path) and path.is_file() else []
     try:
         image = read_series(path) if path.is_dir() or is_dicom(path) else _read_file(path)
     except RuntimeError as problem:

@@ -18,6 +18,7 @@ FLOATS = {16: "f4", 64: "f8"}  # NIfTI's datatype codes
 # bytes of a voxel; ITK goes by the datatype, whatever the header says of its bits
 SIZES = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 1024: 8, 1280: 8, 16: 4, 64: 8, 1536: 16}
 SIZES |= {32: 8, 1792: 16, 2048: 32, 128: 3, 2304: 4}  # complex numbers, colours
+Holes = list[tuple[int, np.ndarray]]  # (first voxel, (n,) bool) of each piece with any: a byte a voxel
 SPARE = 1 << 20  # bytes that may follow the voxels
 
 
@@ -26,13 +27,14 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def check_payload(path: Path) -> np.ndarray:
-    """Read a NIfTI-1 file to its end; returns the places, in the order of its voxels, whose numbers are not finite.
+def check_payload(path: Path) -> Holes:
+    """Read a NIfTI-1 file to its end; returns where, in the order of its voxels, its numbers are not finite.
 
     Raises InputError if it holds fewer bytes than its header promises, or far more, its gzip stream is damaged, a
     spacing is 0, or the scale of its values can be understood in two ways.
     """
-    odd, passed, rest = [np.empty(0, int)], 0, b""
+    odd: Holes = []
+    passed, rest = 0, b""
     try:
         with _open(path) as stream:
             header = stream.read(348)
@@ -60,7 +62,9 @@ def check_payload(path: Path) -> np.ndarray:
                 if kind in FLOATS:
                     whole = rest + chunk
                     numbers = np.frombuffer(whole, order + FLOATS[kind], len(whole) // SIZES[kind])
-                    odd.append(passed + np.flatnonzero(~np.isfinite(numbers)))
+                    where = ~np.isfinite(numbers[: max(0, voxels - passed)])
+                    if where.any():
+                        odd.append((passed, where))
                     passed, rest = passed + len(numbers), whole[numbers.nbytes :]
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, struct.error) as problem:
         raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
@@ -78,8 +82,7 @@ def check_payload(path: Path) -> np.ndarray:
     if not is_clear:
         found = f"slope {slope:g}, intercept {shift:g}"
         raise InputError(f"{path}: the scale of its values ({found}) is read in different ways; correct the header.")
-    places = np.concatenate(odd)
-    return places[places < voxels]
+    return odd
 
 
 def placed_twice(path: Path) -> tuple[str, ...]:

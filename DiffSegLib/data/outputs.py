@@ -2,12 +2,13 @@
 
 For case x: `x.seg.nrrd` (or another format), `x.step-1.seg.nrrd` ..., `x.uncertainty.nrrd`, and last the record
 `x.json`, which has their checksums. While they are written `.x.unfinished` lies there in place of the record. For all
-cases: `volumes.csv`, whose checksum lies in `.volumes.csv.sha256`.
+cases: `volumes.csv`; the checksums of all that it ever was lie in `.volumes.csv.sha256`.
 """
 
 import contextlib
 import csv
 import glob
+import io
 import json
 import os
 import re
@@ -141,25 +142,27 @@ class Outputs:
     def write_table(self, overwrite: bool = False) -> None:
         """Write the volumes of all cases whose records lie here, also of other shards and of runs before.
 
-        Empty where the case's model does not have a structure. Raises InputError for a table that DiffSeg did not
-        write or that was changed since, unless `overwrite` says to replace it.
+        Empty where the case's model does not have a structure. Raises InputError where it cannot be written, and for
+        a table that DiffSeg did not write or that was changed since, unless `overwrite` says to replace it.
         """
-        table, seal = self.folder / TABLE, self.folder / f".{TABLE}.sha256"
-        with _alone(self.folder):
+        table, seal, text = self.folder / TABLE, self.folder / f".{TABLE}.sha256", io.StringIO()
+        with _alone(self.folder), whole_file(table) as aside:
             records = (self._record(path.stem) for path in sorted(self.folder.glob("*.json")))
             sizes = [(each["case"], each["volumes_ml"]) for each in records if each]
             rows = [{"case": case} | {f"{name} (ml)": ml for name, ml in found.items()} for case, found in sizes]
             columns = list(dict.fromkeys(key for row in rows for key in row))
-            former = checksum(table) if table.exists() else ""
-            if former and not overwrite and not (seal.exists() and former in seal.read_text("latin-1")):
+            known = seal.read_text("latin-1") if seal.exists() else ""
+            if table.exists() and not overwrite and not (table.is_file() and checksum(table) in known):
                 raise InputError(f"{table}: was not written by DiffSeg, or was changed since, and is left; rename it.")
-            with whole_file(table) as aside:
-                with open(aside, "w", encoding="utf-8", newline="") as file:
-                    writer = csv.DictWriter(file, columns, lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(rows)
-                known = sorted({checksum(aside), former} - {""})  # both: a kill may come before the table has its name
-                write_text(seal, "\n".join(known) + "\n")
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            lines = text.getvalue().replace("\r", "\\r")  # which csv does not quote
+            aside.write_text(lines, "utf-8", "backslashreplace", "\n")  # names that JSON holds and UTF-8 does not
+            if (new := checksum(aside)) not in known:
+                with open(seal, "ab", buffering=0) as file:  # a kill, or a shard without locks, may leave another table
+                    file.write(f"{new}\n".encode())
+                    os.fsync(file.fileno())
 
     def _step(self, name: str, number: int) -> Path:
         return self.folder / f"{name}.step-{number}.{self.file_format}"

@@ -61,7 +61,7 @@ def to_csv(table: Table) -> str:
     writer.writerow(["case", "label", "name", *(f.name for f in fields(Scores))])
     for row in table.rows:
         writer.writerow([row.case, row.label, row.name, *(_cell(value) for value in asdict(row.scores).values())])
-    return stream.getvalue()
+    return stream.getvalue().replace("\r", "\\r")  # of a file's name; csv does not quote it
 
 
 def _cell(value: str | float) -> str:

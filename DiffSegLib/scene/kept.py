@@ -10,6 +10,7 @@ import slicer.util
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import edits, nodes, steps, uncertainty
+from DiffSegLib.scene.changes import compare, volumes_ml
 from DiffSegLib.scene.dataset import drawn_on
 from DiffSegLib.scene.logic import Segmentation
 
@@ -18,6 +19,7 @@ def read(volumeNode: Any) -> Segmentation | None:
     """The run of the newest answer on a volume whose steps the scene holds voxel for voxel as they were drawn, or None.
 
     Steps of an earlier answer, and those that the user edited, are not taken for the answer's: their checksums differ.
+    What no node holds stays empty: the noise of the steps, and warnings.
     """
     if volumeNode.GetImageData() is None:
         return None
@@ -40,10 +42,17 @@ def _run_of(answer: Any, volumeNode: Any) -> Segmentation | None:
         if masks:
             run.masks, run.mask, run.labels = masks, masks[-1], _labels(found[0])
             run.steps = made if found is made else []
+            run.volumesMl = _volumes_ml(run, masks[-1])
             run.provenance = _provenance(answer)
             run.uncertaintyNode, run.uncertainty = uncertainty.read(run)
             return run
     return None
+
+
+def _volumes_ml(run: Segmentation, mask: np.ndarray) -> dict[str, float]:
+    """Name -> ml of a mask's structures, as the engine says them of a new answer."""
+    sizes = volumes_ml(run, compare(mask, None))
+    return {label.name: sizes[label.value] for label in run.labels}
 
 
 def _masks(found: list[Any], run: Segmentation) -> list[np.ndarray]:

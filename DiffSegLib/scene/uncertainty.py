@@ -9,6 +9,7 @@ import slicer.util
 import vtk
 
 from DiffSegLib.scene import edits, hierarchy, nodes, steps
+from DiffSegLib.scene.dataset import drawn_on
 from DiffSegLib.scene.words import tr as _
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def show(run: "Segmentation") -> Any:
 
     The node of an earlier run on the same volume and answer is updated. Where the run has none, None is returned and
     that node goes, since it would tell of another answer than the one beside it. One whose voxels the user changed, or
-    that was to go and has a name of the user's, is left to the user; the run's warnings tell what became of it.
+    that was to go and has a name of the user's, or gives a segmentation its grid, is left to the user; the run's
+    warnings tell what became of it.
     """
     node = find(run)
     if node is not None and (run.uncertainty is None or _is_edited(node)):
@@ -103,7 +105,8 @@ def _is_edited(node: Any) -> bool:
 
 def _part_with(node: Any, run: "Segmentation") -> None:
     """Remove the uncertainty of an earlier answer, or leave it to the user who made it their own."""
-    if node.GetName() != node.GetAttribute(NAMED):
+    segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    if node.GetName() != node.GetAttribute(NAMED) or any(drawn_on(each) is node for each in segmentations):
         node.RemoveAttribute(edits.KEY)
     elif _is_edited(node):
         edits.release(node)
