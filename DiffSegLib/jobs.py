@@ -34,7 +34,7 @@ class Job:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The job of a request; raises InputError that names an unknown, wrong or missing key."""
-        job: Self = build(cls, {key: value for key, value in data.items() if key != "do"}, f"a {cls.task} job")
+        job: Self = build(cls, {key: value for key, value in data.items() if key != "do"}, f"{cls.task} job")
         return job
 
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from DiffSegLib.errors import InputError
-from DiffSegLib.schema import build
+from DiffSegLib.schema import Text, build
 
 # A DICOM coded entry: (coding scheme, code value, meaning), e.g. ("SCT", "5366008", "Hippocampus").
-Code = tuple[str, str, str]
+Code = tuple[Text, Text, Text]
 LONGEST_NAME = 200
 
 
@@ -19,7 +19,7 @@ class Label:
     """One structure: `value` in the label map (1..255), `name`, `color` (0..1), optional terminology codes."""
 
     value: int
-    name: str
+    name: Text
     color: tuple[float, float, float] = (0.5, 0.5, 0.5)
     category: Code | None = None
     type: Code | None = None
@@ -30,12 +30,12 @@ class Label:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     @staticmethod
-    def from_json(data: Mapping[str, Any], where: str) -> "Label":
-        """Parse one label; `where` names the file in the error.
+    def from_json(data: Mapping[str, Any], where: str, path: str = "label") -> "Label":
+        """Parse one label; `where` names the file in the error, `path` the label in it.
 
         Raises InputError on unknown keys, values outside 1..255, or malformed colours and codes.
         """
-        label: Label = build(Label, data, where, "label.")
+        label: Label = build(Label, data, where, f"{path}.")
         label.check(where)
         return label
 
@@ -69,14 +69,14 @@ class Region:
     value: what a predicted label map says where the region is found; of two regions the later one counts.
     """
 
-    name: str
+    name: Text
     values: tuple[int, ...]
     value: int
 
     @staticmethod
     def from_json(data: Mapping[str, Any], where: str) -> "Region":
         """Parse one region; raises InputError naming `where`."""
-        region: Region = build(Region, data, where, "region.")
+        region: Region = build(Region, data, where, f"region {data.get('name')!r}.")
         region.check(where)
         return region
 

@@ -18,7 +18,7 @@ from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import labels_from_names
 from DiffSegLib.models import store
-from DiffSegLib.models.card import card_of
+from DiffSegLib.models.card import card_of, parse_card
 from DiffSegLib.models.join import join
 from DiffSegLib.models.shipped import home, read_card
 from DiffSegLib.network.build import build
@@ -45,6 +45,24 @@ def pair(tmp_path):
         model(tmp_path / "diffusion.safetensors", 1, name="cached"),
         model(tmp_path / "twin.safetensors", 2, strategy="supervised"),
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": {"strides": [[2, 2], [2, 2, 2]]}},
+        {"network": {"strides": [[4, 4, 4]], "channels": [4, 8]}},
+        {"network": {"name": "dynunet"}},
+        {"diffusion": {"strategy": "standard"}},
+    ],
+)
+def test_the_network_of_an_ensemble_s_card_is_its_first_member(pair, tmp_path, change):
+    card = json.loads(json.dumps(join(pair, "both", tmp_path / "both.safetensors").to_json()))
+    assert parse_card(json.dumps(card), "here").members[0].network.name == "cached"
+    for section, values in change.items():
+        card[section] |= values
+    with pytest.raises(InputError, match="here: the first of members of its model card must be its network"):
+        parse_card(json.dumps(card), "here")
 
 
 def scan():

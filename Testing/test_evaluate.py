@@ -163,6 +163,26 @@ def test_names_come_from_the_data_set_when_the_masks_have_none(folders, labels):
     assert evaluate_folders(prediction, reference, predicted_only=True).labels == {1: "left", 2: "right"}
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "left": 1, "ignore": None, "right": 2},
+        {"0": "background", "note": "see paper", "1": "left", "2": "right"},
+        {"background": 0, "--": "x", "left": 1, "right": 2, "both": [1, 2]},
+    ],
+)
+def test_an_odd_entry_of_the_description_takes_no_other_name_away(folders, labels):
+    for path in [path for folder in folders for path in folder.iterdir()]:
+        path.unlink()
+    for folder in folders:
+        write_mask(folder / "a.nii.gz", mask(), AFFINE)
+    (folders[1].parent / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert evaluate_folders(*folders).labels == {1: "left", 2: "right"}
+    described = {"labels": {"whole": [1, 2], "right": 2}, "regions_class_order": [1, 2]}
+    (folders[1].parent / "dataset.json").write_text(json.dumps(described))
+    assert evaluate_folders(*folders).labels == {1: "whole", 2: "right"}
+
+
 def test_a_structure_that_only_other_cases_have_counts_as_absent(folders):
     prediction, reference = folders
     extra = mask()

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
@@ -82,7 +84,7 @@ def test_large_maps_are_channels_last_in_inference_and_the_answer_is_the_same(mo
 @pytest.mark.parametrize("size", [(4, 12, 10, 8), (24, 3, 5, 4), (1, 7, 6, 5)])
 def test_one_small_volume_takes_the_fast_convolution_in_inference_and_the_answer_is_the_same(size):
     layer, x = Conv3d(size[0], 6, 3, padding=1), torch.randn(1, *size)
-    with torch.no_grad(), torch.profiler.profile() as seen:
+    with torch.inference_mode(), torch.profiler.profile() as seen:
         found = layer(x)
     names = {event.key for event in seen.key_averages()}
     assert "aten::mkldnn_convolution" in names and not [name for name in names if "slow_conv" in name]
@@ -90,6 +92,63 @@ def test_one_small_volume_takes_the_fast_convolution_in_inference_and_the_answer
     torch.testing.assert_close(found, learning.detach(), rtol=1e-5, atol=1e-5)
     learning.sum().backward()
     assert found.is_contiguous() and layer.weight.grad.abs().sum() > 0
+
+
+def exported(layer, x):
+    return torch.export.export(layer, (x,)).module()(x)
+
+
+def compiled(layer, x):
+    return torch.compile(layer, backend="aot_eager")(x)
+
+
+def without_onednn(layer, x):
+    with torch.backends.mkldnn.flags(enabled=False):
+        return layer(x)
+
+
+def fake(layer, x):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        return torch.zeros_like(layer(mode.from_tensor(x)), device="cpu").shape
+
+
+def traced(layer, x):
+    graph = torch.jit.trace(layer, x)
+    assert "to_mkldnn" not in str(graph.inlined_graph)
+    return graph(x)
+
+
+def counted(layer, x):
+    with FlopCounterMode(display=False) as counter:
+        found = layer(x)
+    return found, counter.get_total_flops()
+
+
+def mapped(layer, x):
+    return torch.vmap(layer)(x[None])
+
+
+WAYS = [exported, compiled, without_onednn, fake, traced, counted, mapped]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:TF32")
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_fast_convolution_stands_wherever_torch_s_own_does(way, guard):
+    layer, own, x = Conv3d(3, 4, 3, padding=1), torch.nn.Conv3d(3, 4, 3, padding=1), torch.randn(1, 3, 6, 5, 4)
+    own.load_state_dict(layer.state_dict())
+    with guard():
+        torch.testing.assert_close(way(layer, x), way(own, x))
+
+
+@pytest.mark.parametrize("padding_mode", ["circular", "reflect", "replicate", "zeros"])
+@pytest.mark.parametrize("size", [(1, 3, 6, 5, 4), (3, 6, 5, 4), (1, 6, 5, 4)])
+def test_the_fast_convolution_pads_and_takes_a_single_image_as_torch_s_own(padding_mode, size):
+    layer, own = (kind(size[-4], 4, 3, padding=1, padding_mode=padding_mode) for kind in (Conv3d, torch.nn.Conv3d))
+    own.load_state_dict(layer.state_dict())
+    x = torch.randn(size)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), own(x))
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])

@@ -128,7 +128,7 @@ def test_regions_are_trained_predicted_and_measured_from_the_command_line(tmp_pa
     ("changes", "sentence"),
     [
         ({"regions": [{"name": "whole", "values": [1, 300], "value": 1}]}, "region 'whole' needs a name, values and a"),
-        ({"regions": [{"name": "whole", "values": [1]}]}, "lacks 'regions.value'"),
+        ({"regions": [{"name": "whole", "values": [1]}]}, r"lacks 'regions\[0\].value'"),
         ({"regions": [{"name": "whole", "values": [1], "value": 9}]}, "has no label 9 for a region"),
         ({"regions": [{"name": "whole", "values": [1], "value": 1}]}, "regions, but classes that do not overlap"),
     ],

@@ -79,6 +79,17 @@ def test_each_value_that_can_be_reset_is_told_by_a_name_that_the_window_shows(wi
         assert f": {name} “" not in resetText({name: "x"}, window.parameterNode)
 
 
+def test_what_was_reset_in_a_node_that_is_gone_is_forgotten(host):
+    from DiffSegLib.scene import parameters
+
+    nodes = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode") for _ in range(2)]
+    for node in nodes:
+        node.SetParameter("steps", "many")
+        parameters._reset(node, "steps")
+        slicer.mrmlScene.RemoveNode(node)
+    assert [node for node, _, _ in parameters._resets if node is nodes[0]] == []
+
+
 @pytest.mark.parametrize("clearing", [True, False])
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_scene_that_is_opened_can_be_segmented_at_once_with_the_volume_that_it_names(

@@ -118,7 +118,8 @@ def _labels(path: Path | None) -> tuple[Label, ...]:
     if path is None:
         return ()
     try:
-        return tuple(Label.from_json(item, str(path)) for item in json.loads(path.read_text(encoding="utf-8")))
+        items = enumerate(json.loads(path.read_text(encoding="utf-8-sig")))  # editors add a mark
+        return tuple(Label.from_json(item, str(path), f"label[{n}]") for n, item in items)
     except (OSError, ValueError, TypeError, AttributeError) as problem:
         raise InputError(f"{path}: is no list of labels ({problem}).") from None
 

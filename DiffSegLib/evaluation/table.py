@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -189,11 +190,15 @@ def _described(folder: Path) -> tuple[dict[int, str], dict[int, tuple[int, ...]]
     """
     path = next((p for p in (folder / "dataset.json", folder.parent / "dataset.json") if p.is_file()), None)
     names: dict[int, str] = {}
-    # names are a convenience; a broken description must not stop a measurement
-    with contextlib.suppress(InputError, AttributeError, KeyError, TypeError, ValueError):
+    # names are a convenience; a broken description, or a part of it, must not stop a measurement
+    broken = contextlib.suppress(InputError, AttributeError, KeyError, TypeError, ValueError)
+    data: dict[str, Any] = {}
+    with broken:
         data = read_json(path) if path else {}
-        plain = {key: value for key, value in data["labels"].items() if not isinstance(value, list)}
-        names = {value: str(name) for value, name in names_by_value(plain).items() if value > 0}
         if path and "regions_class_order" in data and (regions := regions_of(data, path.parent)):
             return {x.value: x.name for x in regions}, {x.value: x.values for x in regions}
+    labels = data.get("labels")
+    for pair in labels.items() if isinstance(labels, dict) else ():
+        with broken:
+            names |= {value: str(name) for value, name in names_by_value(dict([pair])).items() if value > 0}
     return names, {}

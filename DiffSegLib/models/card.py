@@ -10,7 +10,7 @@ from DiffSegLib.config import AugmentConfig, Config, DataConfig, DiffusionConfig
 from DiffSegLib.config_rules import check
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label, Region
-from DiffSegLib.schema import build
+from DiffSegLib.schema import Text, build
 
 CARD_SCHEMA = 1
 MAX_PARAMETERS = 500_000_000
@@ -43,7 +43,7 @@ class Card:
 
     name: str
     labels: tuple[Label, ...]
-    channels: tuple[str, ...]
+    channels: tuple[Text, ...]
     network: NetworkConfig
     diffusion: DiffusionConfig
     data: DataConfig
@@ -118,7 +118,10 @@ def parse_card(text: str, where: str) -> Card:
     if not 0.0 <= card.smoothing <= 10.0:
         raise InputError(f"{where}: smoothing of its model card must be a number of voxels from 0 to 10.")
     _check_expects(card.expects, where)
-    for member in card.members or (Member(card.network, card.diffusion.strategy),):
+    own = Member(card.network, card.diffusion.strategy)
+    if card.members and card.members[0] != own:
+        raise InputError(f"{where}: the first of members of its model card must be its network and its strategy.")
+    for member in card.members or (own,):
         check(_config(card, member), where)
     for label in card.labels:
         label.check(where)
@@ -158,6 +161,6 @@ def _check_expects(expects: Mapping[str, Any], where: str) -> None:
         if not isinstance(value, EXPECTS[key]):
             raise InputError(f"{where}: {key} that its model card expects must be {EXPECTS[key].__name__}.")
     size = expects.get("field_of_view_mm", [1.0, 1.0])
-    numbers = [mm for mm in size if isinstance(mm, (int, float)) and not isinstance(mm, bool) and 0 < mm < float("inf")]
+    numbers = [mm for mm in size if isinstance(mm, (int, float)) and not isinstance(mm, bool) and 0 < mm < 1e300]
     if len(numbers) != len(size) or len(size) not in (2, 3):
         raise InputError(f"{where}: field_of_view_mm of its model card must be two or three numbers of mm above zero.")

@@ -15,22 +15,31 @@ LARGE = 32**3  # voxels
 
 
 class Conv3d(nn.Conv3d):
-    """A convolution that computes with oneDNN on a CPU whatever the size, where no gradient is wanted.
+    """torch's convolution, which in inference mode on a CPU computes with oneDNN whatever the size.
 
     For one volume in float32 whose channels, depth and height multiply to no more than 20,480 torch takes a kernel of
     its own instead, and needs two to five times as long (`use_mkldnn` in ATen's Convolution.cpp).
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(1 or B, in_channels, *spatial) -> (.., out_channels, *spatial)."""
-        if len(input) == 1 and input.dtype == torch.float32 and input.shape[:4].numel() <= 20_480 and self._own(input):
+        """As of nn.Conv3d."""
+        if not self._is_watched() and self._is_slow(input):
             return super().forward(input.to_mkldnn()).to_dense()
         return super().forward(input)
 
-    def _own(self, x: Tensor) -> bool:
-        """Whether oneDNN can be had, and is worth it: not where each voxel is read once."""
-        plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-        return x.is_cpu and plain and self.kernel_size != self.stride and torch.backends.mkldnn.is_available()
+    def _is_slow(self, x: Tensor) -> bool:
+        """Whether torch would take its own kernel, and oneDNN's gains: not where each voxel is read once."""
+        plain = type(x) is Tensor and x.is_cpu and x.layout == torch.strided and x.dtype == torch.float32
+        small = x.ndim == 5 and len(x) == 1 and x.shape[:4].numel() <= 20_480
+        return plain and small and self.kernel_size != self.stride and self.padding_mode == "zeros"
+
+    @staticmethod
+    def _is_watched() -> bool:
+        """Whether oneDNN is switched off, or something follows each call, which could not take its opaque tensors."""
+        traced = torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+        free = torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
+        allowed = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+        return traced or not free or not allowed or torch._C._are_functorch_transforms_active()
 
 
 def conv(spatial_dims: int, *args: int | tuple[int, ...], **kwargs: object) -> nn.Module:

@@ -47,6 +47,7 @@ def takeResets(node: Any) -> dict[str, str]:
 
 
 def _reset(node: Any, name: str) -> None:
+    _resets[:] = [reset for reset in _resets if reset[0].GetScene() is not None]  # nobody will ask about others
     _resets.append((node, name, node.GetParameter(name)))
     node.UnsetParameter(name)
 

@@ -27,6 +27,13 @@ def text_file(folder: Path, name: str, text: str) -> Path:
 for title, text in NOT_JSON.items():
     kind("configuration", title)(lambda folder, text=text: text_file(folder, "config.json", text))
 
+kind("configuration", "a key twice", words="'batch' occurs twice")(
+    lambda folder: text_file(folder, "config.json", '{"training": {"batch": 2, "batch": 3}}')
+)
+kind("configuration", "a byte order mark", outcome=READ)(
+    lambda folder: text_file(folder, "config.json", "\xef\xbb\xbf{}")
+)
+
 for title, change, words in (
     ("an unknown section", {"optimizer": {}}, "optimizer"),
     ("an unknown key", {"training": {"lr": 1e-3}}, "lr"),

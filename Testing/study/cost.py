@@ -1,10 +1,13 @@
 """What an iteration of each arm costs on this machine, measured in one sitting so that all arms are measured alike."""
 
+import contextlib
+import hashlib
 import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,14 +25,18 @@ CLASSES = 3
 
 
 def costs(file: Path) -> dict[str, float]:
-    """Processor seconds of an iteration by arm, on one thread; measured once and kept in `file`.
+    """Processor seconds of an iteration by arm, on one thread; kept in `file` with a mark of the settings.
 
-    The rounds are interleaved: other work on the machine slows all arms alike. The median counts.
+    The rounds are interleaved: other work on the machine slows all arms alike. The median counts. Where an arm is
+    missing or has other settings than when it was measured, all are measured again.
     """
-    if not file.is_file():
+    settings = {arm: study.settings(arm, 0) for arm in study.arms()}
+    marks = {arm: _mark(each) for arm, each in settings.items()}
+    kept = _kept(file)
+    if any(kept.get(arm, {}).get("settings") != mark for arm, mark in marks.items()):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        steps = {arm: _step(study.settings(arm, 0)) for arm in study.arms()}
+        steps = {arm: _step(each) for arm, each in settings.items()}
         taken: dict[str, list[float]] = {arm: [] for arm in steps}
         for n in range(ROUNDS + 1):
             for arm, step in steps.items():
@@ -38,10 +45,22 @@ def costs(file: Path) -> dict[str, float]:
                 taken[arm] += [time.process_time() - began] * (n > 0)
         torch.set_num_threads(threads)
         file.parent.mkdir(parents=True, exist_ok=True)
-        found = {arm: round(statistics.median(seconds), 4) for arm, seconds in taken.items()}
-        write_text(file, json.dumps(found, indent=1) + "\n")
-    read: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
-    return read
+        medians = {arm: round(statistics.median(seconds), 4) for arm, seconds in taken.items()}
+        kept = {arm: {"seconds": seconds, "settings": marks[arm]} for arm, seconds in medians.items()}
+        write_text(file, json.dumps(kept, indent=1) + "\n")
+    return {arm: kept[arm]["seconds"] for arm in settings}
+
+
+def _mark(settings: config.Config) -> str:
+    return hashlib.sha256(config.to_text(settings.to_json()).encode()).hexdigest()[:16]
+
+
+def _kept(file: Path) -> dict[str, dict[str, Any]]:
+    """Arm -> seconds and mark; without those that an older version measured, which kept the seconds alone."""
+    with contextlib.suppress(FileNotFoundError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return {arm: each for arm, each in kept.items() if isinstance(each, dict)}
+    return {}
 
 
 def _step(settings: config.Config) -> Callable[[], None]:

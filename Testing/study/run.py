@@ -3,8 +3,9 @@
     python Testing/study/run.py --data DATA --out RUNS --budget 10 --seeds 3
 
 Budgets are core-minutes of training on one thread. What an iteration costs is measured once for all arms, in
-`RUNS/costs.json`, and gives the number of iterations: other work on the machine changes the time of a run, never its
-length. Start it several times to use several cores, once that file is there; each run is taken by one process only.
+`RUNS/costs.json`, again where an arm is new or changed, and gives the number of iterations: other work on the machine
+changes the time of a run, never its length. Start it several times to use several cores, once that file is there; each
+run is taken by one process only.
 """
 
 import argparse
