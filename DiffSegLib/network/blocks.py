@@ -36,10 +36,12 @@ class Conv3d(nn.Conv3d):
     @staticmethod
     def _is_watched() -> bool:
         """Whether oneDNN is switched off, or something follows each call, which could not take its opaque tensors."""
-        traced = torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() > 0
         free = torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
         allowed = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-        return traced or not free or not allowed or torch._C._are_functorch_transforms_active()
+        # tracing, dispatch modes, functorch's transforms: torch has no public question for all of them
+        private = ("_is_tracing", "_len_torch_dispatch_stack", "_are_functorch_transforms_active")
+        traced = torch.compiler.is_compiling() or any(getattr(torch._C, name, int)() for name in private)
+        return traced or not free or not allowed
 
 
 def conv(spatial_dims: int, *args: int | tuple[int, ...], **kwargs: object) -> nn.Module:
