@@ -49,7 +49,7 @@ def test_no_test_reaches_another_machine():
 def scans(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scans")
     for n in range(6):
-        write_image(folder / f"case{n}.nii.gz", blob_case(n, (40, 44, 36))[0])
+        write_image(folder / f"case{n}.nii.gz", blob_case(n, (28, 32, 24))[0])
     return folder
 
 

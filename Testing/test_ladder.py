@@ -24,7 +24,7 @@ CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 PIECES = Sampling.pieces
 
 
-def volume(shape=(30, 34, 28)):
+def volume(shape=(24, 26, 22)):
     return Volume(blob_case(0, shape)[0][None], np.eye(4), "scan")
 
 

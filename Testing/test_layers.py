@@ -108,7 +108,7 @@ def test_the_best_class_is_that_of_the_resampled_probabilities():
 
 
 def test_a_large_volume_is_segmented_with_its_uncertainty_as_a_small_one_is(tiny_model, many_windows, monkeypatch):
-    scan = Volume(blob_case(0, (60, 34, 28))[0][None], np.diag([1.4, 0.8, 1.0, 1.0]), "scan")
+    scan = Volume(blob_case(0, (44, 26, 20))[0][None], np.diag([1.4, 0.8, 1.0, 1.0]), "scan")
     options = SegmentOptions(samples=2, uncertainty=True, keep_steps=True)
     whole = Predictor(load(tiny_model), "cpu")(scan, options)
     monkeypatch.setattr(sampling, "STATE_BUDGET", 1)
