@@ -10,29 +10,19 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 import slicer.util
 
+import one_window
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import nodes
-from DiffSegLib.scene.process import WorkerClient
-from host.application import Host, need_window
+from host.application import need_window
 
 need_window()
+
+host, client = one_window.host, one_window.client  # fixtures
 
 SPACING = (2.0, 1.0, 0.8)  # k, j, i
 AFFINE = np.diag([0.8, 1.0, 2.0, 1.0])
 AFFINE[:3, 3] = (5.0, -7.0, 11.0)
 LABELS = (Label(1, "first", (0.9, 0.6, 0.3)), Label(2, "second", (0.2, 0.3, 0.9)))
-
-
-@pytest.fixture(scope="module")
-def host():
-    return Host()
-
-
-@pytest.fixture(scope="module")
-def client(host):
-    made = WorkerClient()
-    yield made
-    made.shutdown()
 
 
 @pytest.fixture

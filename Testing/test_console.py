@@ -13,14 +13,17 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 import slicer.util
 
+import one_window
 from DiffSegLib.commands import make_parser
 from DiffSegLib.data.files import write_volume
 from DiffSegLib.scene import nodes, sample_data
 from DiffSegLib.scene.host import inside_slicer
 from DiffSegLib.scene.process import WorkerClient
-from host.application import Host, need_window
+from host.application import need_window
 
 need_window()
+
+host = one_window.host  # fixtures
 
 PAGE = ROOT / "docs" / "console.md"
 
@@ -30,11 +33,6 @@ def examples():
     text = PAGE.read_text(encoding="utf-8")
     blocks = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [(text[: block.start(1)].count("\n") + 1, block[1]) for block in blocks]
-
-
-@pytest.fixture(scope="module")
-def host():
-    return Host()
 
 
 @pytest.fixture(scope="module")

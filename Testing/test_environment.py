@@ -17,20 +17,18 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 
 import DiffSegLib
+import one_window
 from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import environment, settings
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, users_environment
-from host.application import Host, need_window
+from host.application import need_window
 
 need_window()
 
+host = one_window.host  # fixtures
+
 REQUIREMENTS = ROOT / "DiffSeg" / "Resources" / "requirements.txt"
-
-
-@pytest.fixture(scope="module")
-def host():
-    return Host()
 
 
 @pytest.fixture

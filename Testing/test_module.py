@@ -19,26 +19,17 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 import slicer.util
 
+import one_window
 from DiffSegLib.scene import nodes
 from DiffSegLib.scene.host import inside_slicer
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import QtTransport
-from host.application import Host, need_window
+from host.application import need_window
 from tally import tried
 
 need_window()
 
-
-@pytest.fixture(scope="module")
-def host():
-    return Host()
-
-
-@pytest.fixture(scope="module")
-def client(host):
-    made = WorkerClient()
-    yield made
-    made.shutdown()
+host, client = one_window.host, one_window.client  # fixtures
 
 
 @pytest.fixture

@@ -11,17 +11,15 @@ import slicer
 import slicer.util
 import vtk
 
+import one_window
 from DiffSegLib.scene import edits, nodes
 from DiffSegLib.scene.process import WorkerClient
-from host.application import Host, need_window
+from host.application import need_window
 from test_module import add_volume
 
 need_window()
 
-
-@pytest.fixture(scope="module")
-def host():
-    return Host()
+host = one_window.host  # fixtures
 
 
 @pytest.fixture

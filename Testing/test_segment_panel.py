@@ -15,10 +15,11 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 import slicer.util
 
+import one_window
 from DiffSegLib.models.shipped import find, read_card
 from DiffSegLib.scene import expectations, nodes, own_models, sample_data, settings
 from DiffSegLib.scene.process import WorkerClient
-from host.application import Host, need_window
+from host.application import need_window
 from tally import tried
 from tiny_models import FLAT, write_model
 
@@ -26,17 +27,7 @@ need_window()
 
 from test_expectations import add_sequence, head  # noqa: E402 - needs slicer
 
-
-@pytest.fixture(scope="module")
-def host():
-    return Host()
-
-
-@pytest.fixture(scope="module")
-def client(host):
-    made = WorkerClient()
-    yield made
-    made.shutdown()
+host, client = one_window.host, one_window.client  # fixtures
 
 
 @pytest.fixture

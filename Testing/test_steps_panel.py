@@ -13,24 +13,22 @@ import slicer
 import slicer.util
 from vtk.util.numpy_support import vtk_to_numpy
 
+import one_window
 from DiffSegLib.errors import Cancelled
 from DiffSegLib.labels import Label
 from DiffSegLib.scene import edits, nodes, plots, steps, uncertainty
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.process import WorkerClient
-from host.application import Host, need_window
+from host.application import need_window
 
 need_window()
+
+host = one_window.host  # fixtures
 
 LABELS = (Label(1, "first", (0.9, 0.6, 0.3)), Label(2, "second", (0.2, 0.3, 0.9)))
 MASK = blob_case(0)[1]
 MASKS = [np.roll(MASK, n, axis=1) for n in (4, 3, 2, 1, 0)]
 NOISE = [1.0, 0.75, 0.5, 0.25, 0.001]
-
-
-@pytest.fixture(scope="module")
-def host():
-    return Host()
 
 
 @pytest.fixture

@@ -12,28 +12,18 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 import slicer.util
 
+import one_window
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import nodes, settings, trainings
-from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.training import Training
-from host.application import Host, need_window
+from host.application import need_window
 
 need_window()
 
+host, client = one_window.host, one_window.client  # fixtures
+
 LABELS = (Label(1, "liver", (0.9, 0.6, 0.3)), Label(2, "spleen", (0.2, 0.3, 0.9)))
-
-
-@pytest.fixture(scope="module")
-def host():
-    return Host()
-
-
-@pytest.fixture(scope="module")
-def client(host):
-    made = WorkerClient()
-    yield made
-    made.shutdown()
 
 
 @pytest.fixture(scope="module")
