@@ -152,6 +152,7 @@ def test_a_run_brings_its_steps_their_noise_and_its_uncertainty(volume, client, 
     np.testing.assert_array_equal(held(result), result.masks[1])
     plain = logic.segment(volume, model=str(tiny_model), seed=1)
     assert plain.steps == [] and plain.uncertainty is None and plain.node is result.node
+    assert any(text.startswith("scan DiffSeg step 1 and the steps beside it are of the ans") for text in plain.warnings)
     assert logic.steps(plain) == result.steps
     assert logic.steps(plain, asSequence=True)[0].GetNumberOfDataNodes() == 5
 

@@ -176,6 +176,22 @@ def test_the_newest_answer_is_read_and_an_uncertainty_only_as_it_was_written(run
     assert kept.read(run.volume).uncertainty is None
 
 
+def test_kept_steps_of_the_answer_before_are_told_of_until_they_are_kept_again(run):
+    assert steps.tell_of_earlier(run) == []
+    steps.keep(run)
+    sequence = steps.keep_as_sequence(run)
+    assert steps.tell_of_earlier(make_run(run.volume, run.masks)) == [], "the same answer once more"
+    again = make_run(run.volume, [np.roll(MASK, n, axis=0) for n in (2, 1, 0)])
+    told = steps.tell_of_earlier(again)
+    assert len(told) == 2 and "scan DiffSeg step 1 and the steps beside it" in told[0] and sequence.GetName() in told[1]
+    shorter = make_run(run.volume, run.masks[:2])
+    assert len(steps.tell_of_earlier(shorter)) == 2
+    steps.keep(shorter)
+    assert [sequence.GetName() in text for text in steps.tell_of_earlier(shorter)] == [True]
+    steps.keep_as_sequence(shorter)
+    assert steps.tell_of_earlier(shorter) == []
+
+
 # ---- as a sequence
 
 

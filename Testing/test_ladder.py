@@ -45,8 +45,9 @@ def failing(monkeypatch, times, at=0, problem=None):
 
 
 def test_a_gpu_is_left_only_after_smaller_windows():
-    names = [(rung.device.type, rung.patch, rung.growth) for rung in rungs(CUDA, (32, 48, 32), (8, 8, 8))]
-    on = [((32, 48, 32), None), ((32, 48, 32), 1.0), ((16, 24, 16), 1.0)]
+    names = [(rung.device.type, rung.patch, rung.growth, rung.batch) for rung in rungs(CUDA, (32, 48, 32), (8, 8, 8))]
+    on = [((32, 48, 32), None, 1), ((32, 48, 32), 1.0, 1), ((16, 24, 16), 1.0, 1)]
+    assert names.pop(0) == ("cuda", (32, 48, 32), None, 4), "fewer windows at once come first of all"
     assert names == [(device, *step) for device in ("cuda", "cpu") for step in on]
     assert len(list(rungs(CPU, (32, 48, 32), (8, 8, 8)))) == 3
     halves = [rung.patch for rung in rungs(CPU, (16, 40), (8, 8))]

@@ -77,6 +77,26 @@ def test_samples_and_mirrored_views_are_averaged_in_layers_as_in_the_whole(model
         torch.testing.assert_close(one, torch.stack(alone).mean(0), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("state", "batch", "last"), [(1 << 40, 5, 2), (0, 3, 1)], ids=["whole", "layers"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_windows_that_go_through_the_network_together_give_what_each_gives_alone(
+    model, many_windows, state, batch, last, sampler
+):
+    image, views, sizes, told = noise(1, 30, 18, 20), [(), (1, 3)], [], []
+    model = replace(model, card=replace(model.card, diffusion=replace(model.card.diffusion, fusion="mean")))
+    options = {"state": state, "sampler": sampler, "views": views}
+    alone = list(how(model, **options).volumes(image))
+    model.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    together = list(how(model, batch=batch, tick=told.append, **options).volumes(image))
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    count = told[0].windows
+    assert count == 12 and set(sizes) == {batch, last}, "the last ones are fewer"
+    assert told[-1].window == max(at.window for at in told) == count
+    fractions = [at.fraction for at in told]
+    assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] < 1.0
+
+
 def test_half_precision_sums_move_a_probability_by_little(model, many_windows, monkeypatch):
     image = noise(1, 50, 34, 20)
     exact = list(how(model, state=0).volumes(image))

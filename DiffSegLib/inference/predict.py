@@ -97,6 +97,7 @@ class Predictor:
                     precision=pick_precision("auto", rung.device),
                     every_step=options.keep_steps or on_step is not None,
                     growth=rung.growth,
+                    batch=rung.batch,
                     state=rung.state,
                     smoothing=card.smoothing,
                     tick=tick,

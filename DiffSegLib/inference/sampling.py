@@ -67,8 +67,9 @@ class Sampling:
     """How to sample a volume: a network of `num_classes` for windows of `patch`, whose total stride is `factors`.
 
     views: spatial axes that each sample's windows are mirrored along, from 1 as in (C, *spatial); there are as many
-    samples. every_step: or the last only. growth: see plan_windows. state: bytes that windows which wait for their next
-    step may keep, STATE_BUDGET if None. smoothing: of each step's probabilities, in voxels, see `smoothed`.
+    samples. every_step: or the last only. growth: see plan_windows. batch: windows in one pass of the network. state:
+    bytes that windows which wait for their next step may keep, STATE_BUDGET if None. smoothing: of each step's
+    probabilities, in voxels, see `smoothed`.
     """
 
     network: nn.Module
@@ -84,6 +85,7 @@ class Sampling:
     precision: torch.dtype = torch.float32
     every_step: bool = True
     growth: float | None = None
+    batch: int = 1
     state: int | None = None
     smoothing: float = 0.0
     tick: Tick = lambda _: None
@@ -121,10 +123,12 @@ class _Work:
         self.kept = range(how.steps) if how.every_step else range(how.steps - 1, how.steps)
         self.count, self.samples = len(plan.starts), len(how.views)
         self.state = STATE_BUDGET if how.state is None else how.state
-        self.done = 0
-        self.first: _Window | None = self._window(0, how.views[0])
+        self.done = self.begun = 0
+        first = range(min(how.batch, self.count))
+        self.first: _Windows | None = self._windows(first, how.views[0])
         masks = 2 if how.diffusion.fusion == "mean" else 1
-        self.waiting = 4 * masks * how.num_classes * int(np.prod(plan.size)) + self.first.kept()  # bytes a window
+        kept = self.first.kept() // len(first)
+        self.waiting = 4 * masks * how.num_classes * int(np.prod(plan.size)) + kept  # bytes a window
 
     def fits(self) -> bool:
         """Whether all windows may wait for each other, and what is blended may be kept whole."""
@@ -162,11 +166,13 @@ class _Work:
         slabs = {k: Slab(self.how.num_classes, padded, axis, size[axis], dtype) for k in self.kept}
         layers = sorted({start[axis] for start in self.plan.starts})
         for layer, following in zip(layers, [*layers[1:], padded[axis]], strict=True):
-            for window in (n for n, start in enumerate(self.plan.starts) if start[axis] == layer):
+            members = [n for n, start in enumerate(self.plan.starts) if start[axis] == layer]
+            for group in self._groups(members):
                 for sample in range(self.samples):
-                    for k, n, probability in self._run([window], sample):
+                    for k, n, probability in self._run(group, sample):
                         slabs[k].add(self.plan.slices(n), probability, self.weight, 1.0 / self.samples)
                         del probability
+                self.begun += len(group)
             for k, slab in slabs.items():
                 for start, block in slab.take(following):
                     inside = block[self._inside(block, axis, start)]
@@ -177,41 +183,53 @@ class _Work:
     def _run(self, members: Sequence[int], sample: int) -> Iterator[tuple[int, int, Tensor]]:
         """(step from 0, window, probability (C, *size) on the CPU) of the kept steps of some windows, step by step."""
         how, view = self.how, self.how.views[sample]
-        shape = (how.num_classes, *self.plan.size)
+        groups = self._groups(members)
         runs = []
-        for n in members:
-            denoiser, self.first = self.first or self._window(n, view), None
-            draw = partial(_step_noise, how.seed, sample, n)
-            x_t = [window_noise(how.seed, sample, n, how.steps, shape)[None].to(how.device)]
+        for group in groups:
+            denoiser, self.first = self.first or self._windows(group, view), None
+            draw = partial(_noise, how.seed, sample, group)
+            x_t = [draw(how.steps, (len(group), how.num_classes, *self.plan.size)).to(how.device)]
             runs.append(sample_steps(denoiser, self.process, x_t.pop(), draw, how.sampler))  # nobody else keeps it
         sums: dict[int, Tensor] = {}
-        passes = how.steps * self.samples
+        passes = self.count * how.steps * self.samples
         for k in range(how.steps):
-            for n, run in zip(members, runs, strict=True):
-                begun = (self.done % self.count if len(members) > 1 else self.done // passes) + 1
-                how.tick(Pass(k + 1, begun, self.count, sample + 1, self.done / (self.count * passes)))
-                x_start = [next(run)[0]]
-                self.done += 1
+            begun = self.begun
+            for group, run in zip(groups, runs, strict=True):
+                begun += len(group)
+                how.tick(Pass(k + 1, begun, self.count, sample + 1, self.done / passes))
+                x_start = [next(run)]
+                self.done += len(group)
                 if k not in self.kept and how.diffusion.fusion != "mean":
                     continue
-                probability = x_to_probability(x_start.pop().float()).cpu()
-                if self.unbounded:  # x_0 from a predicted noise or v: no probabilities yet
-                    if self.process.exclusive:
-                        probability = probability.clamp_min(1e-6)
-                        probability = probability / probability.sum(0)
-                    else:
-                        probability = probability.clamp(0.0, 1.0)
-                if how.diffusion.fusion == "mean":
-                    sums[n] = sums[n] + probability if n in sums else probability
-                    probability = sums[n] / (k + 1)
-                found = [probability.flip(view) if view else probability]
-                del probability  # while the next pass runs
-                if k in self.kept:
-                    yield k, n, smoothed(found.pop(), how.smoothing)
+                parts = list(self._probability(x_start.pop()))
+                for n in group:
+                    probability = parts.pop(0)
+                    if how.diffusion.fusion == "mean":
+                        sums[n] = sums[n] + probability if n in sums else probability
+                        probability = sums[n] / (k + 1)
+                    found = [probability.flip(view) if view else probability]
+                    del probability  # while the next pass runs
+                    if k in self.kept:
+                        yield k, n, smoothed(found.pop(), how.smoothing)
 
-    def _window(self, n: int, view: tuple[int, ...]) -> "_Window":
-        part = self.padded[(slice(None), *self.plan.slices(n))]
-        return _Window(self.how.network, part.flip(view) if view else part, self.how.device, self.how.precision)
+    def _probability(self, x_start: Tensor) -> Tensor:
+        """Of the network's x_0 (B, C, *size), on the CPU."""
+        probability = x_to_probability(x_start.float()).cpu()
+        if self.unbounded:  # x_0 from a predicted noise or v: no probabilities yet
+            if not self.process.exclusive:
+                return probability.clamp(0.0, 1.0)
+            probability = probability.clamp_min(1e-6)
+            probability = probability / probability.sum(1, keepdim=True)
+        return probability
+
+    def _groups(self, members: Sequence[int]) -> list[Sequence[int]]:
+        """The windows that go through the network together."""
+        return [members[n : n + self.how.batch] for n in range(0, len(members), self.how.batch)]
+
+    def _windows(self, members: Sequence[int], view: tuple[int, ...]) -> "_Windows":
+        parts = [self.padded[(slice(None), *self.plan.slices(n))] for n in members]
+        images = [part.flip(view) if view else part for part in parts]
+        return _Windows(self.how.network, _together(images), self.how.device, self.how.precision)
 
     def _inside(self, block: Tensor, axis: int = 0, start: int = 0) -> tuple[slice, ...]:
         """Without the padding at the volume's end; `block` begins at row `start` of `axis`."""
@@ -224,21 +242,26 @@ def _padded(image: Tensor, plan: Windows) -> Tensor:
     return torch.nn.functional.pad(image, padding) if any(padding) else image
 
 
-def _step_noise(seed: int, sample: int, window: int, step: int, shape: torch.Size) -> Tensor:
-    return window_noise(seed, sample, window, step, tuple(shape[1:]))[None]
+def _noise(seed: int, sample: int, members: Sequence[int], step: int, shape: Sequence[int]) -> Tensor:
+    return _together([window_noise(seed, sample, n, step, tuple(shape[1:])) for n in members])
 
 
-class _Window:
-    """A window as a Denoiser: what the network keeps of the image is computed once, at the first step."""
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """Each (any) -> (B, any); one alone, which may be large, is not copied."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
-    def __init__(self, network: nn.Module, window: Tensor, device: torch.device, precision: torch.dtype) -> None:
-        self.network, self.window, self.device, self.precision = network, window, device, precision
+
+class _Windows:
+    """Windows as a Denoiser: what the network keeps of the images is computed once, at the first step."""
+
+    def __init__(self, network: nn.Module, images: Tensor, device: torch.device, precision: torch.dtype) -> None:
+        self.network, self.images, self.device, self.precision = network, images, device, precision
         self.features: Features = ()
 
     def encode(self) -> Features:
         if not self.features:
             with torch.inference_mode(), autocast(self.device, self.precision):
-                self.features = encode(self.network, self.window[None].to(self.device))
+                self.features = encode(self.network, self.images.to(self.device))
         return self.features
 
     def kept(self) -> int:

@@ -49,8 +49,13 @@ def which(node: Any, volumeNode: Any, labels: Sequence[Label], masks: Mapping[in
 
 def remember(node: Any, labels: Sequence[Label], checksums: Iterable[str]) -> None:
     """Note in the node which masks were written into it, so that a later run knows whether the user edited them."""
+    node.SetAttribute(WRITTEN, note_of(labels, checksums))
+
+
+def note_of(labels: Sequence[Label], checksums: Iterable[str]) -> str:
+    """What a node's attribute says of the masks that were written into it."""
     values = ",".join(str(label.value) for label in labels)
-    node.SetAttribute(WRITTEN, f"{values}:{' '.join(checksums)}")
+    return f"{values}:{' '.join(checksums)}"
 
 
 def holds_work(node: Any, volumeNode: Any, labels: Sequence[Label]) -> bool:

@@ -213,6 +213,7 @@ class SegmentLogic:
             run.uncertaintyNode = show_uncertainty(run)
             if keepSteps:
                 step_nodes.keep(run)
+            run.warnings += step_nodes.tell_of_earlier(run)
         elif event["event"] == "error":
             run.error = run.error or ERRORS.get(event["exit_code"], DiffSegError)(event["message"])
 

@@ -138,6 +138,7 @@ def keep_as_sequence(run: "Segmentation") -> Any:
                 sequence.SetDataNodeAtValue(work, str(number))
     finally:
         nodes.remove(work)
+    edits.remember(sequence, run.labels, run.checksums)
     logic = slicer.modules.sequences.logic()
     browser = logic.GetFirstBrowserNodeForSequenceNode(sequence)
     former = browser.GetProxyNode(sequence) if browser is not None else None
@@ -156,6 +157,25 @@ def keep_as_sequence(run: "Segmentation") -> Any:
         proxy.RemoveAttribute(hierarchy.PLACED)
         hierarchy.place_beside(proxy, run.volume)
     return sequence
+
+
+def tell_of_earlier(run: "Segmentation") -> list[str]:
+    """Sentences about the kept steps of an answer that this run has replaced, as far as they are others than its own.
+
+    They are left as they are: the user may have kept them to compare.
+    """
+    key, told = key_of(run), []
+    kept = [nodes.find_segmentation(run.volume, f"{key}|{n + 1}") for n in range(len(run.checksums) + 1)]
+    now = [node.GetAttribute(edits.WRITTEN) for node in kept if node is not None]
+    if now and now != [edits.note_of(run.labels, [checksum]) for checksum in run.checksums]:
+        text = _("{name} and the steps beside it are of the answer before; keep the steps again to replace them.")
+        told.append(text.format(name=next(node.GetName() for node in kept if node is not None)))
+    sequence = find_result("vtkMRMLSequenceNode", run.volume, f"{key}|sequence")
+    noted = sequence.GetAttribute(edits.WRITTEN) if sequence is not None else None
+    if noted not in (None, edits.note_of(run.labels, run.checksums)):
+        text = _("The sequence {name} is of the answer before; make it again to replace it.")
+        told.append(text.format(name=sequence.GetName()))
+    return told
 
 
 def is_kept(node: Any) -> bool:
