@@ -29,6 +29,7 @@ def start(*options, before="", testing=True):
     """The script with these options; before: lines that run first."""
     code = AS_SLICER.format(argv=["Testing/run_in_slicer.py", *options], testing=testing)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "Testing")])}
+    environment.pop("DIFFSEG_TALLY", None)  # what is counted is counted once
     command = [sys.executable, "-c", before + code]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 

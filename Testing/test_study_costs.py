@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from conftest import ROOT
-from DiffSegLib.config import Config
+from DiffSegLib.config import Config, NetworkConfig
 
 
 @pytest.fixture
@@ -58,3 +58,16 @@ def test_costs_without_settings_as_older_versions_kept_them_are_measured_again(m
     file.parent.mkdir()
     file.write_text('{"one": 1.5, "two": 2.5}')
     assert measure()[1] == {"one", "two"}
+
+
+def test_an_iteration_costs_as_many_batches_as_are_added_up(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "Testing" / "study"))
+    import cost
+
+    passes, plain = [], cost.training_loss
+    monkeypatch.setattr(cost, "training_loss", lambda *given: passes.append(given) or plain(*given))
+    training = replace(Config().training, batch=1, accumulate=3)
+    network = NetworkConfig(channels=(4, 4), strides=((2, 2, 2),), blocks=1, heads=1)
+    data = replace(Config().data, patch=(8, 8, 8))
+    cost._step(replace(Config(), training=training, network=network, data=data))()
+    assert len(passes) == 3

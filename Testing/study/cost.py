@@ -64,7 +64,10 @@ def _kept(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _step(settings: config.Config) -> Callable[[], None]:
-    """A training step on noise: loss, gradient, clipping, optimiser. Its rate is 0: the weights stay what they are."""
+    """An iteration on noise: loss and gradient of as many batches as are added up, clipping, optimiser.
+
+    Its rate is 0: the weights stay what they are.
+    """
     precision = pick_precision(settings.training.precision, torch.device("cpu"))
     network = build(settings.network, 1, CLASSES, settings.diffusion).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, fused=True)
@@ -75,8 +78,9 @@ def _step(settings: config.Config) -> Callable[[], None]:
     label = torch.randint(0, CLASSES, (len(batch), *settings.data.patch))
 
     def work() -> None:
-        loss = training_loss(network, image, label, CLASSES, process, settings, times, batch, precision)
-        loss.mean.backward()
+        for _ in range(settings.training.accumulate):
+            loss = training_loss(network, image, label, CLASSES, process, settings, times, batch, precision)
+            loss.mean.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.training.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
