@@ -21,7 +21,6 @@ from DiffSegLib.scene.panels.reset_text import resetText
 from DiffSegLib.scene.panels.run_line import WARNING, RunLine
 from DiffSegLib.scene.parameters import takeResets
 
-CHECK_INTERVAL = 50  # ms; how often a cancel's grace is looked at while a job runs
 PREPARE_DELAY = 300  # ms; so that neither a glance at the module nor a walk through the models starts anything
 MAX_STEPS = 1000  # in the window; more can be had from the console
 CHANNEL_ROW = 3  # of the form's layout: below the volume, the model and its card
@@ -51,9 +50,6 @@ class SegmentPanel(Panel):
         self._hinted: tuple[Any, ...] = ()
         self._chosen: tuple[Any, ...] = ()
         self._ended: Segmentation | None = None
-        self._timer = qt.QTimer()
-        self._timer.setInterval(CHECK_INTERVAL)
-        self.connect(self._timer, "timeout()", self.onTimer)
         self._prepareTimer = qt.QTimer()
         self._prepareTimer.setInterval(PREPARE_DELAY)
         self._prepareTimer.setSingleShot(True)
@@ -73,7 +69,6 @@ class SegmentPanel(Panel):
     def cleanup(self) -> None:
         """See Panel; a run that is under way has no window left."""
         self._cancelRun()
-        self._timer.stop()
         self._prepareTimer.stop()
         super().cleanup()
 
@@ -214,7 +209,6 @@ class SegmentPanel(Panel):
             return
         node = self.parameters
         self.line.showRunning(isWarm=self.logic.client.pid is not None)
-        self._timer.start()
         try:
             self.run = self.logic.segment(
                 node.inputVolume,
@@ -277,10 +271,6 @@ class SegmentPanel(Panel):
             self._showIdle(" ".join([done, *run.warnings]))
         self.window.tell("onRunFinished", run)
 
-    def onTimer(self) -> None:
-        """While a run is under way, end a worker that does not heed a cancel."""
-        self.logic.client.check()
-
     def say(self, text: str, isError: bool = False) -> None:
         """Write the status line."""
         self.line.say(text, isError)
@@ -315,7 +305,6 @@ class SegmentPanel(Panel):
         self.ui.hintLabel.visible = bool(text)
 
     def _showIdle(self, text: str, isError: bool = False) -> None:
-        self._timer.stop()
         isReady = self.parameters is not None and self.parameters.inputVolume is not None
         self.line.showIdle(text, isError, isReady)
 
