@@ -217,6 +217,22 @@ def test_the_pytorch_extension_installs_torch_where_it_is_there(panel, packaging
     assert len(used.asked) == 1
 
 
+def test_once_the_engine_can_run_nothing_says_that_it_cannot(host, panel, monkeypatch):
+    """As after Install or repair: the line above would still name what was missing."""
+    segment, problems = panel.window.segmentPanel, ["No module named 'torch'.", "", ""]
+    monkeypatch.setattr(panel.logic, "prepare", lambda *_given, **told: told["onFinished"](problems.pop(0)))
+    segment._prepareTimer.setInterval(0)
+    segment.onPrepare()
+    assert segment.ui.statusLabel.text == "The engine is not ready: No module named 'torch'."
+    panel.onReport(environment.Report({"Packages": "torch 2"}))
+    host.wait_for(lambda: problems == [""])
+    assert segment.ui.statusLabel.text.startswith("Load an image")
+    segment.say("Done.")
+    panel.onReport(environment.Report({"Packages": "torch 2"}))
+    host.wait_for(lambda: not problems)
+    assert segment.ui.statusLabel.text == "Done."
+
+
 @pytest.mark.parametrize(
     ("failure", "words"),
     [

@@ -50,6 +50,7 @@ class SegmentPanel(Panel):
         self._hinted: tuple[Any, ...] = ()
         self._chosen: tuple[Any, ...] = ()
         self._ended: Segmentation | None = None
+        self._complaint = ""  # what the line said when the engine could not run
         self._prepareTimer = qt.QTimer()
         self._prepareTimer.setInterval(PREPARE_DELAY)
         self._prepareTimer.setSingleShot(True)
@@ -197,8 +198,18 @@ class SegmentPanel(Panel):
 
     def onPrepared(self, problem: str) -> None:
         """The model is loaded, or cannot be: better told now than after the press."""
-        if problem and self.open and not self._isRunning():
+        if not self.open or self._isRunning():
+            return
+        if problem:
             self.say(_("The engine is not ready: {reason}").format(reason=problem))
+            self._complaint = self.ui.statusLabel.text
+        elif self.ui.statusLabel.text == self._complaint:
+            self._showInvitation()
+
+    def onEngineReady(self) -> None:
+        """See Panel; the model is loaded in advance, and what was said of an engine that cannot run is taken back."""
+        if self._entered:
+            self._prepareTimer.start()
 
     def onApply(self) -> None:
         """Segment, or cancel what runs."""
@@ -260,6 +271,8 @@ class SegmentPanel(Panel):
             if isinstance(run.error, EnvironmentProblem) and "Environment" not in text:
                 text += " " + _("See the section Environment below.")
             self._showIdle(text, isError=not isinstance(run.error, Cancelled))
+            if isinstance(run.error, EnvironmentProblem):
+                self._complaint = self.ui.statusLabel.text
             if self._entered and self.logic.client.pid is None:  # it did not stop in time, and was ended
                 self._prepareTimer.start()
         else:
