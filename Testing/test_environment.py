@@ -1,5 +1,6 @@
 """The section Environment: what the engine has, another Python, installing, and the text of a bug report."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from conftest import ROOT
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
 import slicer
+import slicer.util
 
 import DiffSegLib
 import one_window
@@ -261,6 +263,24 @@ def test_the_way_without_internet_names_every_package(panel):
     text = panel.ui.factsText.plainText
     assert "pip download" in text and "--no-index" in text
     assert all(line in text for line in environment.requirement_lines(REQUIREMENTS))
+
+
+def test_the_way_without_internet_takes_any_path(monkeypatch):
+    """Slicer divides a text as a shell does, which takes the backslashes out of a path of Windows."""
+    asked, path = [], r"C:\Users\Jörg Maß\wheels"
+    monkeypatch.setattr(slicer.util, "pip_install", asked.append, raising=False)
+    line = environment.offline_instructions(REQUIREMENTS).splitlines()[-1].strip()
+    exec(line.replace("/path/to/wheels", path), {"slicer": slicer})
+    (given,) = asked
+    given = ["install", *(shlex.split(given) if isinstance(given, str) else given)]  # as slicer.packaging does
+    wanted = ["torch", *environment.requirement_lines(REQUIREMENTS)]
+    assert given == ["install", "--no-index", "--find-links", path, *wanted]
+
+
+def test_the_command_for_a_python_of_ones_own_can_be_pasted(monkeypatch):
+    monkeypatch.setenv("DIFFSEG_PYTHON", "/home/me/my env/bin/python")
+    said = shlex.split(environment._advice(REQUIREMENTS).partition("run: ")[2])
+    assert said[:4] == ["/home/me/my env/bin/python", "-m", "pip", "install"] and said[4].startswith("torch>")
 
 
 def test_the_folder_of_the_models_is_opened(panel, monkeypatch):
