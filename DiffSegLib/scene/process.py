@@ -46,6 +46,7 @@ def worker_environment(python: str) -> dict[str, str]:
     engine = str(Path(DiffSegLib.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [engine, environment.get("PYTHONPATH")]))
     environment["PYTHONUNBUFFERED"] = "1"
+    environment["PYTHONIOENCODING"] = "utf-8"  # what it last said is read as that; a pipe of Windows has a code page
     return tuned(environment)
 
 
