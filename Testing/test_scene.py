@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from DiffSegLib.data.files import read
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.jobs import DescribeJob, SegmentOptions
 from DiffSegLib.labels import Label
-from DiffSegLib.scene import nodes
+from DiffSegLib.scene import nodes, transport
 from DiffSegLib.scene.bundle import segment_to_bundle
 from DiffSegLib.scene.host import SceneHost
 from DiffSegLib.scene.logic import SegmentLogic
@@ -264,6 +266,17 @@ def test_a_hanging_worker_is_killed_with_its_children(volume):
             break
         time.sleep(0.1)
     assert not alive(pid) and not alive(child)
+
+
+def test_on_windows_no_black_window_opens_when_a_worker_is_ended(monkeypatch):
+    """Windows ends it by a program of the console, and Slicer has no console."""
+    asked = []
+    monkeypatch.setattr(transport, "sys", types.SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x08000000, raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: asked.append((command, options)))
+    transport.kill_tree(7, 8)
+    ((command, options),) = asked
+    assert command[0] == "taskkill" and command[-1] == "8" and options["creationflags"] == 0x08000000
 
 
 @pytest.mark.parametrize("when", ["waiting behind it", "pressed later"])

@@ -261,7 +261,8 @@ def kill_tree(pid: int, leader: int | None) -> None:
     if sys.platform == "win32":
         if not (leader or pid):
             return
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(leader or pid)], capture_output=True, check=False)
+        command = ["taskkill", "/T", "/F", "/PID", str(leader or pid)]
+        subprocess.run(command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW)
         return
     if leader is not None:
         with contextlib.suppress(OSError):
