@@ -44,6 +44,16 @@ def test_a_check_shows_what_was_found_and_a_proposal_with_reasons(host, panel, f
     assert config_of(panel)["training"]["minutes"] == 60 and panel.ui.trainStartButton.enabled
 
 
+def test_every_choice_is_told_in_the_users_language(host, panel, monkeypatch):
+    monkeypatch.setattr("DiffSegLib.scene.panels.choices._", lambda text: f"~{text}")
+    panel.parameters.trainBudget = "iterations"
+    panel.window.parent.exit()
+    panel.window.parent.enter()
+    assert panel.ui.trainBudgetComboBox.currentText == "~iterations" and panel.parameters.trainBudget == "iterations"
+    for box in (panel.ui.trainBudgetComboBox, panel.ui.trainPresetComboBox):
+        assert all(box.itemText(number).startswith("~") for number in range(box.count))
+
+
 def test_an_emptied_folder_is_no_folder_any_more(panel, tmp_path):
     panel.ui.trainFolderPathLineEdit.currentPath = str(tmp_path)
     panel.ui.trainFolderPathLineEdit.currentPath = ""

@@ -14,7 +14,7 @@ from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.models.library import check_name
 from DiffSegLib.presets import PRESETS
 from DiffSegLib.scene import dataset
-from DiffSegLib.scene.panels.choices import namePresets
+from DiffSegLib.scene.panels.choices import nameTraining
 from DiffSegLib.scene.panels.panel import Panel
 from DiffSegLib.scene.panels.run_line import WARNING
 from DiffSegLib.scene.panels.train_cases import CasesTable
@@ -31,7 +31,7 @@ class TrainParameters:
     trainFromScene: bool = False
     trainFolder: str = ""
     trainPreset: Annotated[str, Choice(list(PRESETS))] = "default"
-    trainBudget: Annotated[str, Choice(["minutes", "iterations"])] = "minutes"
+    trainBudget: Annotated[str, Choice(["minutes", "iterations"])] = "minutes"  # in the order of nameTraining
     trainAmount: Annotated[int, WithinRange(1, 10_000_000)] = 60
     trainName: str = ""
     trainSpacing: str = ""
@@ -94,7 +94,7 @@ class TrainPanel(Panel):
     def connectParameters(self, node: Any) -> None:
         """See Panel; the user may have drawn in another module meanwhile."""
         super().connectParameters(node)
-        namePresets(self.ui.trainPresetComboBox)
+        nameTraining(self.ui)
         self._cases.refresh()
 
     def updateFromParameters(self) -> None:
