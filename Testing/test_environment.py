@@ -258,6 +258,14 @@ def test_an_older_slicer_and_an_own_python_are_told_what_to_do(panel, packaging,
         environment.install(REQUIREMENTS, client)
 
 
+def test_an_intel_mac_is_told_that_there_is_no_torch_for_it(panel, packaging, monkeypatch):
+    used = packaging(has_torch=False)
+    monkeypatch.setattr(environment, "sys", types.SimpleNamespace(platform="darwin", version_info=sys.version_info))
+    monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
+    panel.ui.installButton.click()
+    assert "There is no PyTorch >=2.10" in panel.ui.environmentStatusLabel.text and used.asked == []
+
+
 def test_the_way_without_internet_names_every_package(panel):
     panel.ui.offlineButton.click()
     text = panel.ui.factsText.plainText

@@ -140,6 +140,12 @@ def install(requirements: Path, client: WorkerClient) -> None:
     """
     if chosen_python():
         raise EnvironmentProblem(" ".join([_("The engine runs with a Python of your own."), _advice(requirements)]))
+    if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+        text = _(
+            "There is no PyTorch {version} for Macs with an Intel processor; take the Slicer for Apple silicon, or "
+            "another computer."
+        )
+        raise EnvironmentProblem(text.format(version=TORCH))
     try:
         import slicer.packaging as packaging
     except ImportError:
