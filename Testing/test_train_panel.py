@@ -273,6 +273,19 @@ def test_the_scenes_cases_are_written_and_moved_into_the_training(host, panel, s
     assert not waiting[0].exists() and (run / "data" / "segments.json").is_file()
 
 
+def test_the_trainings_folder_in_another_spelling_is_no_other_folder(host, panel, started):
+    """The cases that were written would be thrown away at the start; on Windows a chosen path has other slashes."""
+    for n in range(2):
+        add_case(n)
+    panel.ui.trainSceneRadioButton.click()
+    check(host, panel)
+    panel.onTrainingsFolder(f"{home() / 'trainings'}/")
+    panel.ui.trainingsFolderPathLineEdit.currentPath = ""  # stands for the same
+    panel.ui.trainNameLineEdit.text = "organs"
+    panel.ui.trainStartButton.click()
+    assert len(started) == 1, panel.ui.trainStatusLabel.text
+
+
 def test_a_case_with_other_segments_is_told_and_another_choice_needs_another_check(host, panel):
     for n in range(3):
         add_case(n)

@@ -143,10 +143,9 @@ class TrainPanel(Panel):
 
     def onTrainingsFolder(self, path: str) -> None:
         """Trainings are put elsewhere from now on."""
-        if path == str(self.logic.trainingsFolder):  # an empty line stands for the usual folder
-            return
-        self.logic.trainingsFolder = path
-        self._preparation.discard()
+        former, self.logic.trainingsFolder = self.logic.trainingsFolder, path  # empty: the usual folder
+        if self.logic.trainingsFolder != former:  # other slashes are no other folder
+            self._preparation.discard()
 
     def onCheck(self) -> None:
         """Check the data, or cancel the check."""
