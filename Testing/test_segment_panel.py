@@ -16,6 +16,7 @@ import slicer
 import slicer.util
 
 import one_window
+from DiffSegLib.models import library
 from DiffSegLib.models.shipped import find, read_card
 from DiffSegLib.scene import expectations, nodes, own_models, sample_data, settings
 from DiffSegLib.scene.process import WorkerClient
@@ -372,16 +373,21 @@ def test_settings_that_are_damaged_are_no_models(remembered):
 
 
 def test_browse_takes_a_file_of_ones_own(panel, tmp_path, monkeypatch):
+    """On Windows Qt writes a path with other slashes than Python; it is the same file, of a named model as well."""
     import qt
 
     path = write_model(tmp_path / "mine.safetensors")
-    picker = types.SimpleNamespace(getOpenFileName=lambda *_: str(path))
+    picker = types.SimpleNamespace(getOpenFileName=lambda *_: f"{tmp_path}//mine.safetensors")
     monkeypatch.setattr("DiffSegLib.scene.panels.model_choice.qt", types.SimpleNamespace(QFileDialog=picker, Qt=qt.Qt))
     panel.ui.browseButton.click()
     assert panel.parameters.model == str(path) and panel.ui.modelComboBox.currentText == "mine (own file)"
     monkeypatch.setattr(picker, "getOpenFileName", lambda *_: ("", ""))
     panel.ui.browseButton.click()
     assert panel.parameters.model == str(path)
+    named = library.add(path, "by name")
+    panel.useModelFile(f"{named.parent}//{named.name}")
+    assert panel.parameters.model == "by name"
+    named.unlink()
 
 
 def test_a_scene_with_a_model_that_is_not_here_says_so_and_goes_on(host, panel):
@@ -400,8 +406,6 @@ def test_a_model_that_is_wanted_is_chosen(window, panel, tmp_path):
 
 
 def test_a_model_that_was_trained_meanwhile_is_listed_and_the_chosen_one_stays(window, panel, tmp_path):
-    from DiffSegLib.models import library
-
     chosen, count = panel.parameters.model, panel.ui.modelComboBox.count
     path = library.add(write_model(tmp_path / "new.safetensors"), "my liver")
     window.tell("onModelsChanged", str(path))
