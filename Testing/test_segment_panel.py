@@ -16,6 +16,7 @@ import slicer
 import slicer.util
 
 import one_window
+import patient
 from DiffSegLib.models import library
 from DiffSegLib.models.shipped import find, read_card
 from DiffSegLib.scene import expectations, nodes, own_models, sample_data, settings
@@ -469,6 +470,13 @@ def test_an_engine_that_is_not_ready_says_so_before_the_press(host, panel, tmp_p
     path.unlink()
     panel.onPrepare()
     assert "there is no such model file" in panel.ui.statusLabel.text
+
+
+def test_a_worker_that_is_ended_on_purpose_is_no_engine_that_is_not_ready(panel):
+    panel.logic._client = ended = WorkerClient(patient.COMMAND)
+    panel.onPrepare()
+    ended.shutdown()  # as Install does, which the user may then decline
+    assert "not ready" not in panel.ui.statusLabel.text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
