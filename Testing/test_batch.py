@@ -19,6 +19,7 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 import slicer.util
 
+from DiffSegLib import events
 from DiffSegLib.commands import run
 from DiffSegLib.data.files import read_label
 from DiffSegLib.scene import batch, logic, process
@@ -229,6 +230,25 @@ def test_an_engine_that_dies_costs_one_case_only(warm, client, scans, tmp_path, 
     assert batch.main(arguments(tiny_model, scans, tmp_path / "out", "--json")) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["done"] == ["case0", "case2"] and "ended unexpectedly" in answer["failed"]["case1"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_ctrl_c_that_ends_the_engines_launcher_as_well_is_a_cancel(
+    warm, client, scans, tmp_path, tiny_model, monkeypatch, capsys
+):
+    """A terminal sends it to PythonSlicer, too, which is a launcher and dies of it: no case has failed."""
+    plain = client.submit
+
+    def submit(job, listener):
+        plain(job, listener)
+        if job.name.endswith("case1.nii.gz"):
+            os.kill(os.getpid(), signal.SIGINT)
+            client._dispatch(events.make("error", job=job.id, message="It ended.", exit_code=1, detail=""))
+
+    monkeypatch.setattr(client, "submit", submit)
+    assert batch.main(arguments(tiny_model, scans, tmp_path / "out", "--json")) == 4
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["done"], answer["failed"], answer["left"]) == (["case0"], {}, ["case1", "case2"])
 
 
 def test_an_unforeseen_error_is_a_traceback_and_exit_code_1(scans, tmp_path, tiny_model, monkeypatch, capsys):

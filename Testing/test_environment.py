@@ -1,5 +1,6 @@
 """The section Environment: what the engine has, another Python, installing, and the text of a bug report."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from conftest import ROOT
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
 import slicer
+import slicer.util
 
 import DiffSegLib
 import one_window
@@ -217,6 +219,22 @@ def test_the_pytorch_extension_installs_torch_where_it_is_there(panel, packaging
     assert len(used.asked) == 1
 
 
+def test_once_the_engine_can_run_nothing_says_that_it_cannot(host, panel, monkeypatch):
+    """As after Install or repair: the line above would still name what was missing."""
+    segment, problems = panel.window.segmentPanel, ["No module named 'torch'.", "", ""]
+    monkeypatch.setattr(panel.logic, "prepare", lambda *_given, **told: told["onFinished"](problems.pop(0)))
+    segment._prepareTimer.setInterval(0)
+    segment.onPrepare()
+    assert segment.ui.statusLabel.text == "The engine is not ready: No module named 'torch'."
+    panel.onReport(environment.Report({"Packages": "torch 2"}))
+    host.wait_for(lambda: problems == [""])
+    assert segment.ui.statusLabel.text.startswith("Load an image")
+    segment.say("Done.")
+    panel.onReport(environment.Report({"Packages": "torch 2"}))
+    host.wait_for(lambda: not problems)
+    assert segment.ui.statusLabel.text == "Done."
+
+
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
@@ -240,11 +258,37 @@ def test_an_older_slicer_and_an_own_python_are_told_what_to_do(panel, packaging,
         environment.install(REQUIREMENTS, client)
 
 
+def test_an_intel_mac_is_told_that_there_is_no_torch_for_it(panel, packaging, monkeypatch):
+    used = packaging(has_torch=False)
+    monkeypatch.setattr(environment, "sys", types.SimpleNamespace(platform="darwin", version_info=sys.version_info))
+    monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
+    panel.ui.installButton.click()
+    assert "There is no PyTorch >=2.10" in panel.ui.environmentStatusLabel.text and used.asked == []
+
+
 def test_the_way_without_internet_names_every_package(panel):
     panel.ui.offlineButton.click()
     text = panel.ui.factsText.plainText
     assert "pip download" in text and "--no-index" in text
     assert all(line in text for line in environment.requirement_lines(REQUIREMENTS))
+
+
+def test_the_way_without_internet_takes_any_path(monkeypatch):
+    """Slicer divides a text as a shell does, which takes the backslashes out of a path of Windows."""
+    asked, path = [], r"C:\Users\Jörg Maß\wheels"
+    monkeypatch.setattr(slicer.util, "pip_install", asked.append, raising=False)
+    line = environment.offline_instructions(REQUIREMENTS).splitlines()[-1].strip()
+    exec(line.replace("/path/to/wheels", path), {"slicer": slicer})
+    (given,) = asked
+    given = ["install", *(shlex.split(given) if isinstance(given, str) else given)]  # as slicer.packaging does
+    wanted = ["torch", *environment.requirement_lines(REQUIREMENTS)]
+    assert given == ["install", "--no-index", "--find-links", path, *wanted]
+
+
+def test_the_command_for_a_python_of_ones_own_can_be_pasted(monkeypatch):
+    monkeypatch.setenv("DIFFSEG_PYTHON", "/home/me/my env/bin/python")
+    said = shlex.split(environment._advice(REQUIREMENTS).partition("run: ")[2])
+    assert said[:4] == ["/home/me/my env/bin/python", "-m", "pip", "install"] and said[4].startswith("torch>")
 
 
 def test_the_folder_of_the_models_is_opened(panel, monkeypatch):

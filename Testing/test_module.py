@@ -20,7 +20,8 @@ import slicer
 import slicer.util
 
 import one_window
-from DiffSegLib.scene import nodes
+import patient
+from DiffSegLib.scene import nodes, process
 from DiffSegLib.scene.host import inside_slicer
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import QtTransport
@@ -153,6 +154,20 @@ def test_nothing_stays_of_a_worker_that_was_killed_nor_is_its_late_end_heard(hos
     assert ends == []
     left, transport = weakref.ref(transport), None
     host.wait_for(lambda: gc.collect() >= 0 and left() is None, 10.0)
+
+
+def test_a_cancel_that_is_not_heeded_is_enforced_without_a_window(host, monkeypatch):
+    """By the event loop: a run may come from the console, or its window may be gone."""
+    monkeypatch.setattr(process, "CANCEL_GRACE", 0.1)
+    heard, deaf = [], WorkerClient(patient.COMMAND, QtTransport, dict(os.environ))
+    deaf.submit(patient.Sleep("long", 60), heard.append)
+    try:
+        host.wait_for(lambda: deaf.pid)
+        deaf.cancel("long")
+        host.wait_for(lambda: heard, 5.0)
+        assert heard[0]["message"] == "The job was cancelled." and deaf.pid is None
+    finally:
+        deaf.shutdown()
 
 
 def test_a_python_that_is_not_there_ends_the_job_and_nothing_else(host, window, tmp_path):

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -17,12 +19,13 @@ import slicer
 import slicer.util
 import vtk
 
+import patient
 from DiffSegLib import events
 from DiffSegLib.data.files import read
 from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.jobs import DescribeJob, SegmentOptions
 from DiffSegLib.labels import Label
-from DiffSegLib.scene import nodes
+from DiffSegLib.scene import nodes, transport
 from DiffSegLib.scene.bundle import segment_to_bundle
 from DiffSegLib.scene.host import SceneHost
 from DiffSegLib.scene.logic import SegmentLogic
@@ -265,48 +268,30 @@ def test_a_hanging_worker_is_killed_with_its_children(volume):
     assert not alive(pid) and not alive(child)
 
 
-PATIENT = """
-import json, os, queue, sys, threading, time
-os.setsid()
-jobs = queue.Queue()
-def listen():
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request["do"] != "cancel":
-            jobs.put(request)
-    os._exit(0)
-threading.Thread(target=listen, daemon=True).start()
-print(json.dumps({"v": 1, "event": "log", "text": "", "state": "ready", "pid": os.getpid()}), flush=True)
-while True:
-    request = jobs.get()
-    time.sleep(request["seconds"])
-    print(json.dumps({"v": 1, "event": "result", "job": request["id"]}), flush=True)
-"""
-
-
-class Sleep:
-    """A job that takes so long, whatever it is told."""
-
-    def __init__(self, number, seconds):
-        self.id, self.seconds = number, seconds
-
-    def to_line(self):
-        return json.dumps({"do": "sleep", "id": self.id, "seconds": self.seconds})
+def test_on_windows_no_black_window_opens_when_a_worker_is_ended(monkeypatch):
+    """Windows ends it by a program of the console, and Slicer has no console."""
+    asked = []
+    monkeypatch.setattr(transport, "sys", types.SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x08000000, raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: asked.append((command, options)))
+    transport.kill_tree(7, 8)
+    ((command, options),) = asked
+    assert command[0] == "taskkill" and command[-1] == "8" and options["creationflags"] == 0x08000000
 
 
 @pytest.mark.parametrize("when", ["waiting behind it", "pressed later"])
 def test_a_cancelled_job_that_does_not_heed_takes_no_other_with_it(when):
-    client = WorkerClient([sys.executable, "-u", "-c", PATIENT], PipeTransport, dict(os.environ))
+    client = WorkerClient(patient.COMMAND, PipeTransport, dict(os.environ))
     heard = {}
-    client.submit(Sleep("long", 60), lambda event: heard.setdefault("long", event))
+    client.submit(patient.Sleep("long", 60), lambda event: heard.setdefault("long", event))
     while not client.pid:
         client.pump(0.1)
     if when == "waiting behind it":
-        client.submit(Sleep("other", 0), lambda event: heard.setdefault("other", event))
+        client.submit(patient.Sleep("other", 0), lambda event: heard.setdefault("other", event))
     client.cancel("long")
     if when == "pressed later":
         time.sleep(CANCEL_GRACE + 0.1)  # and nobody looked meanwhile
-        client.submit(Sleep("other", 0), lambda event: heard.setdefault("other", event))
+        client.submit(patient.Sleep("other", 0), lambda event: heard.setdefault("other", event))
     client.wait("other")
     client.shutdown()
     assert heard["long"]["message"] == "The job was cancelled." and heard["other"]["event"] == "result"

@@ -136,6 +136,15 @@ def test_a_python_without_torch_points_to_the_section_environment(volume, tiny_m
     assert everything() == before
 
 
+def test_what_a_worker_last_said_is_read_whatever_the_code_page(volume, monkeypatch):
+    """On Windows a pipe has the system's: a folder of Jörg's came as of J?rg's."""
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    program = "import sys; sys.exit('C:/Users/J\\u00f6rg: no such folder')"
+    broken = WorkerClient([sys.executable, "-c", program], PipeTransport, worker_environment(sys.executable))
+    with pytest.raises(EnvironmentProblem, match="It last said: C:/Users/Jörg: no such folder"):
+        SegmentLogic(broken).segment(volume)
+
+
 def test_the_workers_threads_do_not_spin_unless_the_user_says_how(monkeypatch):
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)

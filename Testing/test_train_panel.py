@@ -44,6 +44,16 @@ def test_a_check_shows_what_was_found_and_a_proposal_with_reasons(host, panel, f
     assert config_of(panel)["training"]["minutes"] == 60 and panel.ui.trainStartButton.enabled
 
 
+def test_every_choice_is_told_in_the_users_language(host, panel, monkeypatch):
+    monkeypatch.setattr("DiffSegLib.scene.panels.choices._", lambda text: f"~{text}")
+    panel.parameters.trainBudget = "iterations"
+    panel.window.parent.exit()
+    panel.window.parent.enter()
+    assert panel.ui.trainBudgetComboBox.currentText == "~iterations" and panel.parameters.trainBudget == "iterations"
+    for box in (panel.ui.trainBudgetComboBox, panel.ui.trainPresetComboBox):
+        assert all(box.itemText(number).startswith("~") for number in range(box.count))
+
+
 def test_an_emptied_folder_is_no_folder_any_more(panel, tmp_path):
     panel.ui.trainFolderPathLineEdit.currentPath = str(tmp_path)
     panel.ui.trainFolderPathLineEdit.currentPath = ""
@@ -261,6 +271,19 @@ def test_the_scenes_cases_are_written_and_moved_into_the_training(host, panel, s
     run = home() / "trainings" / "organs"
     assert started[0]["data"] == run / "data" and len(load_dataset(run / "data").cases) == 3
     assert not waiting[0].exists() and (run / "data" / "segments.json").is_file()
+
+
+def test_the_trainings_folder_in_another_spelling_is_no_other_folder(host, panel, started):
+    """The cases that were written would be thrown away at the start; on Windows a chosen path has other slashes."""
+    for n in range(2):
+        add_case(n)
+    panel.ui.trainSceneRadioButton.click()
+    check(host, panel)
+    panel.onTrainingsFolder(f"{home() / 'trainings'}/")
+    panel.ui.trainingsFolderPathLineEdit.currentPath = ""  # stands for the same
+    panel.ui.trainNameLineEdit.text = "organs"
+    panel.ui.trainStartButton.click()
+    assert len(started) == 1, panel.ui.trainStatusLabel.text
 
 
 def test_a_case_with_other_segments_is_told_and_another_choice_needs_another_check(host, panel):

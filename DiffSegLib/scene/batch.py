@@ -49,6 +49,7 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.data.batch import find_cases, run_cases
     from DiffSegLib.data.outputs import Outputs, Prediction, Wish
     from DiffSegLib.data.volume import Volume
+    from DiffSegLib.errors import Cancelled
     from DiffSegLib.models.shipped import find, read_card
     from DiffSegLib.options import check_model, segment_options, shard_of
     from DiffSegLib.terminal import Show, StopFlag
@@ -94,6 +95,8 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
                 client.pump(POLL)
                 if stop() or not launched():
                     logic.cancel(run)
+        if run.error is not None and (stop() or not launched()):  # Ctrl-C ends PythonSlicer, a launcher, as well
+            raise Cancelled("Segmentation was cancelled.")
         if run.error is not None or run.mask is None:
             raise run.error or RuntimeError("the engine gave no mask")
         steps = run.masks if options.keep_steps else []

@@ -109,7 +109,8 @@ def _advice(requirements: Path) -> str:
         return _("Press Install or repair.")
     names = " ".join(f'"{line}"' for line in (f"torch{TORCH}", *requirement_lines(requirements)))
     text = _("Empty “Other Python” to use Slicer's own, or run: {command}")
-    return text.format(command=f"{interpreter()} -m pip install {names}")
+    program = f'"{interpreter()}"' if " " in interpreter() else interpreter()
+    return text.format(command=f"{program} -m pip install {names}")
 
 
 def _application() -> dict[str, str]:
@@ -139,6 +140,12 @@ def install(requirements: Path, client: WorkerClient) -> None:
     """
     if chosen_python():
         raise EnvironmentProblem(" ".join([_("The engine runs with a Python of your own."), _advice(requirements)]))
+    if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+        text = _(
+            "There is no PyTorch {version} for Macs with an Intel processor; take the Slicer for Apple silicon, or "
+            "another computer."
+        )
+        raise EnvironmentProblem(text.format(version=TORCH))
     try:
         import slicer.packaging as packaging
     except ImportError:
@@ -169,7 +176,10 @@ def _install_torch(packaging: Any) -> None:
 def offline_instructions(requirements: Path) -> str:
     """What to do on a computer without internet, as commands to copy."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    names = " ".join(f'"{line}"' for line in requirement_lines(requirements))
+    lines = requirement_lines(requirements)
+    names = " ".join(f'"{line}"' for line in lines)
+    # a list: one text Slicer would divide at spaces, and take the backslashes out of a path of Windows
+    given = ", ".join(f'"{text}"' for text in ("torch", *lines))
     system = f"{platform.system()} {platform.machine()}"
     there = _("On a computer with internet, the same system ({system}) and Python {version}:")
     here = _("Bring the folder wheels here, and in Slicer's Python console:")
@@ -177,7 +187,7 @@ def offline_instructions(requirements: Path) -> str:
         f"{there.format(system=system, version=version)}\n"
         f'  python -m pip download --dest wheels "torch{TORCH}" {names}\n'
         f"{here}\n"
-        f"  slicer.util.pip_install('--no-index --find-links /path/to/wheels torch {names}')"
+        f'  slicer.util.pip_install(["--no-index", "--find-links", r"/path/to/wheels", {given}])'
     )
 
 

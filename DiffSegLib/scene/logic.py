@@ -160,11 +160,15 @@ class SegmentLogic:
         self.client.cancel(result.number)
 
     def prepare(self, model: str | Path, device: str = "auto", onFinished: Callable[[str], None] | None = None) -> None:
-        """Let the worker load a model in advance, and return at once; `onFinished` gets what is wrong, or nothing."""
+        """Let the worker load a model in advance, and return at once; `onFinished` gets what is wrong, or nothing.
+
+        It hears nothing of a worker that was ended meanwhile, as for an installation.
+        """
         job = PrepareJob(f"prepare-{next(_numbers)}", str(find(str(model))), device)
 
         def listen(event: events.Event) -> None:
-            if event["event"] in ("result", "error") and onFinished is not None:
+            isEnd = event["event"] in ("result", "error") and event.get("exit_code") != Cancelled.exit_code
+            if isEnd and onFinished is not None:
                 call(onFinished, event.get("message", ""))
 
         self.client.submit(job, listen, isBackground=True)

@@ -19,6 +19,7 @@ from DiffSegLib.scene.words import tr as _
 from DiffSegLib.tuning import tuned
 
 CANCEL_GRACE = 0.8  # seconds that a running job has to stop by itself before the worker is killed
+LATE = 0.1  # seconds after which that is looked at: Qt's timers may come five per cent early
 PYTHON_VARIABLE = "DIFFSEG_PYTHON"  # names another Python to run the engine with
 SET_SINCE = ("DIFFSEG_", "CUDA_")  # variables that a script in Slicer may set, and that every Python is to see
 OF_SLICER = ("PYTHONHOME", "PYTHONPATH", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -45,6 +46,7 @@ def worker_environment(python: str) -> dict[str, str]:
     engine = str(Path(DiffSegLib.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [engine, environment.get("PYTHONPATH")]))
     environment["PYTHONUNBUFFERED"] = "1"
+    environment["PYTHONIOENCODING"] = "utf-8"  # what it last said is read as that; a pipe of Windows has a code page
     return tuned(environment)
 
 
@@ -127,17 +129,19 @@ class WorkerClient:
     def cancel(self, number: str) -> None:
         """Ask a job to stop; `check` kills the worker if it does not within CANCEL_GRACE.
 
-        A job that waits behind another ends at once, and the other goes on.
+        It is called by the event loop, or by `pump` where none runs. A job that waits behind another ends at once, and
+        the other goes on.
         """
         if number in self._listeners and self._transport is not None and number not in self._cancelled_at:
             self._transport.write(b'{"do": "cancel", "id": "%s"}\n' % number.encode())
             if number == next(iter(self._listeners)):  # they are served in order
                 self._cancelled_at[number] = time.monotonic()
+                self._transport.remind(CANCEL_GRACE + LATE, self.check)
             else:
                 self._end_as_cancelled(number)
 
     def check(self) -> None:
-        """Enforce cancels whose grace is over; call it now and then while a job runs.
+        """Enforce cancels whose grace is over.
 
         The jobs that wait behind one which did not heed begin anew with another worker.
         """

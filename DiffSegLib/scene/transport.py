@@ -38,6 +38,9 @@ class Transport(Protocol):
     def wait(self, seconds: float) -> None:
         """Let callbacks happen for at most that long; returns earlier when something came."""
 
+    def remind(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call `function` after so many seconds where an event loop runs; where none does, nobody calls."""
+
     def kill(self, leader: int | None) -> None:
         """End the process and, where the worker told its process group, all its children."""
 
@@ -93,6 +96,9 @@ class PipeTransport:
             if self._process is not None and self._process.poll() is not None:
                 self._take("end", f"exit code {self._process.returncode}".encode())
 
+    def remind(self, seconds: float, function: Callable[[], None]) -> None:
+        """See Transport; there is no event loop."""
+
     def _take(self, kind: str, data: bytes) -> None:
         if kind == "data":
             self._output(data)
@@ -131,10 +137,12 @@ class QtTransport:
         import qt
 
         self._output, self._ended, self._done = output, ended, False
-        self._turn = qt.QTimer()  # of its own: Slicer keeps each timer of QTimer.singleShot until it ends
-        self._turn.setSingleShot(True)
-        self._turn.setInterval(0)
-        self._turn.connect("timeout()", self._deliver)
+        # timers of its own: Slicer keeps each timer of QTimer.singleShot until it ends
+        self._turn, self._alarm = qt.QTimer(), qt.QTimer()
+        for timer, slot in ((self._turn, self._deliver), (self._alarm, self._onAlarm)):
+            timer.setSingleShot(True)
+            timer.setInterval(0)
+            timer.connect("timeout()", slot)
         process = qt.QProcess()
         settings = qt.QProcessEnvironment()
         for key, value in environment.items():
@@ -167,6 +175,12 @@ class QtTransport:
         if not process.waitForReadyRead(int(1000 * seconds)) and process is self._process:
             process.waitForFinished(1)
 
+    def remind(self, seconds: float, function: Callable[[], None]) -> None:
+        """See Transport."""
+        self._remembered = function
+        self._alarm.setInterval(int(1000 * seconds))
+        self._alarm.start()
+
     def kill(self, leader: int | None) -> None:
         """See Transport."""
         running = _runs(self._process)
@@ -181,8 +195,9 @@ class QtTransport:
         # this may be a signal of the process itself, which goes on inside it: PythonQt deletes it with the last
         # reference, so one is kept, and Qt deletes it once the event loop is back
         self._killed = process
-        self._turn.stop()
-        self._turn.deleteLater()
+        for timer in (self._turn, self._alarm):
+            timer.stop()
+            timer.deleteLater()
         if not _runs(process):  # to delete one that does not heed would wait for its end
             process.deleteLater()
 
@@ -208,6 +223,9 @@ class QtTransport:
                 if self._process is not None:
                     self._turn.start()
                 return
+
+    def _onAlarm(self) -> None:
+        self._remembered()
 
     def _onError(self) -> None:
         if self._process is None:
@@ -243,7 +261,8 @@ def kill_tree(pid: int, leader: int | None) -> None:
     if sys.platform == "win32":
         if not (leader or pid):
             return
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(leader or pid)], capture_output=True, check=False)
+        command = ["taskkill", "/T", "/F", "/PID", str(leader or pid)]
+        subprocess.run(command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW)
         return
     if leader is not None:
         with contextlib.suppress(OSError):

@@ -29,8 +29,11 @@ def nameChoices(ui: Any) -> None:
             box.setItemText(number, texts[name])
 
 
-def namePresets(box: Any) -> None:
-    """Words for the presets of a training, in the order of PRESETS."""
+def nameTraining(ui: Any) -> None:
+    """Words for the presets of a training, in the order of PRESETS, and for what its budget counts."""
     known = {"default": _("Standard"), "fast": _("Fast (a smaller network)")}
     for number, name in enumerate(PRESETS):
-        box.setItemText(number, known.get(name) or _("As in the ImgX papers ({name})").format(name=name))
+        text = known.get(name) or _("As in the ImgX papers ({name})").format(name=name)
+        ui.trainPresetComboBox.setItemText(number, text)
+    for number, text in enumerate((_("minutes"), _("iterations"))):
+        ui.trainBudgetComboBox.setItemText(number, text)

@@ -57,6 +57,8 @@ class EnvironmentPanel(Panel):
         self.ui.checkButton.enabled = True
         self.ui.factsText.plainText = "\n".join(f"{title}: {value}" for title, value in report.facts.items())
         self.ui.environmentStatusLabel.text = report.problem or _("The engine is ready.")
+        if not report.problem:
+            self.window.tell("onEngineReady")
 
     def onPython(self, path: str) -> None:
         """Run the engine with another Python."""

@@ -3,7 +3,6 @@
 import math
 from typing import Annotated
 
-import qt
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange
@@ -15,7 +14,6 @@ from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.panel import Panel
 from DiffSegLib.scene.panels.run_line import WARNING
 
-CHECK_INTERVAL = 200  # ms; how often a cancel's grace is looked at
 FEW = 4  # so many segments are named one by one in the status line
 
 
@@ -37,9 +35,7 @@ class EvaluatePanel(Panel):
         """See Panel."""
         self.evaluation: Evaluation | None = None
         self.shown: Evaluation | None = None  # the last that succeeded
-        self._timer = qt.QTimer()
-        self._timer.setInterval(CHECK_INTERVAL)
-        self.connect(self._timer, "timeout()", self.onTimer)
+        self._running = False
         self.connect(self.ui.evaluateButton, "clicked(bool)", self.onEvaluate)
         self.connect(self.ui.evaluateChartButton, "clicked(bool)", self.onShowChart)
         self._forget()
@@ -47,7 +43,6 @@ class EvaluatePanel(Panel):
     def cleanup(self) -> None:
         """See Panel."""
         self._cancel()
-        self._timer.stop()
         super().cleanup()
 
     def onSceneClosing(self) -> None:
@@ -119,17 +114,9 @@ class EvaluatePanel(Panel):
             self.shown = None
             self._showIdle(str(problem), isError=True)
 
-    def onTimer(self) -> None:
-        """While a comparison is under way, end a worker that does not heed a cancel."""
-        self.logic.client.check()
-
     def say(self, text: str) -> None:
         """Write the status line."""
         self.ui.evaluateStatusLabel.text = text
-
-    @property
-    def _running(self) -> bool:
-        return self._timer.isActive()
 
     def _chosen(self) -> bool:
         node = self.parameters
@@ -177,10 +164,10 @@ class EvaluatePanel(Panel):
         self.ui.evaluateChartButton.enabled = False
         isBusy = self.logic.client.busy
         self.say(_("Waiting for what the engine is doing…") if isBusy else _("The engine is starting…"))
-        self._timer.start()
+        self._running = True
 
     def _showIdle(self, text: str, isError: bool = False) -> None:
-        self._timer.stop()
+        self._running = False
         self.ui.evaluateButton.text = _("Evaluate")
         self.ui.evaluateButton.enabled = self._chosen()
         self.ui.evaluateChartButton.enabled = self.shown is not None

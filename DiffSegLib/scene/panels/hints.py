@@ -28,8 +28,9 @@ def hints(card: Card, volumeNode: Any, hasRegion: bool, channels: Sequence[Any] 
         found.append(_otherModality(card, other))
     frame = expectations.frameOf(volumeNode)
     if frame is not None:
-        text = _("This volume is a sequence: its current frame ({frame} of {frames}) will be segmented.")
-        found.append(text.format(frame=frame[0], frames=frame[1]))
+        # which one it is would not stay true: nothing tells the window that the user shows another
+        text = _("This volume is a sequence of {frames} frames: the one that is shown will be segmented.")
+        found.append(text.format(frames=frame[1]))
     return "\n".join(found)
 
 

@@ -1,6 +1,7 @@
 """The list of models in the section that segments: shipped, trained, from files; and the card of the chosen one."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -58,6 +59,7 @@ class ModelChoice:
 
     def useFile(self, path: str) -> None:
         """Add a file to the list, for later sessions too, and choose it; raises InputError for one that is no model."""
+        path = str(Path(path))  # Qt's slashes are not those of Windows
         name = {str(file): name for name, file in available().items()}.get(path)
         if name is not None:
             self.refresh()

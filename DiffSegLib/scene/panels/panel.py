@@ -113,6 +113,9 @@ class Panel:
     def onModelWanted(self, path: str) -> None:
         """The user wants to segment with this model."""
 
+    def onEngineReady(self) -> None:
+        """The engine was looked at and can run, perhaps since a moment ago or with another Python."""
+
     def connect(self, sender: Any, signal: str, slot: Any) -> None:
         """Connect, and fail loudly: PythonQt's connect only returns False for a misspelt signal."""
         if not sender.connect(signal, slot):

@@ -21,7 +21,6 @@ from DiffSegLib.scene.panels.reset_text import resetText
 from DiffSegLib.scene.panels.run_line import WARNING, RunLine
 from DiffSegLib.scene.parameters import takeResets
 
-CHECK_INTERVAL = 50  # ms; how often a cancel's grace is looked at while a job runs
 PREPARE_DELAY = 300  # ms; so that neither a glance at the module nor a walk through the models starts anything
 MAX_STEPS = 1000  # in the window; more can be had from the console
 CHANNEL_ROW = 3  # of the form's layout: below the volume, the model and its card
@@ -51,9 +50,7 @@ class SegmentPanel(Panel):
         self._hinted: tuple[Any, ...] = ()
         self._chosen: tuple[Any, ...] = ()
         self._ended: Segmentation | None = None
-        self._timer = qt.QTimer()
-        self._timer.setInterval(CHECK_INTERVAL)
-        self.connect(self._timer, "timeout()", self.onTimer)
+        self._complaint = ""  # what the line said when the engine could not run
         self._prepareTimer = qt.QTimer()
         self._prepareTimer.setInterval(PREPARE_DELAY)
         self._prepareTimer.setSingleShot(True)
@@ -73,7 +70,6 @@ class SegmentPanel(Panel):
     def cleanup(self) -> None:
         """See Panel; a run that is under way has no window left."""
         self._cancelRun()
-        self._timer.stop()
         self._prepareTimer.stop()
         super().cleanup()
 
@@ -202,8 +198,18 @@ class SegmentPanel(Panel):
 
     def onPrepared(self, problem: str) -> None:
         """The model is loaded, or cannot be: better told now than after the press."""
-        if problem and self.open and not self._isRunning():
+        if not self.open or self._isRunning():
+            return
+        if problem:
             self.say(_("The engine is not ready: {reason}").format(reason=problem))
+            self._complaint = self.ui.statusLabel.text
+        elif self.ui.statusLabel.text == self._complaint:
+            self._showInvitation()
+
+    def onEngineReady(self) -> None:
+        """See Panel; the model is loaded in advance, and what was said of an engine that cannot run is taken back."""
+        if self._entered:
+            self._prepareTimer.start()
 
     def onApply(self) -> None:
         """Segment, or cancel what runs."""
@@ -214,7 +220,6 @@ class SegmentPanel(Panel):
             return
         node = self.parameters
         self.line.showRunning(isWarm=self.logic.client.pid is not None)
-        self._timer.start()
         try:
             self.run = self.logic.segment(
                 node.inputVolume,
@@ -266,6 +271,8 @@ class SegmentPanel(Panel):
             if isinstance(run.error, EnvironmentProblem) and "Environment" not in text:
                 text += " " + _("See the section Environment below.")
             self._showIdle(text, isError=not isinstance(run.error, Cancelled))
+            if isinstance(run.error, EnvironmentProblem):
+                self._complaint = self.ui.statusLabel.text
             if self._entered and self.logic.client.pid is None:  # it did not stop in time, and was ended
                 self._prepareTimer.start()
         else:
@@ -276,10 +283,6 @@ class SegmentPanel(Panel):
             done = text.format(name=run.volume.GetName(), sizes=sizes)
             self._showIdle(" ".join([done, *run.warnings]))
         self.window.tell("onRunFinished", run)
-
-    def onTimer(self) -> None:
-        """While a run is under way, end a worker that does not heed a cancel."""
-        self.logic.client.check()
 
     def say(self, text: str, isError: bool = False) -> None:
         """Write the status line."""
@@ -315,7 +318,6 @@ class SegmentPanel(Panel):
         self.ui.hintLabel.visible = bool(text)
 
     def _showIdle(self, text: str, isError: bool = False) -> None:
-        self._timer.stop()
         isReady = self.parameters is not None and self.parameters.inputVolume is not None
         self.line.showIdle(text, isError, isReady)
 

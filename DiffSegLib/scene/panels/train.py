@@ -14,7 +14,7 @@ from DiffSegLib.errors import Cancelled, DiffSegError, InputError
 from DiffSegLib.models.library import check_name
 from DiffSegLib.presets import PRESETS
 from DiffSegLib.scene import dataset
-from DiffSegLib.scene.panels.choices import namePresets
+from DiffSegLib.scene.panels.choices import nameTraining
 from DiffSegLib.scene.panels.panel import Panel
 from DiffSegLib.scene.panels.run_line import WARNING
 from DiffSegLib.scene.panels.train_cases import CasesTable
@@ -22,7 +22,6 @@ from DiffSegLib.scene.preparation import Preparation
 from DiffSegLib.scene.proposal_text import assignments_of, report, shown
 from DiffSegLib.scene.trainings import TrainingPlan
 
-CHECK_INTERVAL = 200  # ms; how often a cancel's grace is looked at
 PAUSE = 500  # ms after the last change, before the proposal is made anew
 
 
@@ -32,7 +31,7 @@ class TrainParameters:
     trainFromScene: bool = False
     trainFolder: str = ""
     trainPreset: Annotated[str, Choice(list(PRESETS))] = "default"
-    trainBudget: Annotated[str, Choice(["minutes", "iterations"])] = "minutes"
+    trainBudget: Annotated[str, Choice(["minutes", "iterations"])] = "minutes"  # in the order of nameTraining
     trainAmount: Annotated[int, WithinRange(1, 10_000_000)] = 60
     trainName: str = ""
     trainSpacing: str = ""
@@ -56,12 +55,9 @@ class TrainPanel(Panel):
         self._current = False  # whether the plan shown is the one for it
         self._preparation = Preparation(self.logic, self.onEvent, self.onPlan)
         self._cases = CasesTable(self.ui.trainCasesTable)
-        self._timer = qt.QTimer()
         self._later = self.after(PAUSE, self.onPause)
         self._turn = qt.QTimer()
-        self._timer.setInterval(CHECK_INTERVAL)
         self._turn.setInterval(0)
-        self.connect(self._timer, "timeout()", self.onTimer)
         self.connect(self._turn, "timeout()", self.onTurn)
         self.ui.trainFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.trainingsFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
@@ -81,8 +77,7 @@ class TrainPanel(Panel):
     def cleanup(self) -> None:
         """See Panel; what was written of the scene for a training that never began is removed."""
         self._forgetPlan()
-        for timer in (self._timer, self._turn):
-            timer.stop()
+        self._turn.stop()
         super().cleanup()
 
     def onSceneClosing(self) -> None:
@@ -99,7 +94,7 @@ class TrainPanel(Panel):
     def connectParameters(self, node: Any) -> None:
         """See Panel; the user may have drawn in another module meanwhile."""
         super().connectParameters(node)
-        namePresets(self.ui.trainPresetComboBox)
+        nameTraining(self.ui)
         self._cases.refresh()
 
     def updateFromParameters(self) -> None:
@@ -148,10 +143,9 @@ class TrainPanel(Panel):
 
     def onTrainingsFolder(self, path: str) -> None:
         """Trainings are put elsewhere from now on."""
-        if path == str(self.logic.trainingsFolder):  # an empty line stands for the usual folder
-            return
-        self.logic.trainingsFolder = path
-        self._preparation.discard()
+        former, self.logic.trainingsFolder = self.logic.trainingsFolder, path  # empty: the usual folder
+        if self.logic.trainingsFolder != former:  # other slashes are no other folder
+            self._preparation.discard()
 
     def onCheck(self) -> None:
         """Check the data, or cancel the check."""
@@ -174,10 +168,6 @@ class TrainPanel(Panel):
         if not self._preparation.writing:
             self._turn.stop()
 
-    def onTimer(self) -> None:
-        """While a check is under way, end a worker that does not heed a cancel."""
-        self.logic.client.check()
-
     def onEvent(self, event: events.Event) -> None:
         """Progress of the check."""
         if self.open and event["event"] == "progress":
@@ -187,7 +177,6 @@ class TrainPanel(Panel):
         """The check has ended."""
         if not self.open:
             return
-        self._timer.stop()
         self.ui.trainCheckButton.enabled = True
         self.ui.trainCheckButton.text = _("Check and propose")
         self._current = plan.error is None
@@ -273,7 +262,6 @@ class TrainPanel(Panel):
             self.ui.trainStartButton.enabled = False
             isBusy = self.logic.client.busy
             self.say(_("Waiting for what the engine is doing…") if isBusy else _("Checking the data…"))
-            self._timer.start()
             self._preparation.propose(source, node.trainPreset, wishes, node.trainMemory)
         except DiffSegError as problem:
             self.onPlan(TrainingPlan("", error=problem))
