@@ -62,8 +62,7 @@ def test_a_worker_answers_every_malformed_request_and_lives_on(tmp_path):
     kinds = [each for each in KINDS if each.group == "request"]
     try:
         for each in kinds:
-            line = each.make(tmp_path).read_text(encoding="latin-1")
-            transport.write(line.encode() + b"\n")
+            transport.write(each.make(tmp_path).read_bytes() + b"\n")
         transport.write(b'{"do": "describe", "id": "last"}\n')
 
         def heard():
