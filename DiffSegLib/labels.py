@@ -2,7 +2,7 @@
 
 import colorsys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,7 +109,16 @@ def names_by_value(labels: Mapping[str, Any]) -> dict[int, Any]:
     True
     """
     pairs = [(key, value) if key.lstrip("-").isdecimal() else (value, key) for key, value in labels.items()]
-    return {int(value): name for value, name in pairs}
+    return name_of_each(pairs)
+
+
+def name_of_each(pairs: Iterable[tuple[Any, Any]]) -> dict[int, Any]:
+    """Value -> name. Raises ValueError for a value with two names, one of which would be lost."""
+    found: dict[int, Any] = {}
+    for value, name in pairs:
+        if found.setdefault(int(value), name) != name:
+            raise ValueError(f"label {int(value)} has two names: {found[int(value)]!r} and {name!r}")
+    return found
 
 
 def labels_from_names(names: Mapping[int, str], where: str = "The labels") -> tuple[Label, ...]:

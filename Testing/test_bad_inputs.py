@@ -10,9 +10,10 @@ import pytest
 import bad.files_of_json
 import bad.headers
 import bad.images
+import bad.labels
 from bad import KINDS, MENDED, READ
 from DiffSegLib import config
-from DiffSegLib.data.files import read
+from DiffSegLib.data.files import read, read_label
 from DiffSegLib.errors import InputError, printable
 from DiffSegLib.models.store import load
 from DiffSegLib.scene.process import worker_environment
@@ -20,14 +21,14 @@ from DiffSegLib.scene.transport import PipeTransport
 from DiffSegLib.training.plan import make_plan
 from tally import tried
 
-assert bad.images and bad.files_of_json and bad.headers
+assert bad.images and bad.files_of_json and bad.headers and bad.labels
 
 
 def plan(folder):
     return make_plan(folder, *config.choose("default", None, []))
 
 
-READERS = {"image": read, "configuration": config.load, "data set": plan, "model": load}
+READERS = {"image": read, "label": read_label, "configuration": config.load, "data set": plan, "model": load}
 FILES = [each for each in KINDS if each.group != "request"]
 
 
@@ -39,6 +40,8 @@ def test_what_becomes_of_it(each, tmp_path, capfd):
     tried("malformed and odd inputs")
     if each.outcome in (READ, MENDED):
         found = READERS[each.group](path)
+        if each.group == "label":
+            np.testing.assert_array_equal(found[0], bad.labels.LABELS)
         if each.group == "image":
             assert np.isfinite(found.array).all() and found.array.shape == (1, 7, 8, 9)
             assert bool(found.notes) == (each.outcome == MENDED)
@@ -59,8 +62,7 @@ def test_a_worker_answers_every_malformed_request_and_lives_on(tmp_path):
     kinds = [each for each in KINDS if each.group == "request"]
     try:
         for each in kinds:
-            line = each.make(tmp_path).read_text(encoding="latin-1")
-            transport.write(line.encode() + b"\n")
+            transport.write(each.make(tmp_path).read_bytes() + b"\n")
         transport.write(b'{"do": "describe", "id": "last"}\n')
 
         def heard():
@@ -79,4 +81,4 @@ def test_a_worker_answers_every_malformed_request_and_lives_on(tmp_path):
 
 
 def test_there_are_many_kinds():
-    assert len(KINDS) >= 150 and len({each.group for each in KINDS}) == 5
+    assert len(KINDS) >= 150 and len({each.group for each in KINDS}) == 6

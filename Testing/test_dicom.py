@@ -1,7 +1,10 @@
 """DICOM series: the same voxels in the same place as every other format and as Slicer's MRML, or a sentence."""
 
 import locale
+import re
 import shutil
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,3 +135,44 @@ def test_a_damaged_slice_is_told(tmp_path):
         file.write_bytes(file.read_bytes()[:300])
     with pytest.raises(InputError, match="series"):
         read(folder)
+
+
+def test_a_file_that_is_named_from_within_its_folder_stands_for_its_series(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_series(tmp_path / "series"))
+    np.testing.assert_array_equal(read(Path("1.2.3-004.dcm")).array[0], IMAGE)
+
+
+@pytest.mark.parametrize("number", [0, 7, 17])
+def test_a_slice_that_is_cut_short_is_not_just_left_out(tmp_path, number):
+    """GDCM leaves it out; at an end of the series no distance between slices tells."""
+    folder = write_series(tmp_path / "series")
+    file, other = folder / f"1.2.3-{number:03d}.dcm", folder / "structures.dcm"
+    whole = file.read_bytes()
+    other.write_bytes(whole[:158] + b"\2\0\2\0UI\x1c\x001.2.840.10008.5.1.4.1.1.481.3")  # of another kind: no slice
+    read(folder)
+    file.write_bytes(whole[:-300])
+    for path in (folder, folder / "1.2.3-010.dcm"):
+        with pytest.raises(InputError, match=f"{file.name}: is damaged"):
+            read(path)
+
+
+def test_slices_of_different_pixel_spacings_are_no_volume(tmp_path):
+    folder = write_series(tmp_path / "series")
+    file = folder / "1.2.3-005.dcm"
+    assert b"1.1\\.9" in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(b"1.1\\.9", b"1.2\\.9"))
+    with pytest.raises(InputError, match="series: its slices have different pixel spacings"):
+        read(folder)
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_slices_with_scales_of_their_own_as_in_pet_keep_their_fractions(tmp_path, number):
+    folder = write_series(tmp_path / "series")
+    file = folder / f"1.2.3-{number:03d}.dcm"
+    head, pixels, rest = file.read_bytes().partition(b"\xe0\x7f\x10\0")
+    head = re.sub(rb"\x28\0[\x52\x53]\x10\x02\0{3}..", b"", head)  # an intercept of 0 and a slope of 1
+    scale = b"".join(struct.pack("<2HI", 0x28, tag, 4) + text for tag, text in ((0x1052, b"-2.5"), (0x1053, b"0.25")))
+    file.write_bytes(head + scale + pixels + rest)
+    wanted = IMAGE.astype(np.float32)
+    wanted[number] = wanted[number] * 0.25 - 2.5
+    np.testing.assert_array_equal(read(folder).array[0], wanted)

@@ -1,7 +1,10 @@
 """Bytes changed by chance, a fixed number from fixed seeds: an answer that holds, or one sentence."""
 
+import itertools
 import json
+import os
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +16,10 @@ from DiffSegLib import config, events
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import read
 from DiffSegLib.errors import InputError
-from DiffSegLib.jobs import SegmentJob
+from DiffSegLib.jobs import DescribeJob, SegmentJob
 from DiffSegLib.models.store import load
+from DiffSegLib.scene.process import WorkerClient
+from DiffSegLib.scene.transport import kill_tree
 from tally import tried
 from tiny_models import write_model
 
@@ -98,6 +103,25 @@ def test_descriptions_of_data_sets(tmp_path):
             assert str(folder) in str(problem)
         else:
             assert dataset.cases and all(1 <= label.value <= 255 for label in dataset.labels)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes")
+def test_whatever_a_worker_says_the_client_goes_on_and_ends_nobody_else(monkeypatch):
+    ended, silent = [], SimpleNamespace(start=lambda *_: None, write=lambda _: None, stderr=lambda: "")
+    silent.kill = lambda leader: kill_tree(0, leader)
+    monkeypatch.setattr(os, "killpg", lambda group, _signal: ended.append(group))
+    ready = events.make("log", text="", state="ready", pid=987654)
+    failed = events.make("error", message="no torch", exit_code=3, detail="")
+    for event, key in itertools.product((ready, failed, {**failed, "job": "a"}), (*ready, *failed, "job")):
+        for value in (None, True, 0, 1, -1, 1 << 80, 1e300, "", "1", [], [[]], {"a": 1}):
+            tried("files and requests with bytes changed by chance")
+            client, heard = WorkerClient(["none"], lambda: silent, {}), []
+            client.submit(DescribeJob("a"), heard.append)
+            for line in ({**event, key: value}, events.make("result", job="a")):
+                client._on_output(json.dumps(line).encode() + b"\n")
+            client.shutdown()
+            assert [each["event"] in ("result", "error") for each in heard].count(True) == 1, (event, key, value)
+    assert set(ended) <= {987654}
 
 
 def test_lines_of_events_and_jobs():

@@ -97,6 +97,13 @@ def test_windows_that_go_through_the_network_together_give_what_each_gives_alone
     assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] < 1.0
 
 
+@pytest.mark.parametrize("shape", [(18, 30, 20), (18, 20, 50), (16, 16, 40)], ids=str)
+def test_windows_together_are_those_of_their_layer_along_any_axis(model, many_windows, shape):
+    image = noise(1, *shape)
+    for one, other in zip(*(how(model, state=0, batch=n).volumes(image) for n in (1, 4)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
 def test_half_precision_sums_move_a_probability_by_little(model, many_windows, monkeypatch):
     image = noise(1, 50, 34, 20)
     exact = list(how(model, state=0).volumes(image))

@@ -4,11 +4,17 @@ import json
 import os
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from conftest import blob_case
+from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
+from DiffSegLib.inference import windows
+from DiffSegLib.inference.predict import Predictor
+from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models import library, store
 from DiffSegLib.models.card import parse_card
@@ -76,6 +82,16 @@ def test_weights_that_are_not_numbers_are_refused(tiny_model, tmp_path):
     store.save(tmp_path / "x.safetensors", weights, model.card)
     with pytest.raises(InputError, match="head.bias"):
         store.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("growth", [1.0, 3.0])
+def test_weights_whose_answer_is_no_number_give_no_empty_mask(tiny_model, monkeypatch, growth):
+    monkeypatch.setattr(windows, "WINDOW_GROWTH", growth)
+    model = store.load(tiny_model)
+    with torch.no_grad():
+        model.network.get_parameter("stem.weight").view(-1)[0] = 1e38
+    with pytest.raises(InputError, match=r"tiny\.safetensors: its answer holds no numbers"):
+        Predictor(model, "cpu")(Volume(blob_case(0)[0][None], np.eye(4)), SegmentOptions(steps=2))
 
 
 def test_an_unknown_name_lists_what_is_there():

@@ -71,6 +71,17 @@ def test_what_somebody_else_made_is_not_replaced_and_the_other_cases_go_on(predi
     predict(*options)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes among files")
+@pytest.mark.parametrize("name", ["a.seg.nrrd", "a.json"])
+def test_a_link_to_a_disk_that_is_not_there_and_a_pipe_are_somebody_elses(tmp_path, name):
+    folder = outputs.Outputs(tmp_path, LABELS)
+    for make in (lambda path: os.symlink(tmp_path / "gone", path), os.mkfifo):
+        make(tmp_path / name)
+        with pytest.raises(InputError, match=f"{name}: was not written by DiffSeg"):
+            folder.check("a")
+        (tmp_path / name).unlink()
+
+
 def test_a_mask_that_was_corrected_since_is_not_replaced(predict, tmp_path):
     predict()
     mask = tmp_path / "out" / "b.seg.nrrd"

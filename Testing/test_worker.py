@@ -26,14 +26,15 @@ class Worker:
     """A started worker and its event stream."""
 
     def __init__(self):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # strict, as Python's stdin is in every locale but C
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
         command = [sys.executable, "-u", "-m", "DiffSegLib", "worker"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
 
     def send(self, line):
-        self.process.stdin.write((line + "\n").encode())
+        self.process.stdin.write((line + "\n").encode("latin-1"))
         self.process.stdin.flush()
 
     def next(self):
@@ -111,8 +112,13 @@ def test_a_bad_request_gets_one_sentence_and_the_next_job_works(worker, tmp_path
 
 
 def test_a_line_that_is_no_request_does_not_stop_the_worker(worker, tmp_path, tiny_model):
-    worker.send("this is no JSON")
-    assert "no JSON object" in worker.until("error")[-1]["message"]
+    for line, words in (
+        ("this is no JSON", "no JSON object"),
+        ('{"do": "\xff"}', "unknown request"),
+        ("\xff\0", "no JSON"),
+    ):
+        worker.send(line)
+        assert words in worker.until("error")[-1]["message"]
     worker.send(job(tmp_path, tiny_model, "after", steps=1).to_line())
     assert worker.until("result", "error")[-1]["event"] == "result"
 

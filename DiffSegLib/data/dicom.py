@@ -3,6 +3,7 @@
 ITK stacks whatever slices it is given and takes their distance for the same everywhere.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from DiffSegLib.data.volume import SHEARED
 from DiffSegLib.errors import InputError
 
 UNEVEN = 0.02  # of the distance of two slices: by so much it may differ before a slice is thought to be missing
-POSITION, ORIENTATION = "0020|0032", "0020|0037"
+POSITION, ORIENTATION, SPACING = "0020|0032", "0020|0037", "0028|0030"
+SCALE = ("0028|1052", "0028|1053")  # rescale intercept and slope
+KIND = re.compile(rb"\x02\0\x02\0UI..([\d.]+)", re.DOTALL)  # the SOP class, within the head of a file
 
 
 def is_dicom(path: Path) -> bool:
@@ -52,7 +55,11 @@ def read_series(path: Path) -> sitk.Image:
         if not groups:
             raise InputError(f"{path}: is a folder and holds no DICOM series.")
         raise InputError(f"{path}: holds {len(groups)} DICOM series; name a file of the one that is meant.")
-    names = groups[0] if path.is_dir() else next((g for g in groups if str(path) in g), (str(path),))
+    names = groups[0] if path.is_dir() else next((g for g in groups if path in map(Path, g)), (str(path),))
+    known = {Path(name) for group in (*groups, names) for name in group}
+    for file in sorted(folder.iterdir()):  # GDCM leaves out what it cannot read, the first or last slice say
+        if file not in known and file.is_file() and is_dicom(file) and _kind(file) == _kind(Path(names[0])):
+            raise InputError(f"{file}: is damaged, in the folder of a series; copy it again, or remove it.")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([itk_name(name) for name in names])
     reader.MetaDataDictionaryArrayUpdateOn()
@@ -61,9 +68,15 @@ def read_series(path: Path) -> sitk.Image:
         try:
             at = np.array([_numbers(reader.GetMetaData(n, POSITION)) for n in range(len(names))])
             axes = np.array([_numbers(reader.GetMetaData(n, ORIENTATION)) for n in range(len(names))])
+            sizes = np.array([_numbers(_tag(reader, n, SPACING) or "1") for n in range(len(names))])
         except (RuntimeError, ValueError):
             raise InputError(f"{path}: its slices do not say where they lie; export it again.") from None
         _check(path, at, axes)
+        if np.abs(sizes - sizes[0]).max() > 1e-3:
+            raise InputError(f"{path}: its slices have different pixel spacings; export one series.")
+        if len({tuple(_tag(reader, n, key) for key in SCALE) for n in range(len(names))}) > 1:
+            reader.SetOutputPixelType(sitk.sitkFloat32)  # else the first slice's type, which may be of whole numbers
+            image = reader.Execute()
     return image
 
 
@@ -87,6 +100,16 @@ def _groups(folder: Path) -> list[tuple[str, ...]]:
     reader, name = sitk.ImageSeriesReader, itk_name(folder)
     found = (reader.GetGDCMSeriesFileNames(name, series) for series in reader.GetGDCMSeriesIDs(name))
     return [files for files in found if files]
+
+
+def _kind(path: Path) -> bytes | None:
+    with open(path, "rb") as file:
+        found = KIND.search(file.read(1024))
+    return found[1] if found else None
+
+
+def _tag(reader: sitk.ImageSeriesReader, number: int, key: str) -> str:
+    return reader.GetMetaData(number, key).strip() if reader.HasMetaDataKey(number, key) else ""
 
 
 def _numbers(text: str) -> list[float]:

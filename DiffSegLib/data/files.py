@@ -47,12 +47,10 @@ def read(path: Path, frames: int = 1) -> Volume:
         array = sitk.GetArrayViewFromImage(image)
         array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
         array = array[: _colours(path, len(array))]
-        if np.iscomplexobj(array):
-            raise InputError(f"{path}: holds complex numbers; export its magnitude.")
         array = np.array(array, dtype=np.float32, order="C")
         for start, where in odd:
             array.reshape(-1)[start : start + len(where)][where] = np.nan
-        places = placed_twice(path) if is_nifti(path) and path.is_file() else ()
+        places = (placed_twice(path) if is_nifti(path) else voxels_of(path).notes) if path.is_file() else ()
         return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
 
 
@@ -229,6 +227,8 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, Holes]:
         image = sitk.Compose([image[..., n] for n in range(frames)])
     if image.GetDimension() != 3:
         raise InputError(f"{path}: has {image.GetDimension()} dimensions; a 3D volume is needed.")
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(f"{path}: holds complex numbers; export its magnitude.")
     check_geometry(affine_of(image), str(path))
     return image, odd
 

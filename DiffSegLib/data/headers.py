@@ -1,7 +1,8 @@
 """What ITK must not be left to find out: names that end it, headers that lead elsewhere, voxels that are damaged.
 
 The text header of a MetaImage or a NRRD file may name any file of the machine, a pipe or a device too. ITK takes the
-voxels of a packed MetaImage whose stream is damaged for zeros, without an error.
+voxels of a packed MetaImage whose stream is damaged for zeros, without an error, and of a packed NRRD it seldom reaches
+the checksum.
 """
 
 import re
@@ -25,15 +26,19 @@ KNOWN = re.compile(
     "ElementToIntensityFunctionOffset|ElementType|ElementDataFile|ImagePosition",
     re.IGNORECASE,
 )
+ANATOMICAL = ("left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las")
 LOCAL = ("LOCAL", "Local", "local")
 
 
 @dataclass(frozen=True)
 class Voxels:
-    """The file that holds an image's voxels. packed: of a MetaImage, from which byte on and how many (-1: all)."""
+    """The file that holds an image's voxels. packed: from which byte on and how many (-1: all), where ITK must not be
+    left to judge. notes: sentences on what is read in several ways.
+    """
 
     file: Path
     packed: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def itk_name(path: Path | str) -> str:
@@ -61,7 +66,7 @@ def voxels_of(path: Path) -> Voxels:
 
 
 def check_packed(path: Path, voxels: Voxels, promised: int) -> None:
-    """Inflate the voxels of a packed MetaImage, without keeping them.
+    """Inflate the voxels of a packed MetaImage or NRRD, without keeping them.
 
     Raises InputError where their stream is damaged, cut short or of fewer bytes than `promised`.
     """
@@ -104,6 +109,10 @@ def _metaimage(path: Path, text: str) -> Voxels:
     if not is_local and path.suffix.lower() == ".mha":
         raise InputError(f"{path}: names its voxels' file {name!r}; an .mha is read only if it holds them itself.")
     file = path if is_local else _beside(path, name)
+    slope, shift = (fields.get(f"ElementToIntensityFunction{key}", "") for key in ("Slope", "Offset"))
+    if not re.fullmatch(r"(1(\.0*)?)?/(-?0(\.0*)?)?", f"{slope}/{shift}"):  # which ITK, and so Slicer, leaves out
+        scale = f"slope {slope or 1}, intercept {shift or 0}"
+        raise InputError(f"{path}: the scale of its values ({scale}) is read in different ways; correct the header.")
     if fields.get("CompressedData", "")[:1] not in ("T", "t", "Y", "y", "1"):
         return Voxels(file)
     size = fields.get("CompressedDataSize", "-1")
@@ -118,17 +127,26 @@ def _may_be_blank(line: str, following: str) -> bool:
 
 
 def _nrrd(path: Path, text: str) -> Voxels:
-    header = re.split(r"\n\r?\n", text, maxsplit=1)[0]
+    blank = re.search(r"\n\r?\n", text)
+    header = text[: blank.start()] if blank else text
     if not text.startswith("NRRD") or len(header) == MOST_TEXT or re.search(r"\r(?!\n|\Z)", header):
         raise InputError(f"{path}: is no image that can be read (its NRRD header is missing or damaged).")
     lines = [line.partition(":") for line in header.split("\n") if line[:1] != "#"]
-    keys = ((re.sub(r"\s", "", key).lower(), value) for key, _, value in lines if value[:1] != "=")
-    names = [value.strip() for key, value in keys if key == "datafile"]
+    pairs = [(re.sub(r"\s", "", key).lower(), value.strip()) for key, _, value in lines if value[:1] != "="]
+    names = [value for key, value in pairs if key == "datafile"]
     if names and path.suffix.lower() == ".nrrd":
         raise InputError(f"{path}: names its voxels' file {names[0]!r}; a .nrrd is read only if it holds them itself.")
     if len(names) > 1:
         raise InputError(f"{path}: names several files of voxels; only a file beside it is read.")
-    return Voxels(_beside(path, names[0]) if names else path)
+    fields = dict(pairs)
+    is_packed = fields.get("encoding", "").lower() in ("gzip", "gz")
+    if is_packed and fields.get("lineskip", "0") != "0":
+        raise InputError(f"{path}: is no image that can be read (packed, with lines to skip).")
+    text = "names no anatomical space (LPS, RAS) or no origin; it is read as LPS from 0, Slicer places it elsewhere"
+    is_placed = fields.get("space", "").lower() in ANATOMICAL and "spaceorigin" in fields
+    notes = () if is_placed or fields.get("dimension") == "2" else (f"{path}: {text}.",)
+    packed = (blank.end() if blank and not names else 0, -1) if is_packed else None
+    return Voxels(_beside(path, names[0]) if names else path, packed, notes)
 
 
 def _beside(path: Path, name: str) -> Path:

@@ -50,6 +50,9 @@ def check_payload(path: Path) -> Holes:
             kind, bits = struct.unpack(order + "2h", header[70:74])
             if bits != 8 * SIZES.get(kind, 0):
                 raise InputError(f"{path}: says that a voxel of datatype {kind} has {bits} bits; export it again.")
+            turned = struct.unpack(order + "6f", header[256:280])
+            if struct.unpack(order + "h", header[252:254])[0] > 0 and not np.isfinite(turned).all():  # ITK: not turned
+                raise InputError(f"{path}: its qform holds values that are not numbers (NaN); correct the header.")
             start, slope, shift = struct.unpack(order + "3f", header[108:120])
             offset = int(start)
             voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))

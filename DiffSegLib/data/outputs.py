@@ -96,8 +96,9 @@ class Outputs:
         with _alone(self.folder):
             former = self._former(name)
         record = self.folder / f"{name}.json"
-        foreign = [record] if record.exists() and self._record(name) is None else []
-        foreign += [p for p in (self.mask(name), *self._beside(name)) if p.exists() and not _is_own(p, former)]
+        foreign = [record] if os.path.lexists(record) and self._record(name) is None else []  # links, too, to nowhere
+        beside = (self.mask(name), *self._beside(name))
+        foreign += [p for p in beside if os.path.lexists(p) and not _is_own(p, former)]
         if foreign:
             raise InputError(
                 f"{foreign[0]}: was not written by DiffSeg, or was changed since, and would be replaced; "
@@ -208,7 +209,7 @@ class Outputs:
 def _read_record(path: Path, name: str) -> dict[str, Any] | None:
     """A record of DiffSeg; None for no file, and for anything else of that name."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None  # no pipe, which may block
     except (OSError, ValueError, RecursionError):
         return None
     is_ours = isinstance(found, dict) and found.get("case") == name and isinstance(found.get("volumes_ml"), dict)

@@ -39,9 +39,12 @@ def split(dataset: Dataset, file: Path | None = None, skip: Collection[str] = ()
         names = data.get(part)
         if not isinstance(names, list) or not names:
             raise InputError(f"{path}: needs a list {part!r} of case names.")
-        unknown = [str(name) for name in names if name not in by_name and name not in incomplete]
+        known = {*by_name, *incomplete}
+        unknown = [str(name) for name in names if not isinstance(name, str) or name not in known]
         if unknown:
             raise InputError(f"{path}: {part} names cases that the data set lacks: {', '.join(unknown[:10])}.")
+        if len(set(names)) < len(names):
+            raise InputError(f"{path}: {part} names {next(x for x in names if names.count(x) > 1)} twice.")
         parts.append([by_name[name] for name in names if name in by_name and name not in skip])
         if not parts[-1]:
             raise InputError(f"{path}: none of its {part} cases can be used.")

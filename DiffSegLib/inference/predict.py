@@ -158,6 +158,8 @@ class Predictor:
             is_final = piece.samples == options.samples
             if not is_final and on_step is None:
                 continue
+            if not np.isfinite(float(piece.probability.sum())):  # each comparison with NaN would say background
+                raise InputError(f"{self.model.path}: its answer holds no numbers (NaN); are its weights damaged?")
             key = (piece.step, piece.samples)
             if key not in maps:
                 maps[key] = NativeMap(grid, size, piece.axis, reduce, torch.uint8)

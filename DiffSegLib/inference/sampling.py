@@ -124,11 +124,11 @@ class _Work:
         self.count, self.samples = len(plan.starts), len(how.views)
         self.state = STATE_BUDGET if how.state is None else how.state
         self.done = self.begun = 0
-        first = range(min(how.batch, self.count))
-        self.first: _Windows | None = self._windows(first, how.views[0])
+        first = self._windows([0], how.views[0])
         masks = 2 if how.diffusion.fusion == "mean" else 1
-        kept = self.first.kept() // len(first)
-        self.waiting = 4 * masks * how.num_classes * int(np.prod(plan.size)) + kept  # bytes a window
+        self.waiting = 4 * masks * how.num_classes * int(np.prod(plan.size)) + first.kept()  # bytes a window
+        # one alone begins with it; which others go through the network beside it depends on how the layers lie
+        self.first: _Windows | None = first if min(how.batch, self.count) == 1 else None
 
     def fits(self) -> bool:
         """Whether all windows may wait for each other, and what is blended may be kept whole."""

@@ -203,7 +203,9 @@ class WorkerClient:
                 self._cancelled_at.pop(number, None)
                 call(self._listeners.pop(number), event)
             elif event["event"] == "error" and not number:
-                self._fail_all(str(event["message"]), int(event.get("exit_code", 1)), str(event.get("detail", "")))
+                code = event.get("exit_code")
+                code = code if isinstance(code, int) else 1
+                self._fail_all(str(event.get("message", "")), code, str(event.get("detail", "")))
         elif number in self._listeners:
             call(self._listeners[number], event)
 

@@ -264,7 +264,8 @@ def kill_tree(pid: int, leader: int | None) -> None:
         command = ["taskkill", "/T", "/F", "/PID", str(leader or pid)]
         subprocess.run(command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW)
         return
-    if leader is not None:
+    # group 1 is every process of the user, and a worker in a container calls itself 1; 0 is the group of this one
+    if isinstance(leader, int) and 1 < leader < 1 << 31:
         with contextlib.suppress(OSError):
             if leader != os.getpgid(0):
                 os.killpg(leader, signal.SIGKILL)

@@ -11,7 +11,6 @@ import os
 import queue
 import shutil
 import signal
-import sys
 import threading
 import traceback
 from pathlib import Path
@@ -45,7 +44,9 @@ def main() -> int:
     requests: queue.Queue[dict[str, Any] | None] = queue.Queue()
     cancelled: set[str] = set()
     running: list[dict[str, Any]] = []
-    threading.Thread(target=_listen, args=(sys.stdin, requests, cancelled, running, send), daemon=True).start()
+    # bytes that are no UTF-8 must not end the thread which hears that the parent is gone
+    stream = os.fdopen(os.dup(0), encoding="utf-8", errors="surrogateescape")
+    threading.Thread(target=_listen, args=(stream, requests, cancelled, running, send), daemon=True).start()
     try:
         session = Session()
         send(events.make("log", text="The worker is ready.", state="ready", pid=os.getpid()))

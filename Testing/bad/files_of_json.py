@@ -90,6 +90,42 @@ for title, change, words in (
     kind("data set", title, words=words)(lambda folder, change=change: described(folder, **change))
 
 
+for title, train, words in (
+    ("lists", [["blob_00"]], "train names cases that the data set lacks"),
+    ("a case twice", ["blob_00", "blob_00"], "train names blob_00 twice"),
+    ("a case that is not there", ["blob_00", "blob_7"], "lacks: blob_7"),
+    ("a text for the cases", "blob_00", "needs a list 'train'"),
+):
+
+    @kind("data set", f"its split has {title}", words=words)
+    def _(folder, train=train):
+        make_dataset(folder, 3)
+        text_file(folder, "splits.json", json.dumps({"train": train, "val": ["blob_01"]}))
+        return folder
+
+
+for title, name, text in (
+    ("dataset.json, as the Decathlon has it", "dataset.json", '{"0": "none", "1": "liver", "01": "tumour"}'),
+    ("dataset.json, as nnU-Net has it", "nnunet", '{"background": 0, "liver": 1, "tumour": 1}'),
+    ("labels.json", "labels.json", '{"liver": 1, "tumour": 1}'),
+    ("labels.csv", "labels.csv", "value,name\n1,liver\n1,tumour\n"),
+):
+
+    @kind("data set", f"one value with two names in {title}", words="label 1 has two names: 'liver' and 'tumour'")
+    def _(folder, name=name, text=text):
+        if name == "dataset.json":
+            return described(folder, labels=json.loads(text))
+        if name == "nnunet":
+            more = {"channel_names": {"0": "MRI"}, "file_ending": ".nii.gz", "training": None, "modality": None}
+            described(folder, labels=json.loads(text), **more)
+            for image in (folder / "imagesTr").iterdir():
+                image.rename(str(image).replace(".nii.gz", "_0000.nii.gz"))
+            return folder
+        make_dataset(folder, 2)
+        (folder / "dataset.json").unlink()
+        return text_file(folder, name, text).parent
+
+
 @kind("data set", "an empty folder", words="known layout")
 def _(folder):
     return folder

@@ -1,18 +1,22 @@
 """Images whose text header leads elsewhere, or whose voxels are damaged without ITK's noticing."""
 
+import contextlib
+import gzip
 import os
 import re
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from bad import READ, kind
+from bad import MENDED, READ, kind
 from bad.images import IMAGE, itk, nifti, put, write
 
 META = "ObjectType = Image\nNDims = 3\nDimSize = 9 8 7\nElementType = MET_FLOAT\nElementSpacing = 1 1 1\n"
-NRRD = "NRRD0004\ntype: float\ndimension: 3\nsizes: 9 8 7\nendian: little\nencoding: raw\n"
+UNPLACED = "NRRD0004\ntype: float\ndimension: 3\nsizes: 9 8 7\nendian: little\nencoding: raw\n"
+NRRD = f"{UNPLACED}space: LPS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
 OUTSIDE = "../scan.raw"
 LINES = "\n".join([OUTSIDE] * 7) + "\n"
 PADDING = 400 * ("Comment = " + 240 * "x" + "\n")
@@ -54,6 +58,7 @@ for title, name, header, words in (
     ("nhdr: a pattern of names", "scan.nhdr", f"{NRRD}data file: ../scan%d.raw 0 6 1 2\n\n", ALONE),
     ("nhdr: two files", "scan.nhdr", f"{NRRD}data file: scan.raw\ndata file: {OUTSIDE}\n\n", "several files"),
     ("nhdr: a folder for its voxels", "scan.nhdr", f"{NRRD}data file: ..\n\n", ALONE),
+    ("nrrd: packed, with lines to skip", "scan.nrrd", f"{NRRD}line skip: 1\n".replace("raw", "gzip"), "lines to skip"),
     ("nrrd: a header without end", "scan.nrrd", f"{NRRD}{'# ' * 600_000}", "header is missing or damaged"),
 ):
 
@@ -100,6 +105,38 @@ for name in ("scan.mha", "scan.mhd"):
             return damaged(folder, name, label)
 
 
+def check_not_reached(folder: Path, array: np.ndarray) -> Path:
+    """A packed NRRD with one byte changed, which inflates to more than its voxels: NrrdIO is content with them."""
+    data = bytearray(gzip.compress(array.tobytes()))
+    for place in range(20, len(data) - 8):
+        data[place] ^= 0x55
+        with contextlib.suppress(zlib.error):
+            if len(zlib.decompressobj(-15).decompress(data[10:])) > array.nbytes:
+                break
+        data[place] ^= 0x55
+    else:
+        raise AssertionError("no such byte")
+    kind = {"float32": "float", "uint8": "uchar"}[str(array.dtype)]
+    sizes = " ".join(map(str, array.shape[::-1]))
+    header = NRRD.replace("float", kind).replace("9 8 7", sizes).replace("raw", "gzip")
+    return write(folder, f"{header}\n".encode() + bytes(data), "scan.nrrd")
+
+
+@kind("image", "nrrd: packed, one byte changed", words="damaged or incomplete")
+def _(folder):
+    return check_not_reached(folder, IMAGE)
+
+
+for title, fields, outcome in (
+    ("a slope", "ElementToIntensityFunctionSlope = 2\n", "slope 2, intercept 0"),
+    ("an intercept", "ElementToIntensityFunctionOffset = -1024\n", "slope 1, intercept -1024"),
+):
+
+    @kind("image", f"mha: {title}, which ITK and Slicer leave out", words=outcome)
+    def _(folder, fields=fields):
+        return text(folder, "scan.mha", f"{META}{fields}ElementDataFile = LOCAL\n", IMAGE.tobytes())
+
+
 @kind("image", "mhd: said to be packed, but is not", words="damaged or incomplete")
 def _(folder):
     return text(folder, "scan.mhd", f"{META}CompressedData = True\nElementDataFile = scan.raw\n")
@@ -143,7 +180,25 @@ if sys.platform == "linux":  # elsewhere no such file can be made
             return path
 
 
+for title, fields in (
+    ("no anatomical space", ""),
+    ("another space", "space: scanner-xyz\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"),
+    ("no origin", "space: RAS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"),
+):
+
+    @kind("image", f"nrrd: {title}", MENDED, "Slicer places it elsewhere")
+    def _(folder, fields=fields):
+        return text(folder, "scan.nrrd", f"{UNPLACED}{fields}\n", IMAGE.tobytes())
+
+
 # odd, but right
+
+
+@kind("image", "mha: a slope of 1 and an intercept of 0", READ)
+def _(folder):
+    scale = "ElementToIntensityFunctionSlope = 1.0\nElementToIntensityFunctionOffset = 0\n"
+    return text(folder, "scan.mha", f"{META}{scale}ElementDataFile = LOCAL\n", IMAGE.tobytes())
+
 
 for title, name, header in (
     ("mhd: a colon for the equal sign", "scan.mhd", f"{META}ElementDataFile : scan.raw\n"),

@@ -57,6 +57,7 @@ field("NIfTI: spacing NaN", 80, "3f", *[NAN] * 3, words="spacing")
 for slope, shift in ((0.0, 5.0), (NAN, 5.0), (np.inf, 5.0), (2.0, NAN), (1.0, np.inf), (1e-20, 0.0)):
     field(f"NIfTI: slope {slope}, intercept {shift}", 112, "2f", slope, shift, words="scale of its values")
 field("NIfTI: slope 1e+38, so that no value is finite", 112, "2f", 1e38, 0.0, words="no number at all")
+field("NIfTI: a qform of NaN", 252, "2h3f", 1, 0, *[NAN] * 3, words="qform holds")
 field("NIfTI: position NaN", 292, "f", NAN, words="not numbers")
 
 

@@ -12,7 +12,7 @@ from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, inside, w
 from DiffSegLib.data.files import case_name
 from DiffSegLib.data.layouts.msd import described
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import Region
+from DiffSegLib.labels import Region, name_of_each
 from DiffSegLib.schema import read_json
 
 
@@ -45,7 +45,7 @@ def _version_2(folder: Path, data: dict[str, Any]) -> Dataset:
     if "ignore" in data["labels"]:
         raise InputError(f"{folder}: dataset.json names an 'ignore' label, which DiffSeg does not know; relabel it.")
     regions = regions_of(data, folder)
-    names = {found[0]: name for name, found in _values(data).items() if len(found) == 1}
+    names = name_of_each((found[0], name) for name, found in _values(data).items() if len(found) == 1)
     if regions:
         rest = {region.value: f"{region.name} only" for region in reversed(regions) if region.value in region.values}
         every = {value for region in regions for value in (*region.values, region.value)}

@@ -14,7 +14,7 @@ import numpy as np
 from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, whole_cases
 from DiffSegLib.data.files import case_name, channel_count, read_label
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import labels_from_names, names_by_value
+from DiffSegLib.labels import labels_from_names, name_of_each, names_by_value
 from DiffSegLib.schema import read_json
 
 
@@ -102,7 +102,8 @@ def _label_names(folder: Path) -> dict[int, str]:
         else:
             with open(path, newline="", encoding="utf-8-sig") as file:
                 rows = [row for row in csv.reader(file) if row and row[0].strip()]
-            names = {int(row[0]): row[1].strip() for n, row in enumerate(rows) if n or row[0].strip().isdecimal()}
+            rows = rows if rows and rows[0][0].strip().isdecimal() else rows[1:]
+            names = name_of_each((row[0], row[1].strip()) for row in rows)
     except (OSError, ValueError, TypeError, IndexError) as problem:
         raise InputError(f"{path}: is no table of label values and names ({problem}).") from None
     if not names or not all(0 <= value <= 255 for value in names):
