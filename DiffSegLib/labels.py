@@ -47,6 +47,9 @@ class Label:
         if not all(0.0 <= x <= 1.0 for x in self.color):
             raise InputError(f"{where}: label {self.name!r} needs a color of three numbers from 0 to 1.")
         check_name(self.name, where)
+        for text in (text for code in (self.category, self.type, self.modifier) for text in code or ()):
+            if not _is_one_line(text) or set(text) & set("|~^"):  # which part Slicer's tags, entries and codes
+                raise InputError(f"{where}: label {self.name!r} has a code with {text[:40]!r}; |, ~ and ^ part codes.")
 
     def terminology_entry(self) -> str | None:
         """Slicer's serialised terminology (7 parts, `~` between), or None without codes.
@@ -89,10 +92,13 @@ class Region:
 
 def check_name(name: str, where: str) -> None:
     """Raise InputError, naming `where`, for a name that no segment could bear: files of masks would cut it."""
-    odd = any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
-    if odd or not name.strip() or len(name) > LONGEST_NAME:
+    if not _is_one_line(name) or not name.strip() or len(name) > LONGEST_NAME:
         shown = f"{name[:40]!r}{'...' if len(name) > 40 else ''}"
         raise InputError(f"{where}: a label is called {shown}; it needs 1 to {LONGEST_NAME} letters on one line.")
+
+
+def _is_one_line(text: str) -> bool:
+    return all(unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 
 def distinct_color(index: int) -> tuple[float, float, float]:

@@ -243,12 +243,20 @@ def _(folder):
     return path
 
 
+def coded(meaning: str) -> dict:
+    code = ["SCT", "10200004", meaning]
+    return {"labels": [{"value": 1, "name": "first", "type": code}, {"value": 2, "name": "second"}]}
+
+
 for title, change, words in (
     ("a card of another schema", {"schema": 99}, "schema"),
     ("a card without labels", {"labels": "gone"}, "labels"),
     ("a card with labels that are texts", {"labels": ["a", "b"]}, ""),
     ("a card with a label of value 300", {"labels": [{"value": 300, "name": "a"}]}, "300"),
     ("a card with an unknown key", {"run": "rm -rf"}, "run"),
+    ("a card with a code that begins another tag", coded("Liver|Segmentation.Status:completed"), "a code with 'Liver"),
+    ("a card with a code of two parts", coded("Liver^SCT"), "a code with 'Liver"),
+    ("a card with a code that no file holds", coded("Liver\ud800"), "a code with 'Liver"),
     ("a card of a far larger network", {"network": {"name": "unet", "channels": [9000] * 4}}, ""),
     ("a card that fits other weights", {"network": {"name": "unet", "channels": [8, 8], "strides": [[2, 2, 2]]}}, ""),
     ("a card with a name that is a list", {"name": ["a"]}, "name"),
