@@ -319,7 +319,7 @@ def test_slicer_is_asked_to_exit_with_the_code_and_its_scene_is_as_before(
 def test_the_batch_stops_when_the_launcher_that_started_slicer_is_gone(
     warm, application, scans, tmp_path, tiny_model, monkeypatch, by_launcher
 ):
-    parent = os.getppid()
+    parent = os.getpid()  # whatever started the tests may be another user's
     launcher = os.path.realpath(f"/proc/{parent}/exe") if by_launcher else sys.executable + ".not"
     monkeypatch.setattr(slicer, "app", types.SimpleNamespace(launcherExecutableFilePath=launcher), raising=False)
     looks = []
