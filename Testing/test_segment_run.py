@@ -47,6 +47,18 @@ def test_without_a_surface_there_is_none(logic, volume, tiny_model):
     assert not run.node.GetSegmentation().ContainsRepresentation("Closed surface")
 
 
+def test_3d_that_was_switched_off_stays_off_until_a_surface_is_asked_for(logic, volume, tiny_model):
+    segmentation = logic.segment(volume, tiny_model).node.GetSegmentation()
+    segmentation.RemoveRepresentation("Closed surface")  # as the button Show 3D does
+    again = logic.segment(volume, tiny_model, seed=1)
+    assert again.node.GetSegmentation() is segmentation and not segmentation.ContainsRepresentation("Closed surface")
+    logic.segment(volume, tiny_model, surface=True)
+    assert segmentation.ContainsRepresentation("Closed surface")
+    target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    logic.segment(volume, tiny_model, segmentation=target)
+    assert target.GetSegmentation().ContainsRepresentation("Closed surface")
+
+
 def test_a_cancelled_run_takes_the_node_that_it_made_away(logic, volume, tiny_model):
     before = everything()
     cancel_after(logic, 1, volume, model=tiny_model)

@@ -43,11 +43,16 @@ class Answer:
         follows = self._surface and mask.size <= SURFACE_VOXELS
         nodes.write_labels(self.node, mask, self._volume, self._labels, surface=follows)
 
-    def finish(self, mask: np.ndarray, provenance: dict[str, Any], surface: bool) -> None:
-        """Write the answer itself, with a closed surface if wanted or there was one, and what made it."""
+    def finish(self, mask: np.ndarray, provenance: dict[str, Any], surface: bool | None) -> None:
+        """Write the answer itself and what made it, with a closed surface if wanted or there was one.
+
+        surface: None leaves an earlier answer without where 3D was switched off, and gives any other one.
+        """
         if self.node is None:
             self._begin(mask.shape)
         self.check()
+        if surface is None:
+            surface = self._before is None or self._target is not None
         with _quiet_views():
             nodes.write_labels(self.node, mask, self._volume, self._labels, surface=surface or self._surface)
         nodes.set_provenance(self.node, provenance)

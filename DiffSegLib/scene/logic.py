@@ -92,7 +92,7 @@ class SegmentLogic:
         device: str = "auto",
         uncertainty: bool = False,
         keepSteps: bool = False,
-        surface: bool = True,
+        surface: bool | None = None,
         segmentation: Any = None,
         name: str | None = None,
         onEvent: events.Listener = events.silent,
@@ -105,7 +105,8 @@ class SegmentLogic:
         in the order of its card; they are resampled to the volume's grid. roi: what the model sees of the volume, a
         markups ROI node or ((k0, k1), (j0, j1), (i0, i1)) voxels, end exclusive. samples: segmentations to draw and
         average; with `uncertainty` the result says how much they disagree. With `keepSteps` every step gets a
-        segmentation node of its own, with `surface` the answer its closed surface.
+        segmentation node of its own. `surface`: whether the answer gets its closed surface; by default it does, but not
+        again in a node where 3D was switched off since.
 
         The answer's node is named `name` (by default "<volume> DiffSeg"); run again, the same node is updated. Without
         a `name` another model, or a region elsewhere, gets a node of its own ("<volume> DiffSeg 2").
@@ -188,7 +189,7 @@ class SegmentLogic:
         """Leave an answer that was edited to the user and show the steps in a new node; returns the edited one."""
         return step_nodes.keep_edit(result)
 
-    def _take(self, event: events.Event, run: Segmentation, answer: Answer, keepSteps: bool, surface: bool) -> None:
+    def _take(self, event: events.Event, run: Segmentation, answer: Answer, keepSteps: bool, surface: bool | None) -> None:
         """Bring one event of a run into the scene."""
         if event["event"] == "progress" and run.error is None:
             answer.check()  # no need to compute to the end what cannot be shown
