@@ -189,7 +189,9 @@ class SegmentLogic:
         """Leave an answer that was edited to the user and show the steps in a new node; returns the edited one."""
         return step_nodes.keep_edit(result)
 
-    def _take(self, event: events.Event, run: Segmentation, answer: Answer, keepSteps: bool, surface: bool | None) -> None:
+    def _take(
+        self, event: events.Event, run: Segmentation, answer: Answer, keepSteps: bool, surface: bool | None
+    ) -> None:
         """Bring one event of a run into the scene."""
         if event["event"] == "progress" and run.error is None:
             answer.check()  # no need to compute to the end what cannot be shown
