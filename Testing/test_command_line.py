@@ -226,7 +226,7 @@ def test_a_verb_that_computes_starts_itself_tuned_and_only_once(monkeypatch):
     (program, command, environment) = calls.pop()
     assert program == sys.executable and command[-4:] == ["DiffSegLib", "predict", "--steps", "3"]
     assert environment["PYTHONPATH"] == os.pathsep.join([str(ROOT), "mine"])
-    assert environment["GOMP_SPINCOUNT"] == "1000" and int(environment["MALLOC_MMAP_THRESHOLD_"]) > 32 << 20
+    assert environment["GOMP_SPINCOUNT"] == "1000" and int(environment["MALLOC_MMAP_THRESHOLD_"]) > 1 << 30
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     __main__.main()

@@ -324,3 +324,12 @@ def test_a_nifti_that_places_its_voxels_in_two_ways_is_told_and_any_other_is_not
     body[292:296] = struct.pack("<f", struct.unpack("<f", body[292:296])[0] + 3.0)  # the sform's first offset, mm
     path.write_bytes(body)
     assert "its qform and sform place it differently" in " ".join(read(path).notes)
+
+
+def test_a_mask_that_is_written_is_read_back_without_copies_of_the_whole(tmp_path):
+    mask = np.random.default_rng(0).integers(0, 4, (64, 64, 64), np.uint8).repeat(8, 1).repeat(8, 2)
+    tracemalloc.start()  # numpy's arrays; ITK's are not counted
+    write_mask(tmp_path / "x.nrrd", mask, np.eye(4))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < mask.nbytes

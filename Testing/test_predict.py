@@ -1,6 +1,9 @@
 """Prediction: the same mask by every way and every batching, steps, samples, regions, and its record."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +26,7 @@ from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
 from DiffSegLib.network.precision import pick_precision
+from DiffSegLib.tuning import tuned
 from single_samples import drawn
 from whole_map import to_native
 
@@ -360,3 +364,29 @@ def test_a_region_is_normalised_as_a_part_of_what_training_saw_whole(tiny_model)
     np.testing.assert_array_equal(*masks([16.0, 16.0, 32.0]))  # crops
     first, second = masks([36.0, 36.0, 72.0])  # whole images
     assert (first != second).any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_a_large_volume_gives_its_memory_back(predictor, monkeypatch):
+    held = []
+    monkeypatch.setattr("DiffSegLib.inference.predict.give_back", lambda: held.append(1))
+    predictor(volume(), SegmentOptions(steps=1))
+    assert not held  # a small one would pay for it
+    monkeypatch.setattr("DiffSegLib.inference.predict.LARGE", 1000)
+    predictor(volume(), SegmentOptions(steps=1))
+    assert len(held) == 2
+    script = """
+import os, numpy
+from DiffSegLib.tuning import give_back
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+parts = [numpy.ones(1 << 18) for _ in range(100)]  # 2 MB each
+last = parts.pop()
+del parts
+before = held()
+give_back()
+print(before - held())
+"""
+    environment = tuned({**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert float(found.stdout) > 150

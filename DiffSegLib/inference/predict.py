@@ -23,6 +23,9 @@ from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import Model
 from DiffSegLib.network.memory import is_out_of_memory
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
+from DiffSegLib.tuning import give_back
+
+LARGE = 1 << 24  # voxels of a volume whose arrays are worth giving back before other work begins
 
 # called with (step, steps, mask); the mask is (K, J, I) uint8 label values on the volume's grid. With several samples
 # it is called for the first, so that there is something to see early, and at the last for the mean of all
@@ -64,6 +67,8 @@ class Predictor:
         extents = [np.multiply(each.array.shape[1:], each.spacing) for each in (volume, inside)]
         whole = volume.array if options.roi and card.looks_like(*extents) else None
         image, grid = to_model_space(inside, card.data, whole)
+        if volume.array.size >= LARGE:
+            give_back()
         prepared = time.perf_counter()
 
         def tick(at: Pass) -> None:
@@ -113,6 +118,8 @@ class Predictor:
             fallbacks.append(f"{volume.name}: memory ran out with {rung.name}")
         else:
             raise InputError(f"{fallbacks[-1]}; choose a region of interest, or close other programs.")
+        if volume.array.size >= LARGE:
+            give_back()
         warnings += fallbacks
         volumes = volumes_ml(masks[-1], volume, [label.value for label in card.labels])
         finished = time.perf_counter()
