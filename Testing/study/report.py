@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from compare import by_case, interval, paired
+from matplotlib.axes import Axes
 
 import study
 
@@ -96,32 +97,40 @@ def comparisons(arms: Arms) -> str:
 
 
 def picture(arms: Arms, file: Path) -> None:
-    """Dice with intervals beside Dice over the number of steps."""
+    """Dice with intervals beside Dice over the number of steps; without that, beside the best half."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.32 * len(arms) + 2.2), layout="constrained")
-    for row, (_, results) in enumerate(arms.items()):
-        dice = by_case(results, "dice")
-        low, high = interval(dice)
-        left.plot([low, high], [row, row], color="tab:blue", linewidth=1.2)
-        left.plot(
-            [r["dice_mean"] for r in results], [row] * len(results), "o", color="tab:blue", markersize=3, alpha=0.5
-        )
-        left.plot(dice.mean(), row, "D", color="black", markersize=4)
-    left.set_yticks(range(len(arms)), list(arms))
-    left.invert_yaxis()
-    left.set_xlabel("Dice; dots: seeds, line: 95 % interval over cases")
-    left.grid(axis="x", alpha=0.3)
-    for arm, results in arms.items():
-        curve = _curve(results)
-        if curve:
+    curves = {arm: curve for arm, results in arms.items() if (curve := _curve(results))}
+    _scores(arms, left)
+    if curves:
+        for arm, curve in curves.items():
             right.plot(list(curve), list(curve.values()), marker="o", markersize=3, label=arm)
-    right.set_xlabel("number of sampling steps (DDIM)")
-    right.set_ylabel("Dice")
-    right.grid(alpha=0.3)
-    if right.lines:
+        right.set_xlabel("number of sampling steps (DDIM)")
+        right.set_ylabel("Dice")
+        right.grid(alpha=0.3)
         right.legend(fontsize=7, ncols=2)
+    elif len(arms) > 5:
+        _scores(dict(list(arms.items())[: 1 + len(arms) // 2]), right)
+    else:
+        right.remove()
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
     plt.close(figure)
+
+
+def _scores(arms: Arms, axes: Axes) -> None:
+    """A row for each arm."""
+    for row, (_, results) in enumerate(arms.items()):
+        dice = by_case(results, "dice")
+        low, high = interval(dice)
+        axes.plot([low, high], [row, row], color="tab:blue", linewidth=1.2)
+        axes.plot(
+            [r["dice_mean"] for r in results], [row] * len(results), "o", color="tab:blue", markersize=3, alpha=0.5
+        )
+        axes.plot(dice.mean(), row, "D", color="black", markersize=4)
+    axes.set_yticks(range(len(arms)), list(arms))
+    axes.invert_yaxis()
+    axes.set_xlabel("Dice; dots: seeds, line: 95 % interval over cases")
+    axes.grid(axis="x", alpha=0.3)
 
 
 def _curve(results: Sequence[dict]) -> dict[int, float]:
