@@ -116,12 +116,12 @@ def _metaimage(path: Path, text: str) -> Voxels:
         raise InputError(f"{path}: the scale of its values ({scale}) is read in different ways; correct the header.")
     is_packed = fields.get("CompressedData", "")[:1] in ("T", "t", "Y", "y", "1")
     skipped, size = (fields.get(key, "0") for key in ("HeaderSize", "CompressedDataSize"))
-    known = re.fullmatch(r"0|-1" if is_local else r"-1|\d{1,18}", skipped)
+    known = r"(0|-1)/.*" if is_local else r"(-1|\d{1,18})/.*"
     if is_packed:  # voxels behind their header, of unknown size, MetaIO looks for in the header
-        known = skipped == "0" and re.fullmatch(r"[1-9]\d{0,17}" if is_local else r"\d{1,18}", size)
-    if not known:
-        found = f"HeaderSize {skipped}, CompressedDataSize {size}"
-        raise InputError(f"{path}: does not say where its voxels lie ({found}); export it again.")
+        known = r"0/[1-9]\d{0,17}" if is_local else r"0/\d{1,18}"
+    if not re.fullmatch(known, f"{skipped}/{size}"):
+        said = f"HeaderSize {skipped}, CompressedDataSize {size}"
+        raise InputError(f"{path}: does not say where its voxels lie ({said}); export it again.")
     return Voxels(file, (end if is_local else 0, int(size) or -1) if is_packed else None)
 
 
