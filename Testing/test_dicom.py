@@ -217,3 +217,34 @@ def test_frames_of_a_film_are_no_volume(tmp_path):
     file.write_bytes(data.replace(b"\x20\0\x13\x91", b"\x21\0\x13\x91"))
     with pytest.raises(InputError, match="do not say where each lies"):
         read(file)
+
+
+def shortened(data, count):
+    """A file with so many bytes of its pixels taken away, and their length as it is now."""
+    at = data.index(b"\xe0\x7f\x10\0") + 4
+    at += 4 if data[at : at + 2] in (b"OW", b"OB") else 0
+    return data[:at] + struct.pack("<I", len(data) - at - 4 - count) + data[at + 4 : len(data) - count]
+
+
+@pytest.mark.parametrize("count", [2, 400])
+def test_fewer_pixels_than_a_slice_promises_are_not_made_up(tmp_path, count):
+    file = write_series(tmp_path / "series") / "1.2.3-007.dcm"
+    file.write_bytes(shortened(file.read_bytes(), count))
+    with pytest.raises(InputError, match=f"-007.dcm: is incomplete .not the {IMAGE[0].nbytes} bytes of its voxels"):
+        read(tmp_path / "series")
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_dicom_header_that_promises_too_much_allocates_nothing(tmp_path, explicit):
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, explicit=explicit, **ENHANCED)
+    data = file.read_bytes()
+    file.write_bytes(shortened(data, 2))
+    with pytest.raises(InputError, match=f"is incomplete .not the {IMAGE.nbytes} bytes"):
+        read(file)
+    for number, value in ((0x10, IMAGE.shape[1]), (0x11, IMAGE.shape[2])):
+        kind = b"US\2\0" if explicit else b"\2\0\0\0"
+        tag = b"\x28\0" + bytes([number, 0]) + kind
+        data = data.replace(tag + struct.pack("<H", value), tag + struct.pack("<H", 65534))
+    file.write_bytes(data)
+    with pytest.raises(InputError, match="is incomplete|too large"):
+        read(file)

@@ -3,6 +3,7 @@
 ITK stacks whatever slices it is given and takes their distance for the same everywhere.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib.data.headers import itk_name
-from DiffSegLib.data.volume import SHEARED
+from DiffSegLib.data.volume import SHEARED, machine_memory
 from DiffSegLib.errors import InputError
 
 UNEVEN = 0.02  # of the distance of two slices: by so much it may differ before a slice is thought to be missing
@@ -22,6 +23,8 @@ FRAME = re.compile(
     rb"(\x20\0[\x32\x37]\0|\x28\0[\x52\x53]\x10)(?:DS(..)|(..)\0\0)",
     re.DOTALL,
 )
+UNPACKED = re.compile(rb"\x02\0\x10\0UI..1\.2\.840\.10008\.1\.2(\.1)?\0", re.DOTALL)  # transfer syntaxes, little endian
+PIXELS = re.compile(rb"\xe0\x7f\x10\0(?:O[BW]\0\0)?(.{4})", re.DOTALL)  # and their length
 KIND = re.compile(rb"\x02\0\x02\0UI..([\d.]+)", re.DOTALL)  # the SOP class, within the head of a file
 
 
@@ -66,25 +69,25 @@ def read_series(path: Path) -> sitk.Image:
     for file in sorted(folder.iterdir()):  # GDCM leaves out what it cannot read, the first or last slice say
         if file not in known and file.is_file() and is_dicom(file) and _kind(file) == _kind(Path(names[0])):
             raise InputError(f"{file}: is damaged, in the folder of a series; copy it again, or remove it.")
+    headers = [_header(Path(name)) for name in names]
+    if 3 * sum(_promised(header) for header in headers) > machine_memory():  # as they are read, and in float32
+        raise MemoryError
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([itk_name(name) for name in names])
-    reader.MetaDataDictionaryArrayUpdateOn()
-    image = reader.Execute()
-    if len(names) == 1 and image.GetDimension() > 2 and image.GetSize()[2] > 1:
-        _check_frames(Path(names[0]), image[..., 0] if image.GetDimension() == 4 else image)
     if len(names) > 1:
         try:
-            at = np.array([_numbers(reader.GetMetaData(n, POSITION)) for n in range(len(names))])
-            axes = np.array([_numbers(reader.GetMetaData(n, ORIENTATION)) for n in range(len(names))])
-            sizes = np.array([_numbers(_tag(reader, n, SPACING) or "1") for n in range(len(names))])
-        except (RuntimeError, ValueError):
+            at, axes = (np.array([_numbers(_tag(each, key)) for each in headers]) for key in (POSITION, ORIENTATION))
+            sizes = np.array([_numbers(_tag(each, SPACING, "1")) for each in headers])
+        except ValueError:
             raise InputError(f"{path}: its slices do not say where they lie; export it again.") from None
         _check(path, at, axes)
         if np.abs(sizes - sizes[0]).max() > 1e-3:
             raise InputError(f"{path}: its slices have different pixel spacings; export one series.")
-        if len({tuple(_tag(reader, n, key) for key in SCALE) for n in range(len(names))}) > 1:
+        if len({tuple(_tag(each, key) for key in SCALE) for each in headers}) > 1:
             reader.SetOutputPixelType(sitk.sitkFloat32)  # else the first slice's type, which may be of whole numbers
-            image = reader.Execute()
+    image = reader.Execute()
+    if len(names) == 1 and image.GetDimension() > 2 and image.GetSize()[2] > 1:
+        _check_frames(Path(names[0]), image[..., 0] if image.GetDimension() == 4 else image)
     return image
 
 
@@ -135,8 +138,34 @@ def _kind(path: Path) -> bytes | None:
     return found[1] if found else None
 
 
-def _tag(reader: sitk.ImageSeriesReader, number: int, key: str) -> str:
-    return reader.GetMetaData(number, key).strip() if reader.HasMetaDataKey(number, key) else ""
+def _tag(header: sitk.ImageFileReader, key: str, otherwise: str = "") -> str:
+    return header.GetMetaData(key).strip() if header.HasMetaDataKey(key) else otherwise
+
+
+def _header(file: Path) -> sitk.ImageFileReader:
+    """Raises InputError for fewer bytes of voxels than are promised, which ITK fills with what its memory holds."""
+    header = sitk.ImageFileReader()
+    header.SetImageIO("GDCMImageIO")
+    header.SetFileName(itk_name(file))
+    header.ReadImageInformation()
+    data, promised = file.read_bytes(), _promised(header)
+    if UNPACKED.search(data, 0, 1024):
+        there = ((int.from_bytes(each[1], "little"), len(data) - each.end()) for each in PIXELS.finditer(data))
+        if not any(promised <= size <= left for size, left in there):
+            raise InputError(
+                f"{file}: is incomplete (not the {promised} bytes of its voxels); copy or export it again."
+            )
+    return header
+
+
+def _promised(header: sitk.ImageFileReader) -> int:
+    """Bytes: rows, columns, samples of a pixel, frames, bits of a sample."""
+    keys = ("0028|0010", "0028|0011", "0028|0002", "0028|0008", "0028|0100")
+    try:
+        found = math.prod(int(_tag(header, key, "1")) for key in keys) // 8
+    except ValueError:
+        raise InputError(f"{header.GetFileName()}: does not say how many voxels it has; export it again.") from None
+    return found * 2 // 3 if "422" in _tag(header, "0028|0004") else found  # two of its pixels share their colour
 
 
 def _numbers(text: str) -> list[float]:
