@@ -150,6 +150,19 @@ def test_where_a_masked_image_holds_no_numbers_costs_far_less_memory_than_the_im
     assert peak < array.nbytes / 2
 
 
+def test_a_gap_before_the_voxels_that_a_few_packed_bytes_pretend_takes_no_memory(tmp_path):
+    write_image(tmp_path / "a.nii", np.zeros((2, 3, 4), np.float32))
+    data = (tmp_path / "a.nii").read_bytes()
+    data = data[:108] + np.float32(1 << 26).tobytes() + data[112:] + bytes(1 << 26)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(data, 1))
+    del data
+    tracemalloc.start()
+    check_payload(tmp_path / "a.nii.gz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 23
+
+
 @pytest.mark.parametrize("ending", ["nii.gz", "nrrd"])
 def test_voxels_without_numbers_inside_an_image_or_a_label_map_are_refused(tmp_path, ending):
     with pytest.raises(InputError, match="not numbers .* in 2 voxel"):

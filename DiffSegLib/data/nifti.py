@@ -58,7 +58,9 @@ def check_payload(path: Path) -> Holes:
                 raise InputError(f"{path}: says that its voxels begin within its header (at {offset}); correct it.")
             voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
             promised = offset + voxels * SIZES[kind]
-            size = 348 + len(stream.read(max(0, offset - 348)))
+            size = 348
+            while size < offset and (chunk := stream.read(min(1 << 20, offset - size))):
+                size += len(chunk)
             while chunk := stream.read(1 << 20):  # to the end: the gzip checksum is compared only there
                 size += len(chunk)
                 if size > promised + SPARE:
