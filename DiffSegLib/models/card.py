@@ -14,6 +14,7 @@ from DiffSegLib.schema import Text, build
 
 CARD_SCHEMA = 1
 MAX_PARAMETERS = 500_000_000
+MAX_MEMBERS = 100  # of an ensemble: each is built before its parameters are counted
 FAR_LARGER = 2.0  # times the field of view that a model was trained on: from there on it sees what it never saw
 FAR_SMALLER = 1 / 3  # of it: below that the spacing is in another unit, or the structure is cut off
 # What `expects` may say of a model's input: the key -> its kind. modality: DICOM's code (MR, CT, PT, US, ...).
@@ -118,6 +119,8 @@ def parse_card(text: str, where: str) -> Card:
     if not 0.0 <= card.smoothing <= 10.0:
         raise InputError(f"{where}: smoothing of its model card must be a number of voxels from 0 to 10.")
     _check_expects(card.expects, where)
+    if len(card.members) > MAX_MEMBERS:
+        raise InputError(f"{where}: its model card has {len(card.members)} members; at most {MAX_MEMBERS} are read.")
     own = Member(card.network, card.diffusion.strategy)
     if card.members and card.members[0] != own:
         raise InputError(f"{where}: the first of members of its model card must be its network and its strategy.")

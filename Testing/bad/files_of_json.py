@@ -243,6 +243,9 @@ def _(folder):
     return path
 
 
+MEMBER = {"network": {"name": "unet", "channels": [8, 8], "strides": [[2, 2, 2]]}, "strategy": "recycling"}
+
+
 def coded(meaning: str) -> dict:
     code = ["SCT", "10200004", meaning]
     return {"labels": [{"value": 1, "name": "first", "type": code}, {"value": 2, "name": "second"}]}
@@ -258,6 +261,7 @@ for title, change, words in (
     ("a card with a code of two parts", coded("Liver^SCT"), "a code with 'Liver"),
     ("a card with a code that no file holds", coded("Liver\ud800"), "a code with 'Liver"),
     ("a card of a far larger network", {"network": {"name": "unet", "channels": [9000] * 4}}, ""),
+    ("a card of thousands of networks", {"members": [MEMBER] * 5000}, "has 5000 members; at most 100"),
     ("a card that fits other weights", {"network": {"name": "unet", "channels": [8, 8], "strides": [[2, 2, 2]]}}, ""),
     ("a card with a name that is a list", {"name": ["a"]}, "name"),
     ("a card without channels", {"channels": []}, "channels"),
