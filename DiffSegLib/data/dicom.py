@@ -24,7 +24,7 @@ FRAME = re.compile(
     re.DOTALL,
 )
 UNPACKED = re.compile(rb"\x02\0\x10\0UI..1\.2\.840\.10008\.1\.2(\.1)?\0", re.DOTALL)  # transfer syntaxes, little endian
-PIXELS = re.compile(rb"\xe0\x7f\x10\0(?:O[BW]\0\0)?(.{4})", re.DOTALL)  # and their length
+PIXELS = re.compile(rb"\xe0\x7f\x10\0(?:(?:O[BW]|UN)\0\0)?(.{4})", re.DOTALL)  # and their length
 KIND = re.compile(rb"\x02\0\x02\0UI..([\d.]+)", re.DOTALL)  # the SOP class, within the head of a file
 
 
