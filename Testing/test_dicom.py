@@ -15,6 +15,7 @@ from DiffSegLib.commands import run
 from DiffSegLib.data.batch import find_cases
 from DiffSegLib.data.files import read, read_label, write_volume
 from DiffSegLib.errors import InputError
+from multiframe import write_frames
 from tally import tried
 
 OBLIQUE = np.eye(4)
@@ -176,3 +177,43 @@ def test_slices_with_scales_of_their_own_as_in_pet_keep_their_fractions(tmp_path
     wanted = IMAGE.astype(np.float32)
     wanted[number] = wanted[number] * 0.25 - 2.5
     np.testing.assert_array_equal(read(folder).array[0], wanted)
+
+
+AXES = (OBLIQUE[:3, :2] / np.linalg.norm(OBLIQUE[:3, :2], axis=0)).T.ravel()
+STACK = OBLIQUE[:3, 3] + np.arange(len(IMAGE))[:, None] * OBLIQUE[:3, 2]
+ENHANCED = {"spacing": (1.1, 0.9)}  # rows, columns
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("way", [1, -1])
+def test_many_frames_in_one_file_are_the_volume_that_they_say(tmp_path, explicit, way):
+    volume = read(write_frames(tmp_path / "a.dcm", IMAGE[::way], STACK[::way], AXES, explicit=explicit, **ENHANCED))
+    np.testing.assert_array_equal(volume.array[0], IMAGE[::way])
+    np.testing.assert_allclose((volume.affine @ [0, 0, 1, 1])[:3], STACK[::way][1], atol=1e-4)
+    np.testing.assert_allclose(volume.affine[:3, :2], OBLIQUE[:3, :2], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"positions": STACK[[0, *range(2, len(IMAGE)), 1]]},
+        {"positions": STACK + (np.arange(len(IMAGE)) > 8)[:, None] * OBLIQUE[:3, 2]},
+        {"positions": np.concatenate([STACK[: len(IMAGE) // 2]] * 2)},
+        {"positions": STACK + np.arange(len(IMAGE))[:, None] * OBLIQUE[:3, 1]},
+        {"axes": [AXES] * (len(IMAGE) - 1) + [AXES[[3, 4, 5, 0, 1, 2]]]},
+        {"slopes": ["1"] * (len(IMAGE) - 1) + ["2"]},
+    ],
+    ids=["another order", "a gap", "two times", "a tilted gantry", "two directions", "a scale for each"],
+)
+def test_frames_that_are_no_stack_are_refused(tmp_path, change):
+    told = {"positions": STACK, "axes": AXES, **ENHANCED, **change}
+    with pytest.raises(InputError, match=r"a\.dcm: its 18 frames are no even stack of one scale, or do not say where"):
+        read(write_frames(tmp_path / "a.dcm", IMAGE, **told))
+
+
+def test_frames_of_a_film_are_no_volume(tmp_path):
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, **ENHANCED)
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"\x20\0\x13\x91", b"\x21\0\x13\x91"))
+    with pytest.raises(InputError, match="do not say where each lies"):
+        read(file)

@@ -1,6 +1,8 @@
 """When memory runs out: the same volume with less and less, said and recorded, and the next job as if nothing was."""
 
 import sys
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from conftest import blob_case
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
-from DiffSegLib.inference import windows
+from DiffSegLib.inference import predict, windows
 from DiffSegLib.inference.ladder import rungs
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.inference.sampling import Sampling
@@ -18,6 +20,7 @@ from DiffSegLib.models.store import load
 from DiffSegLib.network.memory import is_out_of_memory
 from DiffSegLib.scene.process import WorkerClient, worker_environment
 from DiffSegLib.scene.transport import PipeTransport
+from DiffSegLib.serving import segment
 from tally import tried
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -99,6 +102,22 @@ def test_other_failures_are_no_lack_of_memory(tiny_model, monkeypatch):
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value), "torch words it otherwise now"
+
+
+def test_memory_that_runs_out_before_the_network_runs_is_one_sentence(tiny_model, tmp_path, monkeypatch):
+    def nothing_left(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 442368000 bytes.")
+
+    session = SimpleNamespace(predictor=lambda *_: Predictor(load(tiny_model), "cpu"))
+    job = SegmentJob("a", str(tiny_model), "none.npy", np.eye(4).tolist(), str(tmp_path), name="scan")
+    monkeypatch.setattr(predict, "to_model_space", nothing_left)
+    monkeypatch.setattr(segment, "load_array", nothing_left)
+    for attempt in (
+        lambda: session.predictor()(volume(), SegmentOptions()),
+        lambda: segment.run(session, asdict(job), print, lambda: False),
+    ):
+        with pytest.raises(InputError, match="^scan: memory ran out; choose a region of interest"):
+            attempt()
 
 
 WORKER = """

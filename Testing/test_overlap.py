@@ -98,6 +98,20 @@ def test_a_file_that_cannot_be_read_or_written_is_named_and_the_rest_goes_on(cas
     assert "case1.nii.gz" in outcome.failed["case1"] and "a defect" in outcome.failed["case2"]
 
 
+def test_a_case_that_is_too_large_is_named_without_a_traceback(cases, tmp_path, capsys):
+    sizes = iter((False, True, False, False))
+
+    def segment(volume, _):
+        if next(sizes):
+            raise MemoryError
+        return prediction(volume)
+
+    outcome = batch.run_cases(cases, outputs.Outputs(tmp_path / "out", LABELS), segment)
+    assert list(outcome.failed) == ["case1"] and len(outcome.done) == 3
+    assert outcome.failed["case1"].endswith("case1.nii.gz: is too large for this machine's memory.")
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_full_disk_ends_the_batch(cases, tmp_path, monkeypatch):
     def full(*_):
         tried("faults injected: memory, disk, loss")

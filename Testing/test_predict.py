@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference import sampling, windows
-from DiffSegLib.inference.predict import Predictor, mirrored_views
+from DiffSegLib.inference.predict import Predictor, mirrored_views, volumes_ml
 from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
@@ -109,6 +110,17 @@ def test_volumes_are_in_millilitres(predictor):
     answer = predictor(volume(), SegmentOptions())
     for value in (1, 2):
         assert answer.volumes_ml[value] == pytest.approx((answer.mask == value).sum() * 2.0 / 1000)
+
+
+def test_a_large_mask_is_counted_in_little_memory():
+    mask = np.zeros((64, 256, 256), np.uint8)
+    mask[3, 4, :9], mask[60] = 2, 255
+    tracemalloc.start()
+    found = volumes_ml(mask, Volume(mask[None], np.diag([1.0, 1.0, 2.0, 1.0])), [1, 2, 255])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {1: 0.0, 2: 0.018, 255: 131.072}
+    assert peak < mask.nbytes / 2
 
 
 def test_provenance_names_what_made_the_mask(predictor, tiny_model):

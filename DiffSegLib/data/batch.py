@@ -154,6 +154,8 @@ def run_cases(
             raise
         except DiffSegError as problem:
             outcome.failed[name] = str(problem)
+        except MemoryError:
+            outcome.failed[name] = f"{paths[0]}: is too large for this machine's memory."
         except Exception as problem:  # a defect of ours: its traceback is kept, and the other cases go on
             traceback.print_exc()
             outcome.failed[name] = f"{paths[0]}: failed unexpectedly ({type(problem).__name__}: {problem})"

@@ -16,6 +16,12 @@ from DiffSegLib.errors import InputError
 UNEVEN = 0.02  # of the distance of two slices: by so much it may differ before a slice is thought to be missing
 POSITION, ORIENTATION, SPACING = "0020|0032", "0020|0037", "0028|0030"
 SCALE = ("0028|1052", "0028|1053")  # rescale intercept and slope
+# where a frame lies, how it is turned, the scale of its values: the tag, and the length of the numbers behind it
+FRAME = re.compile(
+    rb"(?:\x20\0[\x13\x16]\x91(?:SQ\0\0)?.{4}\xfe\xff\0\xe0.{4}(?=\x20)|(?=\x28))"
+    rb"(\x20\0[\x32\x37]\0|\x28\0[\x52\x53]\x10)(?:DS(..)|(..)\0\0)",
+    re.DOTALL,
+)
 KIND = re.compile(rb"\x02\0\x02\0UI..([\d.]+)", re.DOTALL)  # the SOP class, within the head of a file
 
 
@@ -64,6 +70,8 @@ def read_series(path: Path) -> sitk.Image:
     reader.SetFileNames([itk_name(name) for name in names])
     reader.MetaDataDictionaryArrayUpdateOn()
     image = reader.Execute()
+    if len(names) == 1 and image.GetDimension() > 2 and image.GetSize()[2] > 1:
+        _check_frames(Path(names[0]), image[..., 0] if image.GetDimension() == 4 else image)
     if len(names) > 1:
         try:
             at = np.array([_numbers(reader.GetMetaData(n, POSITION)) for n in range(len(names))])
@@ -93,6 +101,25 @@ def _check(path: Path, at: np.ndarray, axes: np.ndarray) -> None:
     across = (at[-1] - at[0]) - normal * float((at[-1] - at[0]) @ normal)
     if np.linalg.norm(across) > 1e-3 * abs(float((at[-1] - at[0]) @ normal)):
         raise InputError(f"{path}: {SHEARED}")
+
+
+def _check_frames(file: Path, image: sitk.Image) -> None:
+    """Raise InputError where frames are not as ITK, which looks at few of them, takes them: even, of one scale."""
+    wanted = [image.TransformIndexToPhysicalPoint((0, 0, n)) for n in range(image.GetSize()[2])]
+    turned, data = image.GetDirection()[::3] + image.GetDirection()[1::3], file.read_bytes()
+    found: dict[bytes, list[list[float]]] = {b" \0\x32\0": [], b" \0\x37\0": [], b"(\0\x52\x10": [], b"(\0\x53\x10": []}
+    try:
+        for each in FRAME.finditer(data, 0, max(0, data.find(b"\xe0\x7f\x10\0"))):  # before the pixels
+            end = each.end() + int.from_bytes(each[2] or each[3], "little")
+            found[each[1]].append(_numbers(data[each.end() : end].decode("latin-1")))
+        at, axes, *scales = found.values()
+        is_even = np.shape(at) == np.shape(wanted) and np.allclose(at, wanted, 0, 0.1 * image.GetSpacing()[2])
+        is_even = is_even and np.allclose(axes or np.nan, turned, 0, 1e-3) and not any(np.ptp(x) for x in scales if x)
+    except ValueError:
+        is_even = False
+    if not is_even:
+        many = f"{len(wanted)} frames are no even stack of one scale, or do not say where each lies"
+        raise InputError(f"{file}: its {many}; convert it to NIfTI.")
 
 
 def _groups(folder: Path) -> list[tuple[str, ...]]:

@@ -73,6 +73,7 @@ def check_packed(path: Path, voxels: Voxels, promised: int) -> None:
     if voxels.packed is None:
         return
     start, left = voxels.packed
+    is_there = start + left <= voxels.file.stat().st_size  # MetaIO allocates as much as is told
     stream, size = zlib.decompressobj(47), 0  # zlib's or gzip's head, as MetaIO takes them
     try:
         with open(voxels.file, "rb") as file:
@@ -84,7 +85,7 @@ def check_packed(path: Path, voxels: Voxels, promised: int) -> None:
         raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
     except OSError as problem:
         raise InputError(f"{voxels.file}: cannot be read ({problem.strerror or problem}).") from None
-    if not stream.eof or size < promised:
+    if not stream.eof or size < promised or not is_there:
         raise InputError(f"{path}: is damaged or incomplete ({size} of {promised} bytes); copy or export it again.")
 
 
@@ -113,12 +114,15 @@ def _metaimage(path: Path, text: str) -> Voxels:
     if not re.fullmatch(r"(1(\.0*)?)?/(-?0(\.0*)?)?", f"{slope}/{shift}"):  # which ITK, and so Slicer, leaves out
         scale = f"slope {slope or 1}, intercept {shift or 0}"
         raise InputError(f"{path}: the scale of its values ({scale}) is read in different ways; correct the header.")
-    if fields.get("CompressedData", "")[:1] not in ("T", "t", "Y", "y", "1"):
-        return Voxels(file)
-    size = fields.get("CompressedDataSize", "-1")
-    if fields.get("HeaderSize", "0") != "0" or not re.fullmatch(r"-1|\d{1,18}", size):
-        raise InputError(f"{path}: is no image that can be read (packed, with such HeaderSize or CompressedDataSize).")
-    return Voxels(file, (end if is_local else 0, int(size) or -1))
+    is_packed = fields.get("CompressedData", "")[:1] in ("T", "t", "Y", "y", "1")
+    skipped, size = (fields.get(key, "0") for key in ("HeaderSize", "CompressedDataSize"))
+    known = r"(0|-1)/.*" if is_local else r"(-1|\d{1,18})/.*"
+    if is_packed:  # voxels behind their header, of unknown size, MetaIO looks for in the header
+        known = r"0/[1-9]\d{0,17}" if is_local else r"0/\d{1,18}"
+    if not re.fullmatch(known, f"{skipped}/{size}"):
+        said = f"HeaderSize {skipped}, CompressedDataSize {size}"
+        raise InputError(f"{path}: does not say where its voxels lie ({said}); export it again.")
+    return Voxels(file, (end if is_local else 0, int(size) or -1) if is_packed else None)
 
 
 def _may_be_blank(line: str, following: str) -> bool:
@@ -142,8 +146,10 @@ def _nrrd(path: Path, text: str) -> Voxels:
     is_packed = fields.get("encoding", "").lower() in ("gzip", "gz")
     if is_packed and fields.get("lineskip", "0") != "0":
         raise InputError(f"{path}: is no image that can be read (packed, with lines to skip).")
-    text = "names no anatomical space (LPS, RAS) or no origin; it is read as LPS from 0, Slicer places it elsewhere"
-    is_placed = fields.get("space", "").lower() in ANATOMICAL and "spaceorigin" in fields
+    text = (
+        "lacks an anatomical space (LPS, RAS), directions or an origin; read as LPS from 0, Slicer places it elsewhere"
+    )
+    is_placed = fields.get("space", "").lower() in ANATOMICAL and {"spaceorigin", "spacedirections"} <= fields.keys()
     notes = () if is_placed or fields.get("dimension") == "2" else (f"{path}: {text}.",)
     packed = (blank.end() if blank and not names else 0, -1) if is_packed else None
     return Voxels(_beside(path, names[0]) if names else path, packed, notes)

@@ -54,7 +54,8 @@ def check_payload(path: Path) -> Holes:
             if struct.unpack(order + "h", header[252:254])[0] > 0 and not np.isfinite(turned).all():  # ITK: not turned
                 raise InputError(f"{path}: its qform holds values that are not numbers (NaN); correct the header.")
             start, slope, shift = struct.unpack(order + "3f", header[108:120])
-            offset = int(start)
+            if (offset := int(start)) < 352:  # ITK reads on from 348, others from 352
+                raise InputError(f"{path}: says that its voxels begin within its header (at {offset}); correct it.")
             voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
             promised = offset + voxels * SIZES[kind]
             size = 348 + len(stream.read(max(0, offset - 348)))

@@ -21,7 +21,7 @@ from DiffSegLib.inference.sampling import Pass, Sampling
 from DiffSegLib.inference.uncertainty import uncertainty
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import Model
-from DiffSegLib.network.memory import is_out_of_memory
+from DiffSegLib.network.memory import enough_for, is_out_of_memory
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
 from DiffSegLib.tuning import give_back
 
@@ -66,7 +66,8 @@ class Predictor:
         # a region of an image such as training saw whole is normalised as a part of it; else it is the image itself
         extents = [np.multiply(each.array.shape[1:], each.spacing) for each in (volume, inside)]
         whole = volume.array if options.roi and card.looks_like(*extents) else None
-        image, grid = to_model_space(inside, card.data, whole)
+        with enough_for(volume.name):
+            image, grid = to_model_space(inside, card.data, whole)
         if volume.array.size >= LARGE:
             give_back()
         prepared = time.perf_counter()
@@ -267,7 +268,8 @@ def mirrored_views(flip: tuple[bool, ...]) -> list[tuple[int, ...]]:
 def volumes_ml(mask: np.ndarray, volume: Volume, values: list[int]) -> dict[int, float]:
     """Label value -> volume in ml, from the grid's voxel size."""
     voxel = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
-    counts = np.bincount(mask.ravel(), minlength=256)
+    # numpy counts in copies of eight bytes a voxel: slice by slice it is far faster, too
+    counts = np.sum([np.bincount(plane.ravel(), minlength=256) for plane in mask], axis=0)
     return {value: round(float(counts[value]) * voxel, 6) for value in values}
 
 

@@ -16,6 +16,7 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import volumes_ml
 from DiffSegLib.inference.windows import noise_levels
 from DiffSegLib.jobs import Channel, SegmentJob
+from DiffSegLib.network.memory import enough_for
 from DiffSegLib.serving.arrays import load_array, save_array
 from DiffSegLib.serving.session import Session
 
@@ -28,7 +29,8 @@ def run(
     output = Path(job.output)
     predictor = session.predictor(job.model, job.options.device)
     parts: list[SegmentJob | Channel] = [job, *job.channels]
-    volume = on_first_grid(load_volume(part) for part in parts)
+    with enough_for(job.name):
+        volume = on_first_grid(load_volume(part) for part in parts)
     labels = predictor.model.card.labels
     noise = noise_levels(predictor.model.card.diffusion, job.options.steps)
     paths: dict[int, str] = {}

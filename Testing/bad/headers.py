@@ -137,9 +137,32 @@ for title, fields, outcome in (
         return text(folder, "scan.mha", f"{META}{fields}ElementDataFile = LOCAL\n", IMAGE.tobytes())
 
 
+for title, name, size in (
+    ("mha: packed, of a size that is not told", "scan.mha", ""),
+    ("mha: packed, of size 0", "scan.mha", "CompressedDataSize = 0\n"),
+    ("mhd: packed, of size -1", "scan.mhd", "CompressedDataSize = -1\n"),
+    ("mha: a part of its header is skipped", "scan.mha", "CompressedData = False\nHeaderSize = 4\n"),
+    ("mhd: less than nothing is skipped", "scan.mhd", "CompressedData = False\nHeaderSize = -5\n"),
+):
+
+    @kind("image", title, words="does not say where its voxels lie")
+    def _(folder, name=name, size=size):
+        packed = "" if "Header" in size else "CompressedData = True\n"
+        data = zlib.compress(IMAGE.tobytes()) if packed else IMAGE.tobytes()
+        (folder / "voxels").write_bytes(data)
+        header = f"{META}{packed}{size}ElementDataFile = {'LOCAL' if name == 'scan.mha' else 'voxels'}\n"
+        return write(folder, header.encode() + data, name)
+
+
 @kind("image", "mhd: said to be packed, but is not", words="damaged or incomplete")
 def _(folder):
     return text(folder, "scan.mhd", f"{META}CompressedData = True\nElementDataFile = scan.raw\n")
+
+
+@kind("image", "mha: packed, of 8 GB that are not there", words="damaged or incomplete")
+def _(folder):
+    fields = f"CompressedData = True\nCompressedDataSize = {1 << 33}\n"
+    return text(folder, "scan.mha", f"{META}{fields}ElementDataFile = LOCAL\n", zlib.compress(IMAGE.tobytes()))
 
 
 for title, size in (("of fewer voxels", "9 8 70"), ("of fewer bytes than there are", "9 8 7")):
@@ -184,6 +207,7 @@ for title, fields in (
     ("no anatomical space", ""),
     ("another space", "space: scanner-xyz\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"),
     ("no origin", "space: RAS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"),
+    ("no directions", "space: RAS\nspace origin: (0,0,0)\n"),
 ):
 
     @kind("image", f"nrrd: {title}", MENDED, "Slicer places it elsewhere")

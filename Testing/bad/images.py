@@ -52,6 +52,8 @@ field("NIfTI: voxels in another file", 344, "4s", b"ni1\0", words="no NIfTI-1 im
 field("NIfTI: wrong size of the header", 0, "i", 1234, words="no NIfTI image")
 field("NIfTI: voxels begin past the end", 108, "f", 1e9, words="incomplete")
 field("NIfTI: voxels begin at NaN", 108, "f", NAN)
+for start in (0, 348, -10):
+    field(f"NIfTI: voxels begin at {start}, in the header", 108, "f", start, words="within its header")
 field("NIfTI: spacing 0", 80, "f", 0.0, words="spacing")
 field("NIfTI: spacing NaN", 80, "3f", *[NAN] * 3, words="spacing")
 for slope, shift in ((0.0, 5.0), (NAN, 5.0), (np.inf, 5.0), (2.0, NAN), (1.0, np.inf), (1e-20, 0.0)):
