@@ -1,5 +1,6 @@
 """The section Environment: what the engine has, another Python, installing, and the text of a bug report."""
 
+import contextlib
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import one_window
 from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import environment, settings
+from DiffSegLib.scene.damage import damaged
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, users_environment
 from host.application import need_window
 
@@ -171,13 +173,16 @@ class Packaging(types.ModuleType):
 
     def __init__(self, has_torch=True, failure=None):
         super().__init__("slicer.packaging")
-        self.asked, self.has_torch, self.failure = [], has_torch, failure
+        self.asked, self.removed, self.has_torch, self.failure = [], [], has_torch, failure
 
     def pip_check(self, requirement):
         return self.has_torch
 
     def load_requirements(self, path):
         return environment.requirement_lines(path)
+
+    def pip_uninstall(self, requirements):
+        self.removed.append(requirements)
 
     def pip_ensure(self, requirements, requester=None):
         if self.failure:
@@ -203,6 +208,36 @@ def test_installing_asks_for_what_the_requirements_name(host, panel, packaging, 
     answered(host, panel)
     assert used.asked[0] == ([f"torch{environment.TORCH}"], "DiffSeg")
     assert any(line.startswith("monai") for line in used.asked[1][0])
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_package_that_cannot_be_loaded_is_removed_and_comes_anew(host, panel, packaging, monkeypatch, agrees):
+    used, questions = packaging(), []
+    monkeypatch.setattr(environment, "damaged", lambda python: "monai" if python == interpreter() else "")
+    monkeypatch.setattr(slicer.util, "WaitCursor", contextlib.nullcontext, raising=False)
+    monkeypatch.setattr(
+        slicer.util, "confirmOkCancelDisplay", lambda text, *_: questions.append(text) or agrees, raising=False
+    )
+    panel.ui.installButton.click()
+    answered(host, panel)
+    assert not questions and not used.removed  # the engine runs: nobody asks what is damaged
+    panel.report.problem = "The engine's Python cannot run the engine."
+    panel.ui.installButton.click()
+    assert questions == ["monai is installed and cannot be loaded. Remove it and install it anew?"]
+    assert used.removed == [["monai"]] * agrees and len(used.asked) == 1 + agrees
+    if not agrees:
+        assert "as you wished" in panel.ui.environmentStatusLabel.text
+
+
+def test_a_damaged_package_is_found_by_loading_it(tmp_path, monkeypatch):
+    for name, text in {"whole": "", "broken": "raise OSError('no libtorch')", "ends": "import os; os._exit(3)"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert damaged(sys.executable, ("whole", "not_there")) == ""
+    assert damaged(sys.executable, ("whole", "broken", "ends")) == "broken"
+    assert damaged(sys.executable, ("not_there", "whole", "ends")) == "ends"
+    assert damaged(str(tmp_path / "no-python"), ("broken",)) == ""
 
 
 def test_the_pytorch_extension_installs_torch_where_it_is_there(panel, packaging, monkeypatch):

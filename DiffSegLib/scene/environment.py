@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import slicer.util
 
 from DiffSegLib import __version__, events
 from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.jobs import DescribeJob
 from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import settings
+from DiffSegLib.scene.damage import damaged
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, users_environment
 from DiffSegLib.scene.words import tr as _
 
@@ -132,8 +134,10 @@ def _facts(event: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def install(requirements: Path, client: WorkerClient) -> None:
+def install(requirements: Path, client: WorkerClient, repair: bool = False) -> None:
     """Install what is missing into Slicer's Python, with Slicer's own dialogs for consent, progress and restart.
+
+    repair: a package that is there and cannot be loaded is removed first, after the user has agreed, and comes anew.
 
     Torch comes through the PyTorch extension where it is installed, since that finds the build that fits the graphics
     card. The engine's process is ended first, so that no file is in use. Raises EnvironmentProblem with one sentence.
@@ -152,6 +156,8 @@ def install(requirements: Path, client: WorkerClient) -> None:
         raise EnvironmentProblem(_("Installing from here needs Slicer 5.12 or newer.")) from None
     client.shutdown()
     try:
+        if repair:
+            _remove_damaged(packaging)
         if not packaging.pip_check(f"torch{TORCH}"):
             _install_torch(packaging)
         packaging.pip_ensure(packaging.load_requirements(requirements), requester="DiffSeg")
@@ -161,6 +167,17 @@ def install(requirements: Path, client: WorkerClient) -> None:
             raise EnvironmentProblem(_("The packages were not installed, as you wished.")) from None
         text = _("The packages could not be installed ({reason}); the log has pip's own words. Is there a network?")
         raise EnvironmentProblem(text.format(reason=reason)) from None
+
+
+def _remove_damaged(packaging: Any) -> None:
+    with slicer.util.WaitCursor():
+        name = damaged(interpreter())
+    if not name:
+        return
+    text = _("{package} is installed and cannot be loaded. Remove it and install it anew?").format(package=name)
+    if not slicer.util.confirmOkCancelDisplay(text, "DiffSeg"):
+        raise RuntimeError("declined")
+    packaging.pip_uninstall([name])
 
 
 def _install_torch(packaging: Any) -> None:

@@ -77,7 +77,7 @@ class EnvironmentPanel(Panel):
         self.onCheck()
 
     def onInstall(self) -> None:
-        """Install what is missing; Slicer asks for consent and shows the progress."""
+        """Install what is missing or damaged; Slicer asks for consent and shows the progress."""
         if self.logic.client.busy:
             self.ui.environmentStatusLabel.text = _("A job is running; install once it has ended.")
             return
@@ -86,7 +86,7 @@ class EnvironmentPanel(Panel):
             return
         self.ui.environmentStatusLabel.text = _("Installing…")
         try:
-            environment.install(self.requirements, self.logic.client)
+            environment.install(self.requirements, self.logic.client, repair=bool(self.report.problem))
         except DiffSegError as problem:
             self.ui.environmentStatusLabel.text = str(problem)
             return
