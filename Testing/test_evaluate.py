@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import write_image
+from DiffSegLib.commands import run
 from DiffSegLib.data.files import read_label, write_mask
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation import metrics
@@ -335,6 +336,15 @@ def test_a_report_can_be_made_when_every_case_failed(folders, tmp_path):
     assert summary["cases"] == 0 and len(summary["problems"]) == 3
     assert summary["overall"]["metrics"]["dice"] == {"n": 0, "mean": None, "sd": None, "median": None, "ci95": None}
     assert "Not measured: 3 cases" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("spoilt", "code", "says"), [("", 0, "3 of 3"), ("b", 1, "2 of 3"), ("abc", 2, "0 of 3")])
+def test_the_exit_code_and_the_table_say_how_many_cases_were_measured(folders, tmp_path, capsys, spoilt, code, says):
+    for name in spoilt:
+        spoil_content(folders[0] / f"{name}.seg.nrrd")
+    prediction, reference, out = (str(path) for path in (*folders, tmp_path / "out"))
+    assert run(["evaluate", "--prediction", prediction, "--reference", reference, "--out", out]) == code
+    assert f"mean over {says} cases " in capsys.readouterr().out
 
 
 def test_the_interval_has_the_width_that_theory_gives():

@@ -1,5 +1,7 @@
 """The loop does what its settings say: rate, clipping, averaged weights, and the best of the validations."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -115,6 +117,23 @@ def test_every_validation_that_was_asked_for_takes_place(tmp_path, monkeypatch):
     )
     trained(tmp_path, "training.iterations=29", "training.validations=29", "training.batch=1")
     assert seen == list(range(1, 30))
+
+
+@pytest.mark.parametrize(("cost", "validated"), [(0.1, 10), (12.0, 2), (70.0, 1)])
+def test_validations_leave_most_of_a_budget_in_minutes_to_the_training(tmp_path, monkeypatch, cost, validated):
+    clock, steps, seen, plain = [0.0], [], [], loop.training_loss
+
+    def takes(seconds, what, answer):
+        clock[0] += seconds
+        what.append(clock[0])
+        return answer
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(loop, "training_loss", lambda *a, **k: takes(2.0, steps, plain(*a, **k)))
+    score = {"dice": 0.5, "dice_first_step": 0.5, "dice_by_class": [0.5, 0.5]}
+    monkeypatch.setattr(loop, "validate", lambda *_, **__: takes(cost, seen, score))
+    trained(tmp_path, "training.minutes=1", "training.validations=10", "training.batch=1")
+    assert len(seen) == validated and (len(steps) >= 18 or cost > 60)
 
 
 def test_a_gradient_that_is_no_number_moves_no_weight(tmp_path):

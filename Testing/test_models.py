@@ -94,7 +94,9 @@ def test_weights_whose_answer_is_no_number_give_no_empty_mask(tiny_model, monkey
         Predictor(model, "cpu")(Volume(blob_case(0)[0][None], np.eye(4)), SegmentOptions(steps=2))
 
 
-def test_an_unknown_name_lists_what_is_there():
+def test_an_unknown_name_lists_what_is_there(tmp_path):
+    with pytest.raises(InputError, match="is a folder; name the model.safetensors in it"):
+        find(str(tmp_path))
     with pytest.raises(InputError, match="neither a model file nor the name of a model"):
         find("no-such-model")
 

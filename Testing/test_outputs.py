@@ -258,6 +258,20 @@ def test_a_mask_of_another_model_is_told_and_done_again(predict, tmp_path, tiny_
     assert json.loads((tmp_path / "out" / "a.json").read_text())["model_sha256"] == checksum(other)
 
 
+def test_a_mask_in_another_format_is_done_only_if_it_was_made_alike(predict, tmp_path):
+    nifti, record = ("--format", "nii.gz"), tmp_path / "out" / "a.json"
+    predict(*nifti, "--uncertainty", "--seed", 7)
+    predict("--skip-existing")  # seed 0: the record is now of a.seg.nrrd, and what lies beside it is not
+    assert set(json.loads(record.read_text())["files"]) == {"a.seg.nrrd"}
+    answer, said = predict("--skip-existing", "--uncertainty")
+    assert answer["again"] == ["a", "b"] and "made otherwise (a.uncertainty.nrrd of another run)" in said
+    answer, said = predict("--skip-existing", *nifti)
+    assert answer["again"] == ["a", "b"] and "made otherwise (a.nii.gz of another run)" in said
+    for options in (nifti, ()):
+        answer, _ = predict("--skip-existing", *options)
+        assert answer["skipped"] == ["a", "b"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no such file can be made")
 def test_a_name_that_is_no_utf8_costs_that_case_only(predict, tmp_path):
     """SimpleITK ends the whole process at one."""

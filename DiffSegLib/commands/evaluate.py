@@ -23,25 +23,21 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.terminal import Show
 
     show = Show()
-    summary = evaluate(
-        options.prediction,
-        options.reference,
-        options.out,
-        show,
-        tolerance_mm=options.tolerance,
-        predicted_only=options.predicted_only,
-    )
+    folders, only = (options.prediction, options.reference, options.out), options.predicted_only
+    summary = evaluate(*folders, show, tolerance_mm=options.tolerance, predicted_only=only)
     show.close()
     if not options.json:
         print(table_of(summary))
     print(f"The report is {options.out / 'report.html'}.", file=sys.stderr)
-    return (1 if summary.get("problems") else 0), summary
+    return (0 if not summary["problems"] else 1 if summary["cases"] else 2), summary
 
 
 def table_of(summary: dict[str, Any]) -> str:
-    """Means over the cases, a line for each structure and one for all."""
+    """Means over the cases that could be measured, a line for each structure and one for all."""
     titles = {"dice": "Dice", "hd95_mm": "HD95 mm", "nsd": f"NSD@{summary['tolerance_mm']:g} mm", "asd_mm": "ASD mm"}
-    lines = [f"{'mean over cases':28}" + "".join(f"{title:>12}" for title in titles.values()) + f"{'missed':>8}"]
+    cases = summary["cases"]
+    first = f"mean over {cases} of {cases + len(summary['problems'])} cases"
+    lines = [f"{first:28}" + "".join(f"{title:>12}" for title in titles.values()) + f"{'missed':>8}"]
     for entry in (*summary["labels"], {**summary["overall"], "name": "all"}):
         means = [entry["metrics"][metric]["mean"] for metric in titles]
         cells = "".join(f"{'-' if mean is None else f'{mean:.4f}':>12}" for mean in means)

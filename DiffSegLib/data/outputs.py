@@ -27,6 +27,7 @@ from DiffSegLib.whole_files import checksum, whole_file, write_text
 
 BESIDE = re.compile(r"\.(step-\d+|uncertainty)$", re.IGNORECASE)  # how names end that lie beside a mask
 TABLE = "volumes.csv"
+OTHERS = "files_of_other_runs"  # in a record: masks in another format that were made otherwise, and what is theirs
 LONGEST = 255  # bytes of a file's name that common file systems take
 
 
@@ -80,13 +81,17 @@ class Outputs:
     def difference(self, name: str) -> str:
         """In what a case that is there is not as wished, in words; empty where it is."""
         record = self._record(name) or {}
-        if self.wish is None:
-            return ""
-        for key, value in self.wish.settings().items():
+        wished = (self.mask(name), *self._beside(name))
+        found = [f"without {path.name}" for path in wished if not path.is_file()]
+        if (own := _listed(record)) is not None:  # older records do not say
+            found += [f"{path.name} of another run" for path in wished if path.name not in own]
+        return self._unlike(record) or "".join(found[:1])
+
+    def _unlike(self, record: Mapping[str, Any]) -> str:
+        for key, value in self.wish.settings().items() if self.wish else ():
             if record.get(key) != value:
                 return "another model" if key == "model_sha256" else f"{key} {record.get(key)} instead of {value}"
-        missing = [path.name for path in self._beside(name) if not path.is_file()]
-        return f"without {missing[0]}" if missing else ""
+        return ""
 
     def check(self, name: str) -> None:
         """Raise InputError where a case would replace what DiffSeg did not write, or what was changed since."""
@@ -121,7 +126,7 @@ class Outputs:
         if found.uncertainty is not None:
             files.append((self._uncertainty(name), write_volume, (found.uncertainty, affine)))
         files.append((self.mask(name), write_mask, (found.mask, affine, self.labels)))
-        former = self._former(name)
+        former, before = self._former(name), self._record(name)
         with _put_aside(record, unfinished) as written:
             for path, write, arguments in files:
                 write(path, *arguments)
@@ -130,11 +135,13 @@ class Outputs:
             if self.mask(name).name in former:
                 self._tidy(name, former, written)
             kept = {file: known for file, known in former.items() if known and (self.folder / file).exists()}
+            same = {} if before is None or self._unlike(before) else _listed(before) or {}
             body = {
                 "case": name,
                 "volumes_ml": {label.name: found.volumes_ml[label.value] for label in self.labels},
                 "labels": [label.to_json() for label in self.labels],
-                "files": kept | written,
+                "files": {file: known for file, known in kept.items() if file in same} | written,
+                OTHERS: {file: known for file, known in kept.items() if file not in {**same, **written}},
                 **found.provenance,
             }
             write_text(record, json.dumps(body, indent=2) + "\n")
@@ -192,12 +199,10 @@ class Outputs:
         record, unfinished = self._record(name), self.folder / f".{name}.unfinished"
         is_unfinished = record is None and unfinished.exists()
         record = _read_record(unfinished, name) if is_unfinished else record
-        files = record.get("files") if record else {}
-        listed = files if isinstance(files, Mapping) else {}
-        found = {
-            file: known for file, known in listed.items() if Path(file).name == file and file.startswith(f"{name}.")
-        }
-        if is_unfinished or not isinstance(files, Mapping):
+        files = _listed(record or {"files": {}})
+        listed = {**(_listed(record or {}, OTHERS) or {}), **(files or {})}
+        found = {file: sha for file, sha in listed.items() if Path(file).name == file and file.startswith(f"{name}.")}
+        if is_unfinished or files is None:
             steps = self.folder.glob(f"{glob.escape(name)}.step-*.{self.file_format}")
             for path in (self.mask(name), self._uncertainty(name), *steps):
                 other = case_name(path)
@@ -214,6 +219,10 @@ def _read_record(path: Path, name: str) -> dict[str, Any] | None:
         return None
     is_ours = isinstance(found, dict) and found.get("case") == name and isinstance(found.get("volumes_ml"), dict)
     return found if is_ours else None
+
+
+def _listed(record: Mapping[str, Any], key: str = "files") -> Mapping[str, str] | None:
+    return found if isinstance(found := record.get(key), Mapping) else None
 
 
 def _is_own(path: Path, former: Mapping[str, str]) -> bool:

@@ -58,11 +58,10 @@ def find(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if path.name != name or path.suffix == ".safetensors":
-        raise InputError(
-            f"{name}: there is no such model file (any more); the models are: {', '.join(known) or 'none'}."
-        )
-    raise InputError(f"{name}: is neither a model file nor the name of a model ({', '.join(known) or 'none'}).")
+    is_path = path.name != name or path.suffix == ".safetensors"
+    what = "there is no such model file (any more)" if is_path else "is neither a model file nor the name of a model"
+    what = "is a folder; name the model.safetensors in it" if path.is_dir() else what
+    raise InputError(f"{name}: {what}; the models are: {', '.join(known) or 'none'}.")
 
 
 def read_card(path: Path) -> Card:

@@ -32,6 +32,7 @@ from DiffSegLib.training.validation import validate
 
 MAX_SKIPPED = 20  # steps in a row without a finite loss before the training gives up
 LOG_EVERY = 20  # iterations
+VALIDATION_SHARE = 0.25  # of a budget in minutes at most, but for the last one: few minutes are for training
 SAVE_EVERY = 600.0  # seconds between checkpoints, where no validation comes first
 
 
@@ -79,7 +80,7 @@ def train(
     folder = run / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
     damage = checkpoint.resume(folder, state) if resume else ""
-    before, began, saved = progress.seconds, time.monotonic(), time.monotonic()
+    before, began, saved, cost = progress.seconds, time.monotonic(), time.monotonic(), 0.0
     good: list[tuple[float, float]] = []  # loss and gradient's norm of the steps since the last line of the log
 
     def elapsed() -> float:
@@ -122,19 +123,15 @@ def train(
                 wanted = due(progress.iteration, seconds) > due(
                     progress.validated_iteration, progress.validated_seconds
                 )
+                if settings.minutes is not None:
+                    wanted &= cost <= VALIDATION_SHARE * (seconds - progress.validated_seconds)
                 # a budget lowered to what is spent may owe no validation, but the last weights are judged all the same
                 if wanted or (done >= 1.0 and progress.iteration > progress.validated_iteration):
-                    score = validate(
-                        state,
-                        validation,
-                        num_classes,
-                        config,
-                        target,
-                        precision,
-                        regions=regions,
-                        group=group,
-                        check=check if group == ALONE else lambda: None,
-                    )
+                    every = (state, validation, num_classes, config, target, precision)
+                    watch = check if group == ALONE else lambda: None
+                    score = validate(*every, regions=regions, group=group, check=watch)
+                    cost = group.of_first(elapsed()) - seconds
+                    done = fraction(progress.iteration, seconds + cost)
                     log(events.make("metric", iteration=progress.iteration, **score, seconds=round(elapsed(), 1)))
                     if progress.judge(score["dice"], seconds) and group.first:
                         checkpoint.save_best(folder, state)
