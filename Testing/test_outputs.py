@@ -82,6 +82,14 @@ def test_a_link_to_a_disk_that_is_not_there_and_a_pipe_are_somebody_elses(tmp_pa
         (tmp_path / name).unlink()
 
 
+def test_a_folder_where_the_record_belongs_is_told_and_left(predict, tmp_path):
+    (tmp_path / "out" / "a.json" / "inside").mkdir(parents=True)
+    said = predict("--overwrite", code=1)[1]
+    assert "a.json: is a folder where the case's record belongs; rename it." in said and "unexpectedly" not in said
+    assert (tmp_path / "out" / "a.json" / "inside").is_dir() and (tmp_path / "out" / "b.json").is_file()
+    assert not (tmp_path / "out" / ".a.unfinished").exists()
+
+
 def test_a_mask_that_was_corrected_since_is_not_replaced(predict, tmp_path):
     predict()
     mask = tmp_path / "out" / "b.seg.nrrd"

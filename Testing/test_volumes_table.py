@@ -176,3 +176,13 @@ def test_a_table_of_another_is_an_error_that_names_it(tmp_path):
         folder.write_table()
     folder.write_table(overwrite=True)
     assert list(rows(tmp_path)) == ["x"]
+
+
+def test_no_plain_file_where_the_seal_belongs_is_told_and_not_waited_for(tmp_path):
+    write(tmp_path, "a", {"first": 1.0})
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / ".volumes.csv.sha256")  # to read it would wait for ever
+    else:
+        (tmp_path / ".volumes.csv.sha256").mkdir()
+    with pytest.raises(InputError, match=r"volumes\.csv\.sha256: is no plain file; remove it\."):
+        outputs.Outputs(tmp_path, []).write_table()

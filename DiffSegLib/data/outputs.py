@@ -115,6 +115,8 @@ class Outputs:
         with contextlib.suppress(OSError):  # told below
             self.folder.mkdir(parents=True, exist_ok=True)
         with _alone(self.folder):
+            if (record := self.folder / f"{name}.json").is_dir():
+                raise InputError(f"{record}: is a folder where the case's record belongs; rename it.")
             self._write(name, found, affine)
 
     def _write(self, name: str, found: Prediction, affine: np.ndarray) -> None:
@@ -159,6 +161,8 @@ class Outputs:
             sizes = [(each["case"], each["volumes_ml"]) for each in records if each]
             rows = [{"case": case} | {f"{name} (ml)": ml for name, ml in found.items()} for case, found in sizes]
             columns = list(dict.fromkeys(key for row in rows for key in row))
+            if seal.exists() and not seal.is_file():  # a pipe would block
+                raise InputError(f"{seal}: is no plain file; remove it.")
             known = seal.read_text("latin-1") if seal.exists() else ""
             if table.exists() and not overwrite and not (table.is_file() and checksum(table) in known):
                 raise InputError(f"{table}: was not written by DiffSeg, or was changed since, and is left; rename it.")
