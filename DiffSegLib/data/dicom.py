@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from DiffSegLib.data.dicom_elements import claims_too_much
 from DiffSegLib.data.headers import itk_name
 from DiffSegLib.data.volume import SHEARED, machine_memory
 from DiffSegLib.errors import InputError
@@ -47,7 +48,8 @@ def find_series(folder: Path) -> dict[str, Path]:
     for place in (folder, *subfolders):
         if not any(is_dicom(path) for path in sorted(place.iterdir()) if path.is_file()):
             continue
-        groups = _groups(place)
+        damaged = _damaged(place)  # told when it is read; the other series go on
+        groups = [(str(damaged),)] if damaged else _groups(place)
         for n, files in enumerate(groups, start=1):
             found[place.resolve().name if len(groups) == 1 else f"{place.resolve().name}_{n}"] = Path(files[0])
     return found
@@ -126,10 +128,17 @@ def _check_frames(file: Path, image: sitk.Image) -> None:
 
 
 def _groups(folder: Path) -> list[tuple[str, ...]]:
-    """The files of each series in a folder."""
+    """The files of each series in a folder. Raises InputError for a file that GDCM would allocate too much for."""
+    if (damaged := _damaged(folder)) is not None:
+        raise InputError(f"{damaged}: is damaged or incomplete (shorter than it says); copy it again, or remove it.")
     reader, name = sitk.ImageSeriesReader, itk_name(folder)
     found = (reader.GetGDCMSeriesFileNames(name, series) for series in reader.GetGDCMSeriesIDs(name))
     return [files for files in found if files]
+
+
+def _damaged(folder: Path) -> Path | None:
+    files = (file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file))
+    return next((file for file in files if claims_too_much(file)), None)
 
 
 def _kind(path: Path) -> bytes | None:
