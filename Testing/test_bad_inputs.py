@@ -12,6 +12,7 @@ import bad.headers
 import bad.images
 import bad.labels
 from bad import KINDS, MENDED, READ
+from conftest import ROOT
 from DiffSegLib import config
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.errors import InputError, printable
@@ -82,3 +83,10 @@ def test_a_worker_answers_every_malformed_request_and_lives_on(tmp_path):
 
 def test_there_are_many_kinds():
     assert len(KINDS) >= 150 and len({each.group for each in KINDS}) == 6
+
+
+def test_the_page_lists_every_kind_and_no_other():
+    """If not: python Testing/bad/table.py."""
+    table = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").partition("<!-- kinds -->")[2]
+    rows = [tuple(line.split(" | ")[:3]) for line in table.splitlines() if line.startswith("| ")]
+    assert rows[2:] == [(f"| {each.group}", each.name, each.outcome) for each in KINDS]

@@ -20,8 +20,8 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
     The first model leads: its diffusion's schedule and steps are those of the ensemble, so it must not be a supervised
     network. Raises InputError, naming the file, for models that do not take the same images and give the same classes.
     """
-    if len(paths) < 2:
-        raise InputError("an ensemble needs at least two models.")
+    if len({each.resolve() for each in paths}) < max(2, len(paths)):
+        raise InputError("an ensemble needs at least two models, each of them once.")
     models = [store.load(each) for each in paths]
     first = models[0].card
     if first.diffusion.strategy == "supervised":
@@ -35,7 +35,7 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
         different += ["diffusion.classes"] * (card.diffusion.classes != first.diffusion.classes)
         different += ["network.strides"] * (card.network.factors != first.network.factors)
         if different:
-            raise InputError(f"{each}: differs from {paths[0].name} in {', '.join(different)}.")
+            raise InputError(f"{each}: differs from {paths[0]} in {', '.join(different)}.")
         fits = card.diffusion.parametrisation == "x_start" and card.diffusion.variance.startswith("fixed")
         if not fits or card.diffusion.strategy.startswith("self_conditioning"):
             raise InputError(

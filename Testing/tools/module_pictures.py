@@ -13,7 +13,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "Testing")]
 
-from host.application import Host  # noqa: E402 - found by the line above
+from DiffSegLib.models.shipped import home  # noqa: E402 - found by the line above
+from host.application import Host  # noqa: E402
 
 OPEN = {  # picture -> the sections that are open in it
     "module": ("segmentPanel", "stepsPanel"),
@@ -40,6 +41,10 @@ def main() -> None:
     window.stepsPanel.ui.stepSlider.value = 2
     window.environmentPanel.onCheck()
     host.wait_for(lambda: window.environmentPanel.ui.checkButton.enabled)
+    facts = window.environmentPanel.ui.factsText  # of a user's computer, not of the one that draws
+    facts.plainText = facts.plainText.replace(sys.executable, "/home/me/Slicer/bin/PythonSlicer").replace(
+        str(home()), "/home/me/.local/share/DiffSeg"
+    )
     window.evaluatePanel.parameters.evaluatePrediction = window.evaluatePanel.parameters.evaluateReference = run.node
     parent = host._windows[-1][0]
     parent.setFixedWidth(WIDTH)
