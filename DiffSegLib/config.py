@@ -135,10 +135,14 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms; `mse` is the noise's squared error, `vlb` the variational bound in bits."""
+    """Weights of the loss terms; `mse` is the noise's squared error, `vlb` the variational bound in bits.
+
+    soft_borders: voxels by which cross-entropy takes the truth's borders for uncertain (a Gaussian's sigma); 0: not.
+    """
 
     dice: float = 1.0
     cross_entropy: float = 1.0
+    soft_borders: float = 0.0
     focal: float = 0.0
     focal_gamma: float = 2.0
     mse: float = 0.0

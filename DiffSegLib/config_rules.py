@@ -149,6 +149,7 @@ def _training(training: "TrainingConfig") -> Rules:
 def _loss(loss: "LossConfig", diffusion: "DiffusionConfig") -> Rules:
     weights = (loss.dice, loss.cross_entropy, loss.focal, loss.mse, loss.vlb)
     yield min(*weights, loss.focal_gamma) >= 0, "no weight of loss may be below 0"
+    yield 0 <= loss.soft_borders <= 5, "loss.soft_borders must be from 0 to 5 voxels"
     yield max(weights) > 0, "one weight of loss must be above 0"
     alone = diffusion.strategy != "supervised" or not (loss.mse or loss.vlb)
     yield alone, "loss.mse and loss.vlb must be 0 with diffusion.strategy supervised: there is no noise"

@@ -38,6 +38,32 @@ def test_dice_loss_leaves_absent_classes_out_and_is_zero_without_foreground():
     torch.testing.assert_close(loss[0], 1 - 2 * (p * m).sum() / (p.sum() + m.sum()))
 
 
+def test_soft_borders_move_the_truth_at_a_border_and_nowhere_else():
+    label = torch.zeros(1, 24, 4, 4, dtype=torch.long)
+    label[:, 12:] = 1
+    like = torch.zeros(1, 2, 24, 4, 4, dtype=torch.float64)
+    share = losses.soft_borders(label, like, 1.0)
+    assert torch.allclose(share.sum(1), torch.ones_like(share[:, 0]))
+    of_one = share[0, 1, :, 2, 2]
+    beyond = np.exp(-0.5 * np.arange(-3, 4) ** 2.0)
+    expected = [beyond[4:].sum() / beyond.sum(), 1 - beyond[4:].sum() / beyond.sum()]  # the voxels beside the border
+    assert of_one[11:13].tolist() == pytest.approx(expected)
+    assert not of_one[:9].any() and (of_one[15:] == pytest.approx(1.0))
+    logits = torch.log(share.clamp_min(1e-9))
+    weights = {at: config.LossConfig(dice=0.0, soft_borders=at) for at in (0.0, 1.0)}
+    entropy = -(share * logits).sum(1).mean()  # no answer has less than the shares themselves
+    for truth in (label, losses.as_mask(label, like)):
+        found = float(losses.total_loss(logits, truth, weights[1.0]))
+        assert found == pytest.approx(float(entropy), rel=1e-5)
+    assert float(losses.total_loss(logits, label, weights[0.0])) < float(entropy)
+    sharp = 20.0 * losses.as_mask(label, like)
+    assert float(losses.total_loss(sharp, label, weights[1.0])) > float(entropy) + 0.1
+    regions = torch.stack([label, 1 - label], 1).double()
+    logit = torch.logit(losses.soft_borders(regions, like, 1.0).clamp(1e-9, 1 - 1e-9))
+    smallest = float(losses.total_loss(logit, regions, weights[1.0], exclusive=False))
+    assert smallest < float(losses.total_loss(0.9 * logit, regions, weights[1.0], exclusive=False))
+
+
 def test_cross_entropy_and_focal_of_known_probability():
     logits = torch.log(torch.tensor([0.2, 0.8])).reshape(1, 2, 1, 1).expand(1, 2, 3, 3)
     label = torch.ones(1, 3, 3, dtype=torch.long)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from DiffSegLib.config import LossConfig
+from DiffSegLib.inference.smoothing import smoothed
 
 
 def dice_loss(logits: Tensor, label: Tensor, exclusive: bool = True) -> Tensor:
@@ -32,7 +33,7 @@ def dice_by_class(probability: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cross_entropy(logits: Tensor, label: Tensor, exclusive: bool = True) -> Tensor:
-    """Mean over the voxels of -log p of the true class."""
+    """Mean over the voxels of -log p of the true class; or of (B, C, *spatial) shares of the classes."""
     return _voxel_nll(logits, label, exclusive)[0].flatten(1).mean(1)
 
 
@@ -47,13 +48,23 @@ def as_mask(label: Tensor, like: Tensor) -> Tensor:
     return (label if label.ndim == like.ndim else one_hot(label, like.shape[1]).movedim(-1, 1)).to(like)
 
 
+def soft_borders(label: Tensor, like: Tensor, sigma: float) -> Tensor:
+    """Either form of the truth -> (B, C, *spatial) shares of the classes, smoothed by a Gaussian of `sigma` voxels.
+
+    As SVLS (Islam and Glocker 2021): whoever drew the border may have erred by so much.
+    """
+    mask = as_mask(label, like)
+    return smoothed(mask.flatten(0, 1), sigma).view_as(mask)
+
+
 def total_loss(logits: Tensor, label: Tensor, config: LossConfig, exclusive: bool = True) -> Tensor:
     """The weighted sum of the configured segmentation terms, (B,)."""
     loss = logits.new_zeros(len(logits))
     if config.dice:
         loss = loss + config.dice * dice_loss(logits, label, exclusive)
     if config.cross_entropy:
-        loss = loss + config.cross_entropy * cross_entropy(logits, label, exclusive)
+        truth = soft_borders(label, logits, config.soft_borders) if config.soft_borders else label
+        loss = loss + config.cross_entropy * cross_entropy(logits, truth, exclusive)
     if config.focal:
         loss = loss + config.focal * focal_loss(logits, label, exclusive, config.focal_gamma)
     return loss
