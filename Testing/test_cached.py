@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.diffusion.strategies import STRATEGIES
 from DiffSegLib.inference import sampling, windows
-from DiffSegLib.network import features
+from DiffSegLib.network import blocks, features
 from DiffSegLib.network.blocks import InstanceNorm
 from DiffSegLib.network.cached import CachedUNet
 from DiffSegLib.network.unet import UNet
@@ -113,15 +113,33 @@ def test_the_supervised_one_is_the_image_s_u_net_alone():
     assert torch.equal(network(image), unet(image))
 
 
-def test_features_stay_contiguous_though_the_mask_is_channels_last():
-    network, settings = made("cached")
-    layouts = []
+def layouts_of(network):
+    found = []
     for module in network.modules():
         if isinstance(module, InstanceNorm):
-            module.register_forward_hook(lambda _m, args, out: layouts.append((args[0], out)))
+            module.register_forward_hook(lambda _m, args, out: found.append((args[0], out)))
+    return found
+
+
+def test_features_stay_contiguous_though_the_mask_is_channels_last():
+    network, settings = made("cached")
+    layouts = layouts_of(network)
     image, mask, t = inputs_of(settings, (8, 8, 8))
     network(image, mask.to(memory_format=torch.channels_last_3d), t)
     assert len(layouts) > 20 and all(a.is_contiguous() and b.is_contiguous() for a, b in layouts)
+
+
+def test_the_recycled_pass_of_a_training_lies_as_its_features_do(monkeypatch):
+    """They come with their gradient, so planar; the pass has none, and alone would be channels-last with tiles."""
+    monkeypatch.setattr(blocks, "has_tiles", lambda: True)
+    network, settings = made("cached")
+    image, mask, t = inputs_of(settings, (8, 8, 8))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = network.encode(image)
+        layouts = layouts_of(network)
+        with torch.no_grad():
+            network.denoise(features, mask, t)
+    assert len(layouts) > 5 and all(a.is_contiguous() and b.is_contiguous() for a, b in layouts)
 
 
 def test_the_budget_of_waiting_windows_counts_their_features(monkeypatch):

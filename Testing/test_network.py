@@ -7,9 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
-from DiffSegLib.network import blocks
+from DiffSegLib.network import blocks, precision
 from DiffSegLib.network.blocks import GELU, Conv3d, InstanceNorm, TimeEmbedding, Transformer, channels_last
 from DiffSegLib.network.build import build
+from DiffSegLib.network.cached import CachedUNet
 from DiffSegLib.network.unet import UNet
 
 SMALL = {"channels": (8, 16, 24), "blocks": 1, "heads": 2}
@@ -78,6 +79,56 @@ def test_large_maps_are_channels_last_in_inference_and_the_answer_is_the_same(mo
     assert layouts == [True, False, False, False], "only the finest level has as many voxels"
     assert turned.is_contiguous()
     torch.testing.assert_close(turned, planar, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("kind", [UNet, CachedUNet])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_every_map_is_channels_last_where_tiles_multiply_and_the_answer_is_the_same(monkeypatch, kind, batch, tiles):
+    """Small maps, so none elsewhere; bfloat16 alone, and no backward pass."""
+    network = kind(3, 1, 2, channels=(16, 24), strides=((2, 2, 2),), blocks=1, heads=2, mask_channels=2)
+    inputs = torch.randn(batch, 1, 9, 8, 8), torch.rand(batch, 2, 9, 8, 8), torch.rand(batch)
+    with torch.inference_mode():
+        exact = network(*inputs)
+    layouts, dtype = [], torch.bfloat16
+    for module in network.modules():
+        if isinstance(module, blocks.ResidualBlock):
+            module.register_forward_pre_hook(lambda _m, args: layouts.append(channels_last(args[0])))
+    monkeypatch.setattr(blocks, "has_tiles", lambda: tiles)
+    monkeypatch.setattr(precision, "has_tiles", lambda: tiles)
+    faster = precision.ready(network, torch.device("cpu"), dtype)
+    last = {module.weight.is_contiguous() for module in faster.modules() if type(module) is Conv3d}
+    assert (False in last) == tiles, "no weight is arranged anew in every pass"
+    with torch.inference_mode(), precision.autocast(torch.device("cpu"), dtype):
+        found = faster(*inputs)
+    assert len(layouts) > 6 and set(layouts) == {tiles}
+    assert found.is_contiguous()
+    assert float((found.float() - exact).abs().max()) < 0.05 * float(exact.abs().max())
+    layouts.clear()
+    with precision.autocast(torch.device("cpu"), dtype):
+        network(*inputs)
+    assert not any(layouts), "training stays planar"
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("voxels", [5, 11])  # along an edge: few, and not
+def test_the_norm_of_channels_last_maps_is_the_same_in_the_same_layout(batch, voxels):
+    layer, x = InstanceNorm(3, 3, eps=1e-6), 5 + 3 * torch.randn(batch, 3, voxels, voxels, voxels)
+    torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(layer.bias)
+    turned = x.contiguous(memory_format=torch.channels_last_3d)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(turned), layer(x), atol=1e-4, rtol=1e-4)
+        assert channels_last(layer(turned))
+
+
+def test_what_is_added_to_each_channel_is_the_same_in_both_layouts():
+    shift, x = torch.randn(2, 3), torch.randn(2, 3, 4, 5, 6)
+    turned = x.contiguous(memory_format=torch.channels_last_3d)
+    found = turned + blocks.along(shift, turned)
+    assert channels_last(found)
+    torch.testing.assert_close(found, x + blocks.along(shift, x))
+    torch.testing.assert_close(found, x + shift[:, :, None, None, None])
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN")

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from DiffSegLib.network.precision import has_tiles
+
 NORM_EPS = 1e-6  # of the reference
 LARGE = 32**3  # voxels
+FEW = 1024  # voxels below which torch's norm of channels-last maps takes another way, up to a hundred times as long
 
 
 class Conv3d(nn.Conv3d):
@@ -59,6 +62,10 @@ class InstanceNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *spatial) -> the same shape and precision."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if x.is_cpu and x.shape[2:].numel() < FEW and not x.requires_grad and channels_last(x):
+            of_one = (None, None, weight, bias, True, 0.0, self.eps)  # a batch of one has the instance's norm
+            normed = [nn.functional.batch_norm(sample, *of_one) for sample in x.split(1)]
+            return torch.cat(normed) if len(x) > 1 else normed[0]
         if not x.is_cuda:
             return nn.functional.group_norm(x, self.num_groups, weight, bias, self.eps)
         with torch.autocast("cuda", enabled=False):  # which would go to float32 here
@@ -103,7 +110,16 @@ def arranged(x: Tensor) -> Tensor:
     large = x.ndim == 5 and x.shape[1] % several == 0 and x.shape[2:].numel() >= LARGE
     if large and x.is_cpu and not torch.is_grad_enabled():
         return x.contiguous(memory_format=torch.channels_last_3d)
-    return x.contiguous()
+    return planar(x)
+
+
+def planar(x: Tensor) -> Tensor:
+    """A volume channel by channel in memory; channels-last in inference where a CPU multiplies bfloat16 in tiles.
+
+    Every convolution is 1.4 to 3.6 times as fast there as in the planar layout.
+    """
+    tiled = x.ndim == 5 and x.dtype == torch.bfloat16 and x.is_cpu and has_tiles() and not torch.is_grad_enabled()
+    return x.contiguous(memory_format=torch.channels_last_3d if tiled else torch.contiguous_format)
 
 
 class TimeEmbedding(nn.Module):
@@ -160,21 +176,29 @@ class ResidualBlock(nn.Module):
         return self._forward(x, t)
 
     def _forward(self, x: Tensor, t: Tensor | None) -> Tensor:
-        shift = None
-        if self.time is not None and t is not None:
-            shift = self.time(self.act(t))
-            shift = shift.reshape(*shift.shape, *[1] * (x.ndim - 2)).to(x.dtype)
+        shift = None if self.time is None or t is None else self.time(self.act(t))
         h = self.norm1(self.conv1(x))
         if shift is not None and not self.time_before_norm:
-            h = add(h, shift)
+            h = add(h, along(shift, h))
         h = self.conv2(self.dropout(self.act(h)))
         if shift is not None and self.time_before_norm:
-            h = h + shift
+            h = h + along(shift, h)
         return self.act(add(self.norm2(h), x))
 
 
+def along(shift: Tensor, x: Tensor) -> Tensor:
+    """(B, C) -> what is added to each channel of x (B, C, *spatial), in its precision.
+
+    For channels-last maps a row of voxels long: torch adds rows, and one of a single voxel is 16 numbers short.
+    """
+    shift = shift.reshape(*shift.shape, *[1] * (x.ndim - 2)).to(x.dtype)
+    if channels_last(x):
+        return shift.expand(-1, -1, 1, 1, x.shape[-1]).contiguous(memory_format=torch.channels_last_3d)
+    return shift
+
+
 def add(made: Tensor, other: Tensor) -> Tensor:
-    """Made + other; into `made`, which a norm has just written and whose backward pass does not need it."""
+    """Made + other; into `made`, which the layer that has just written it does not need for its backward pass."""
     return made.add_(other) if made.dtype == other.dtype else made + other
 
 

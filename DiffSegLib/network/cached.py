@@ -9,10 +9,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from DiffSegLib.config import NetworkConfig
-from DiffSegLib.network.blocks import Down, ResidualBlock, TimeEmbedding, Up, activation, conv, norm
+from DiffSegLib.network.blocks import (
+    Down,
+    ResidualBlock,
+    TimeEmbedding,
+    Up,
+    activation,
+    add,
+    along,
+    channels_last,
+    conv,
+    norm,
+)
 from DiffSegLib.network.features import Features
 from DiffSegLib.network.unet import UNet
 
@@ -66,7 +78,7 @@ class CachedUNet(nn.Module):
     def encode(self, image: Tensor) -> Features:
         """(B, in_channels, *spatial) -> the image's own logits, then its features for each level of the denoiser."""
         levels = self.image.levels(image)
-        logits = self.image.head(levels[0])
+        logits = self.image.head(levels[0]).contiguous()
         return (logits,) if self.denoiser is None else (logits, *self.denoiser.guides_of(levels))
 
     def denoise(self, features: Features, mask: Tensor | None, t: Tensor | None) -> Tensor:
@@ -134,8 +146,9 @@ class Denoiser(nn.Module):
     def forward(self, guides: Sequence[Tensor], mask: Tensor, t: Tensor) -> Tensor:
         """guides: of `guides_of`; mask: (B, mask_channels, *spatial); t: (B,) -> (B, num_classes, *spatial)."""
         embedding = self.time(t)
-        # contiguous: a mask made by one_hot is channels-last in memory, and so would be all that comes from it
-        mask = mask.to(guides[0].dtype).contiguous()
+        # as the image's features lie in memory: all that comes from the mask would lie as it does, after one_hot
+        layout = torch.channels_last_3d if channels_last(guides[0]) else torch.contiguous_format
+        mask = mask.to(guides[0].dtype).contiguous(memory_format=layout)
         x, skips = mask, []
         for down, guide in zip(self.down, guides[1:], strict=True):
             x = self.act(down(x) + guide)
@@ -145,6 +158,5 @@ class Denoiser(nn.Module):
             for block in cast(nn.ModuleList, self.blocks[level - 1]):
                 x = block(x, embedding)
             x = self.up[level - 1](x, guides[level - 1].shape[2:])
-        shift = self.shift(self.act(embedding))
-        shift = shift.reshape(*shift.shape, *[1] * (x.ndim - 2)).to(x.dtype)
-        return self.head(self.act(x + guides[0] + self.mask(mask) + shift))
+        x = add(add(x, guides[0]), self.mask(mask))
+        return self.head(self.act(add(x, along(self.shift(self.act(embedding)), x)))).contiguous()

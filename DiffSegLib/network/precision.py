@@ -43,8 +43,8 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 def ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A network for inference on `device`, a copy whose convolutions have their weights in `dtype` already.
 
-    The same numbers as under autocast alone, which would cast all weights anew in every pass. On a CPU in float32 it is
-    the network itself.
+    The same numbers as under autocast alone, which would cast all weights anew in every pass; where maps are
+    channels-last, so are the weights. On a CPU in float32 it is the network itself.
     """
     if dtype == torch.float32 and device.type == "cpu":
         return network.eval()
@@ -52,14 +52,20 @@ def ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
     for module in copied.modules():
         if dtype != torch.float32 and isinstance(module, CAST):
             module.to(dtype)
+            if isinstance(module, nn.Conv3d) and device.type == "cpu" and dtype == torch.bfloat16 and has_tiles():
+                module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return copied
+
+
+def has_tiles() -> bool:
+    """Whether the CPU multiplies bfloat16 in tiles (AMX)."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 @functools.lru_cache(maxsize=1)
 def _cpu_bf16() -> bool:
     """Whether the CPU has bfloat16 instructions, and torch's convolution agrees with float32 on them."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    if not any(getattr(torch.cpu, name, lambda: False)() for name in checks):
+    if not (has_tiles() or getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()):
         return False
     noise = torch.Generator().manual_seed(0)
     for size, stride in ((6, 1), (6, 2), (2, 2)):  # the last: one voxel left along each axis, where AMX has been wrong

@@ -20,6 +20,7 @@ from DiffSegLib.network.blocks import (
     arranged,
     conv,
     norm,
+    planar,
 )
 
 
@@ -76,7 +77,7 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor | None = None, t: Tensor | None = None) -> Tensor:
         """image: (B, in_channels, *spatial); mask: (B, mask_channels, *spatial) in [0, 1]; t: (B,) in (0, 1]."""
-        return self.head(self.levels(image, mask, t)[0])
+        return self.head(self.levels(image, mask, t)[0]).contiguous()
 
     def levels(self, image: Tensor, mask: Tensor | None = None, t: Tensor | None = None) -> list[Tensor]:
         """What the decoder ends with at each level, from the finest to the coarsest: (B, channels[level], *size)."""
@@ -96,13 +97,13 @@ class UNet(nn.Module):
                 skips.append(x)
         x = self.bottom1(x, embedding)
         if self.transformer is not None:
-            x = self.transformer(x, self.act)
+            x = planar(self.transformer(x, self.act))
         x = self.bottom2(x, embedding)
         found: list[Tensor] = []
         for level in reversed(range(len(self.decoder))):
             for block in cast(nn.ModuleList, self.decoder[level]):
                 x = block(x + skips.pop(), embedding)
-            found.insert(0, x.contiguous())
+            found.insert(0, planar(x))
             if level > 0:
                 x = arranged(self.up[level - 1](x, skips[-1].shape[2:]))
         return found
