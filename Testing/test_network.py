@@ -81,19 +81,25 @@ def test_large_maps_are_channels_last_in_inference_and_the_answer_is_the_same(mo
     torch.testing.assert_close(turned, planar, atol=1e-4, rtol=1e-4)
 
 
+def layouts_of(network):
+    """Filled in each pass: whether the input of each residual block is channels-last."""
+    found = []
+    for module in network.modules():
+        if isinstance(module, blocks.ResidualBlock):
+            module.register_forward_pre_hook(lambda _m, args: found.append(channels_last(args[0])))
+    return found
+
+
 @pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("kind", [UNet, CachedUNet])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_every_map_is_channels_last_where_tiles_multiply_and_the_answer_is_the_same(monkeypatch, kind, batch, tiles):
-    """Small maps, so none elsewhere; bfloat16 alone, and no backward pass."""
+    """Small maps, so none elsewhere; in bfloat16 alone."""
     network = kind(3, 1, 2, channels=(16, 24), strides=((2, 2, 2),), blocks=1, heads=2, mask_channels=2)
     inputs = torch.randn(batch, 1, 9, 8, 8), torch.rand(batch, 2, 9, 8, 8), torch.rand(batch)
     with torch.inference_mode():
         exact = network(*inputs)
-    layouts, dtype = [], torch.bfloat16
-    for module in network.modules():
-        if isinstance(module, blocks.ResidualBlock):
-            module.register_forward_pre_hook(lambda _m, args: layouts.append(channels_last(args[0])))
+    layouts, dtype = layouts_of(network), torch.bfloat16
     monkeypatch.setattr(blocks, "has_tiles", lambda: tiles)
     monkeypatch.setattr(precision, "has_tiles", lambda: tiles)
     faster = precision.ready(network, torch.device("cpu"), dtype)
@@ -104,10 +110,25 @@ def test_every_map_is_channels_last_where_tiles_multiply_and_the_answer_is_the_s
     assert len(layouts) > 6 and set(layouts) == {tiles}
     assert found.is_contiguous()
     assert float((found.float() - exact).abs().max()) < 0.05 * float(exact.abs().max())
-    layouts.clear()
-    with precision.autocast(torch.device("cpu"), dtype):
-        network(*inputs)
-    assert not any(layouts), "training stays planar"
+
+
+@pytest.mark.parametrize("kind", [UNet, CachedUNet])
+def test_training_where_tiles_multiply_is_channels_last_and_has_the_same_gradient(monkeypatch, kind):
+    network = kind(3, 1, 2, channels=(16, 24), strides=((2, 2, 2),), blocks=1, heads=2, mask_channels=2)
+    inputs = torch.randn(2, 1, 9, 8, 8), torch.rand(2, 2, 9, 8, 8), torch.rand(2)
+    layouts = layouts_of(network)
+
+    def gradient(tiles):
+        monkeypatch.setattr(blocks, "has_tiles", lambda: tiles)
+        layouts.clear()
+        network.zero_grad()
+        with precision.autocast(torch.device("cpu"), torch.bfloat16):
+            network(*inputs).float().square().mean().backward()
+        assert len(layouts) > 6 and set(layouts) == {tiles}
+        return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+    planar, turned = gradient(False), gradient(True)
+    assert float((planar - turned).norm()) < 0.05 * float(planar.norm())
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -120,6 +141,11 @@ def test_the_norm_of_channels_last_maps_is_the_same_in_the_same_layout(batch, vo
     with torch.inference_mode():
         torch.testing.assert_close(layer(turned), layer(x), atol=1e-4, rtol=1e-4)
         assert channels_last(layer(turned))
+    far = (1000 + turned).bfloat16().requires_grad_()  # a mean that bfloat16 does not hold exactly
+    exact = torch.nn.functional.instance_norm(far.detach().float(), None, None, layer.weight, layer.bias, eps=1e-6)
+    found = layer(far)
+    assert channels_last(found)
+    torch.testing.assert_close(found.float(), exact, atol=0.05, rtol=0.02)
 
 
 def test_what_is_added_to_each_channel_is_the_same_in_both_layouts():
