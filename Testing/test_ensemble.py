@@ -22,6 +22,7 @@ from DiffSegLib.models.card import card_of, parse_card
 from DiffSegLib.models.join import join
 from DiffSegLib.models.shipped import home, read_card
 from DiffSegLib.network.build import build
+from tools.edit_card import edit_card
 
 
 def model(path, seed=0, classes="exclusive", **changes):
@@ -120,6 +121,12 @@ def test_an_ensemble_segments_like_any_model_and_its_card_tells_its_members(pair
     assert [member.network.name for member in card.members] == ["cached", "unet"]
     found = Predictor(store.load(path), "cpu")(scan(), SegmentOptions(keep_steps=True))
     assert len(found.steps) == 5 and found.provenance["model"] == "together"
+
+
+def test_an_ensemble_is_mirrored_only_as_all_its_members_were_in_training(pair, tmp_path):
+    for path, flip in zip(pair, ([True, False, True], [False, False, True]), strict=True):
+        edit_card(path, {"flip": flip})
+    assert join(pair, "together", tmp_path / "together.safetensors").flip == (False, False, True)
 
 
 @pytest.mark.parametrize(

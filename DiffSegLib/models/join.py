@@ -45,7 +45,8 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
     members = tuple(Member(model.card.network, model.card.diffusion.strategy) for model in models)
     training = {**first.training, "members": [model.card.training for model in models]}
     smoothing, temperature = np.mean([(m.card.smoothing, m.card.temperature) for m in models], axis=0).round(3).tolist()
-    fitted = replace(first, smoothing=smoothing, temperature=temperature)
+    flip = tuple(all(axis) for axis in zip(*(model.card.flip for model in models), strict=False))  # each has seen it
+    fitted = replace(first, smoothing=smoothing, temperature=temperature, flip=flip)
     card = replace(fitted, name=name, members=members, training=training, scores={})
     plain = [member.strategy == "supervised" for member in members]
     ensemble = Ensemble([model.network for model in models], plain, first.diffusion.classes == "exclusive")
