@@ -8,21 +8,28 @@ CLASS = "1.2.840.10008.5.1.4.1.1.2.1"
 SYNTAX = {True: "1.2.840.10008.1.2.1", False: "1.2.840.10008.1.2"}  # little endian, explicit or implicit
 
 
-def write_frames(path, array, positions, axes, spacing=(1.0, 1.0), slopes=("1",), explicit=True):
-    """array: (frames, rows, columns) int16; axes: six numbers for all frames, or for each. Returns the path."""
+def write_frames(path, array, positions, axes, spacing=(1.0, 1.0), slopes=("1",), explicit=True, delimited=False):
+    """array: (frames, rows, columns) int16; axes: six numbers for all frames, or for each. Returns the path.
 
-    def element(group, number, kind, value):
+    delimited: sequences and items say where they end, not how long they are.
+    """
+
+    def element(group, number, kind, value, length=None):
         data = value if isinstance(value, bytes) else str(value).encode()
         data += b" " * (len(data) % 2) if kind not in ("UI", "OB", "OW") else b"\0" * (len(data) % 2)
         if not explicit and group != 2:
-            return struct.pack("<HHI", group, number, len(data)) + data
+            return struct.pack("<HHI", group, number, len(data) if length is None else length) + data
+        size = len(data) if length is None else length
         long = kind in ("OB", "OW", "SQ")
         return (
-            struct.pack("<HH2s" + "HI" * long + "H" * (not long), group, number, kind.encode(), *[0] * long, len(data))
+            struct.pack("<HH2s" + "HI" * long + "H" * (not long), group, number, kind.encode(), *[0] * long, size)
             + data
         )
 
     def sequence(group, number, *items):
+        if delimited:
+            inside = b"".join(b"\xfe\xff\0\xe0\xff\xff\xff\xff" + x + b"\xfe\xff\x0d\xe0\0\0\0\0" for x in items)
+            return element(group, number, "SQ", inside + b"\xfe\xff\xdd\xe0\0\0\0\0", 0xFFFFFFFF)
         return element(group, number, "SQ", b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(x)) + x for x in items))
 
     def numbers(values):

@@ -4,6 +4,7 @@ import locale
 import re
 import shutil
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import SimpleITK as sitk
 
 from conftest import blob_case, turned
 from DiffSegLib.commands import run
+from DiffSegLib.data import dicom
 from DiffSegLib.data.batch import find_cases
+from DiffSegLib.data.dicom_elements import claims_too_much
 from DiffSegLib.data.files import read, read_label, write_volume
 from DiffSegLib.errors import InputError
 from multiframe import write_frames
@@ -187,12 +190,14 @@ ENHANCED = {"spacing": (1.1, 0.9)}  # rows, columns
 @pytest.mark.parametrize("explicit", [True, False])
 @pytest.mark.parametrize("way", [1, -1])
 def test_many_frames_in_one_file_are_the_volume_that_they_say(tmp_path, explicit, way):
-    volume = read(write_frames(tmp_path / "a.dcm", IMAGE[::way], STACK[::way], AXES, explicit=explicit, **ENHANCED))
+    how = {"explicit": explicit, "delimited": way < 0, **ENHANCED}
+    volume = read(write_frames(tmp_path / "a.dcm", IMAGE[::way], STACK[::way], AXES, **how))
     np.testing.assert_array_equal(volume.array[0], IMAGE[::way])
     np.testing.assert_allclose((volume.affine @ [0, 0, 1, 1])[:3], STACK[::way][1], atol=1e-4)
     np.testing.assert_allclose(volume.affine[:3, :2], OBLIQUE[:3, :2], atol=1e-4)
 
 
+@pytest.mark.parametrize("delimited", [True, False])
 @pytest.mark.parametrize(
     "change",
     [
@@ -205,8 +210,8 @@ def test_many_frames_in_one_file_are_the_volume_that_they_say(tmp_path, explicit
     ],
     ids=["another order", "a gap", "two times", "a tilted gantry", "two directions", "a scale for each"],
 )
-def test_frames_that_are_no_stack_are_refused(tmp_path, change):
-    told = {"positions": STACK, "axes": AXES, **ENHANCED, **change}
+def test_frames_that_are_no_stack_are_refused(tmp_path, change, delimited):
+    told = {"positions": STACK, "axes": AXES, "delimited": delimited, **ENHANCED, **change}
     with pytest.raises(InputError, match=r"a\.dcm: its 18 frames are no even stack of one scale, or do not say where"):
         read(write_frames(tmp_path / "a.dcm", IMAGE, **told))
 
@@ -248,3 +253,106 @@ def test_a_dicom_header_that_promises_too_much_allocates_nothing(tmp_path, expli
     file.write_bytes(data)
     with pytest.raises(InputError, match="is incomplete|too large"):
         read(file)
+
+
+def said(data, number):
+    """An explicit file's bytes with another number of frames, or without any."""
+    at = data.index(b"\x28\0\x08\0IS")
+    new = b"" if number is None else b"\x28\0\x08\0IS\2\0" + f"{number:<2}".encode()
+    return data[:at] + new + data[at + 10 :]
+
+
+@pytest.mark.parametrize("number", [None, 1, 9, 17])
+def test_fewer_frames_than_the_file_holds_are_not_read_in_silence(tmp_path, number):
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, **ENHANCED)
+    file.write_bytes(said(file.read_bytes(), number))
+    promised = IMAGE[0].nbytes * (number or 1)
+    with pytest.raises(InputError, match=f"a.dcm: is damaged, or its header promises too little .not the {promised} b"):
+        read(file)
+
+
+@pytest.mark.parametrize(("spare", "is_read"), [(2, True), (38, True), (40, False), (IMAGE[0].nbytes, False)])
+def test_padding_behind_the_pixels_is_less_than_a_row(tmp_path, spare, is_read):
+    assert IMAGE[0].nbytes // max(IMAGE[0].shape) == 40
+    file = write_series(tmp_path / "series") / "1.2.3-007.dcm"
+    data = file.read_bytes()
+    file.write_bytes(shortened(data + bytes(spare), 0))
+    if is_read:
+        np.testing.assert_array_equal(read(tmp_path / "series").array[0], IMAGE)
+    else:
+        with pytest.raises(InputError, match=r"-007\.dcm: is damaged, or its header promises too little"):
+            read(tmp_path / "series")
+
+
+@pytest.mark.parametrize("method", ["JPEG", "JPEG2000"])
+def test_packed_frames_are_as_many_as_promised(tmp_path, method):
+    array = np.abs(IMAGE).astype(np.uint16)
+    writer, file, kept = sitk.ImageFileWriter(), tmp_path / "a.dcm", locale.setlocale(locale.LC_ALL)
+    writer.SetFileName(str(file))
+    writer.SetUseCompression(True)
+    writer.SetCompressor(method)
+    writer.Execute(sitk.GetImageFromArray(array))
+    locale.setlocale(locale.LC_ALL, kept)
+    data = file.read_bytes()
+    np.testing.assert_array_equal(read(file).array[0], array)
+    for number, what in ((None, "damaged, or"), (2, "damaged, or"), (17, "damaged, or"), (20, "incomplete")):
+        file.write_bytes(said(data, number))
+        with pytest.raises(InputError, match=f"a.dcm: is {what}"):
+            read(file)
+    *_, start = re.finditer(rb"\xfe\xff\0\xe0.{4}\xff[\xd8\x4f]", data, re.DOTALL)
+    file.write_bytes(data[: start.start()])  # cut where a frame ends
+    with pytest.raises(InputError, match=r"a\.dcm: is incomplete"):
+        read(file)
+
+
+def test_pixels_of_a_representation_that_their_writer_did_not_know(tmp_path):
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, **ENHANCED)
+    data = file.read_bytes().replace(b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0UN\0\0")
+    file.write_bytes(data)
+    np.testing.assert_array_equal(read(file).array[0], IMAGE)
+    at = data.index(b"\xe0\x7f\x10\0UN") + 8
+    file.write_bytes(data[:at] + struct.pack("<I", IMAGE.nbytes - 2) + data[at + 4 : -2])
+    with pytest.raises(InputError, match=f"is incomplete .not the {IMAGE.nbytes} bytes"):
+        read(file)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_what_looks_like_frames_or_pixels_within_a_value_is_none(tmp_path, explicit):
+    """The same bytes may stand in any element, and positions in other sequences of a frame."""
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, explicit=explicit, **ENHANCED)
+    data = file.read_bytes()
+    whole = read(file)
+    at = data.index(b"\0\x52\x29\x92")
+    place = data[data.index(b"\x20\0\x13\x91", at) :][:60]
+    held = b"\xe0\x7f\x10\0OW\0\0\2\0\0\0\1\1" + place
+    private = b"\x09\0\x10\0" + (b"LO\4\0" if explicit else b"\4\0\0\0") + b"MINE"
+    private += b"\x09\0\1\x10" + (b"OB\0\0" if explicit else b"") + struct.pack("<I", len(held)) + held
+    at = data.index(b"\x20\0\x0d\0")
+    file.write_bytes(data[:at] + private + data[at:])
+    found = read(file)
+    np.testing.assert_array_equal(found.array, whole.array)
+    np.testing.assert_array_equal(found.affine, whole.affine)
+
+
+def test_looking_at_a_header_does_not_read_the_pixels(tmp_path):
+    array = np.zeros((64, 256, 256), np.int16)
+    at = [(0, 0, 2.0 * n) for n in range(len(array))]
+    file = write_frames(tmp_path / "a.dcm", array, at, (1, 0, 0, 0, 1, 0))
+    image = sitk.Image(256, 256, 64, sitk.sitkInt16)
+    image.SetSpacing((1, 1, 2))
+    tracemalloc.start()
+    assert not claims_too_much(file)
+    dicom._header(file)
+    dicom._check_frames(file, image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 8
+
+
+@pytest.mark.parametrize("number", [0, 17])
+def test_a_slice_whose_kind_is_not_to_be_read_is_not_just_left_out(tmp_path, number):
+    folder = write_series(tmp_path / "series")
+    file = folder / f"1.2.3-{number:03d}.dcm"
+    file.write_bytes(file.read_bytes()[:140])
+    with pytest.raises(InputError, match=f"{file.name}: is damaged"):
+        read(folder)
