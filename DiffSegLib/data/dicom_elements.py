@@ -5,10 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+SHORT = b"\0\0 AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split(b" ")  # lengths of two bytes
 LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}  # of four bytes
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-CLASS, SYNTAX, PIXELS = 0x00020002, 0x00020010, 0x7FE00010
+SYNTAX, PIXELS = 0x00020010, 0x7FE00010
 IMPLICIT, BIG, DEFLATED = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
 UNPACKED, RUNS = (b"", IMPLICIT, IMPLICIT + b".1", BIG), b"1.2.840.10008.1.2.5"
 STARTS = (b"\xff\xd8", b"\xff\x4f")  # of a frame of JPEG, JPEG-LS, JPEG 2000
@@ -28,14 +29,24 @@ class Element(NamedTuple):
     value: bytes = b""
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's mark, whatever its name."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def elements(file: Path, wanted: Collection[int] = ()) -> Iterator[Element]:
     """Every element and item of a file with DICOM's mark, also within sequences (PS3.5, 7). wanted: tags to read.
 
-    Ends at what is not understood, in sequences that are too deep, and behind the head of a deflated file.
+    Ends in sequences that are too deep, and behind the head of a deflated file.
     """
-    size, at, syntax, is_head = file.stat().st_size, 132, b"", True
+    size, syntax, is_head = file.stat().st_size, b"", True
     around: list[tuple[int, int, bool]] = []  # (tag, end at the latest, whether implicit) of sequences and items
     with open(file, "rb") as stream:
+        at = 132 if is_dicom(file) else 0  # GDCM reads files without the mark, too
         while at + 8 <= size:
             stream.seek(at)
             head = stream.read(12)
@@ -45,14 +56,11 @@ def elements(file: Path, wanted: Collection[int] = ()) -> Iterator[Element]:
                 return
             number = partial(int.from_bytes, byteorder="big" if syntax == BIG and not is_head else "little")
             tag, item = (number(head[n : n + 2]) << 16 | number(head[n + 2 : n + 4]) for n in (0, 8))
-            kind = head[4:6] if head[4:6].isalpha() and head[4:6].isupper() else b""  # some files mix both ways
             outer, end, are_implicit = around[-1] if around else (0, size, syntax == IMPLICIT and not is_head)
-            is_odd = not (kind or are_implicit or tag >> 16 == 0xFFFE)
-            kind = b"" if are_implicit or tag >> 16 == 0xFFFE else kind
+            is_explicit = not are_implicit and tag >> 16 != 0xFFFE and (head[4:6] in LONG or head[4:6] in SHORT)
+            kind = head[4:6] if is_explicit else b""  # some files mix both
             at += 12 if kind in LONG else 8
             length = number(head[8:12] if kind in LONG else head[6:8] if kind else head[4:8])
-            if tag >> 16 == 0 or (is_odd and UNDEFINED != length > size - at):
-                return
             value = b""
             if tag in wanted or tag == SYNTAX:
                 stream.seek(at)
@@ -70,13 +78,19 @@ def elements(file: Path, wanted: Collection[int] = ()) -> Iterator[Element]:
 
 
 def claims_too_much(file: Path) -> bool:
-    """Whether an element, also within sequences, ends behind the file's end, or sequences are nested without end."""
-    size, depth = file.stat().st_size, 0
+    """Whether an element, also within sequences, ends behind the file's end, sequences are nested without end, or what
+    stands where no item or no head belongs, so that GDCM takes other bytes for lengths. Of a file without DICOM's mark
+    only the second: it may be anything.
+    """
+    size, is_head = file.stat().st_size, True
     for each in elements(file):
-        if each.at + each.length > size and each.length != UNDEFINED:
-            return True
-        depth = max(depth, len(each.within))
-    return depth >= DEEPEST
+        must_be_item, was_head = each.within[-1:] not in ((), (ITEM,)), is_head
+        is_head = is_head and each.tag >> 16 == 2
+        is_odd = (each.tag == ITEM) != must_be_item and each.tag not in (ITEM_END, SEQUENCE_END)
+        is_odd = is_odd or (each.tag >> 16 == 2 and not was_head)
+        if is_odd or len(each.within) >= DEEPEST or (each.length != UNDEFINED and each.at + each.length > size):
+            return len(each.within) >= DEEPEST or is_dicom(file)
+    return False
 
 
 def pixels_of(file: Path) -> tuple[int | None, int | None]:
