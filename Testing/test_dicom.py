@@ -18,7 +18,7 @@ from DiffSegLib.data.batch import find_cases
 from DiffSegLib.data.dicom_elements import claims_too_much
 from DiffSegLib.data.files import read, read_label, write_volume
 from DiffSegLib.errors import InputError
-from multiframe import write_frames
+from multiframe import write_frames, write_slice
 from tally import tried
 
 OBLIQUE = np.eye(4)
@@ -334,6 +334,16 @@ def test_what_looks_like_frames_or_pixels_within_a_value_is_none(tmp_path, expli
     np.testing.assert_array_equal(found.affine, whole.affine)
 
 
+def test_another_sequence_of_a_frame_says_nothing_of_its_place(tmp_path):
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, delimited=True, **ENHANCED)
+    data, item = file.read_bytes(), b"\xfe\xff\0\xe0\xff\xff\xff\xff"
+    ends = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    other = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff" + item + b"\x20\0\x32\0DS\6\x009\\9\\9 " + ends
+    at = data.index(b"\0\x52\x30\x92") + 20
+    file.write_bytes(data[:at] + other + data[at:])
+    np.testing.assert_array_equal(read(file).array[0], IMAGE)
+
+
 def test_looking_at_a_header_does_not_read_the_pixels(tmp_path):
     array = np.zeros((64, 256, 256), np.int16)
     at = [(0, 0, 2.0 * n) for n in range(len(array))]
@@ -350,9 +360,66 @@ def test_looking_at_a_header_does_not_read_the_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 17])
-def test_a_slice_whose_kind_is_not_to_be_read_is_not_just_left_out(tmp_path, number):
+@pytest.mark.parametrize("what", ["a kind that is none", "another kind in its head only", "its mark lost"])
+def test_a_slice_that_is_not_known_for_one_is_not_just_left_out(tmp_path, number, what):
     folder = write_series(tmp_path / "series")
     file = folder / f"1.2.3-{number:03d}.dcm"
-    file.write_bytes(file.read_bytes()[:140])
+    data = file.read_bytes().replace(b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.x\0")  # which GDCM cannot read
+    (folder / "._1.2.3-000.dcm").write_bytes(b"of a Mac")
+    (folder / "note.txt").write_bytes(b"by somebody")
+    read(folder)
+    kind = b"1.2.840.10008.5.1.4.1.1.4\0"
+    assert data.count(kind) == 2
+    if what == "its mark lost":
+        file.write_bytes(b"not at all what it was")
+    else:
+        file.write_bytes(data.replace(kind, kind[:-2] + (b"x\0" if "none" in what else b"9\0"), 2 - ("only" in what)))
     with pytest.raises(InputError, match=f"{file.name}: is damaged"):
         read(folder)
+
+
+def number(tag, value):
+    """An element of group 28 of an explicit file, of two bytes."""
+    return b"\x28\0" + struct.pack("<H", tag) + b"US\2\0" + struct.pack("<H", value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"MONOCHROME2 ", b"MONOCHROM\x02 2", "has the photometric interpretation 'MONOCHROM.*export it again"),
+        (b"-1024 ", b"-10x4 ", "the scale of its values .-10x4, 1. is none"),
+        (b"-1024 ", b"nan   ", "the scale of its values .nan, 1. is none"),
+        (b"\x53\x10DS\2\x001 ", b"\x53\x10DS\2\x000 ", "the scale of its values .-1024, 0. is none"),
+        (number(0x103, 1), b"", "does not say how many voxels it has and of what type"),
+        (number(0x101, 16), number(0x101, 17), "does not say how many voxels"),
+        (number(0x101, 16), number(0x101, 12), "does not say how many voxels"),
+        (b"0\\0\\0 ", b"0\\x\\0 ", "do not say where they lie"),
+    ],
+)
+@pytest.mark.parametrize("many", [1, 3])
+def test_what_gdcm_would_make_up_is_refused(tmp_path, old, new, words, many):
+    files = [write_slice(tmp_path / f"{n}.dcm", IMAGE[n], n, (0, 0, n)) for n in range(many)]
+    np.testing.assert_array_equal(read(tmp_path).array[0], IMAGE[:many] - 1024.0)
+    data = files[0].read_bytes()
+    assert data.count(old) == 1
+    files[0].write_bytes(data.replace(old, new))
+    with pytest.raises(InputError, match=words):
+        read(tmp_path)
+
+
+def test_slices_of_different_types_keep_their_values(tmp_path):
+    planes = IMAGE[:3].astype(np.int64)
+    planes[1] += 40_000 - planes[1].min()  # not within int16
+    for n, plane in enumerate(planes):
+        file = write_slice(tmp_path / f"{n}.dcm", plane.astype("<u2"), n, (0, 0, n))
+        data = file.read_bytes().replace(number(0x103, 1), number(0x103, int(n != 1))).replace(b"-1024 ", b"0     ")
+        file.write_bytes(data)
+    assert planes.max() < 65536
+    np.testing.assert_array_equal(read(tmp_path).array[0], planes)
+
+
+def test_slices_of_different_photometric_interpretations_are_no_volume(tmp_path):
+    files = [write_slice(tmp_path / f"{n}.dcm", IMAGE[n], n, (0, 0, n)) for n in range(3)]
+    files[1].write_bytes(files[1].read_bytes().replace(b"MONOCHROME2", b"MONOCHROME1"))
+    with pytest.raises(InputError, match="different photometric interpretations"):
+        read(tmp_path)

@@ -70,7 +70,8 @@ def test_elements_say_what_they_are_in_however_it_is_written(tmp_path, explicit)
 
 def unknown(explicit):
     """A sequence as who did not know its tag hands it on: of no representation, and implicit within (PS3.5, 6.2.2)."""
-    inside = b"\xfe\xff\0\xe0\xff\xff\xff\xff" + b"\x20\0\x32\0\4\0\0\0ABCD" + b"\xfe\xff\x0d\xe0\0\0\0\0"
+    value = b"ABCD" + bytes(0x5344 - 4)  # whose length looks like a representation, DS
+    inside = b"\xfe\xff\0\xe0\xff\xff\xff\xff" + b"\x20\0\x32\0DS\0\0" + value + b"\xfe\xff\x0d\xe0\0\0\0\0"
     return b"\x09\0\1\x10" + b"UN\0\0" * explicit + b"\xff\xff\xff\xff" + inside + b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
@@ -82,7 +83,7 @@ def test_a_sequence_of_unknown_representation_is_implicit_within(tmp_path, expli
     path.write_bytes(data[:at] + unknown(explicit) + data[at:])
     assert [each.within for each in elements(path, {0x00200032}) if each.value == b"ABCD"] == [(0x00091001, ITEM)]
     assert [each.tag for each in elements(path)][-1] == PIXELS and read(path).array.shape == (1, *ARRAY.shape)
-    path.write_bytes(data[:at] + unknown(explicit).replace(b"\4\0\0\0A", b"\4\0\0\x7fA") + data[at:])
+    path.write_bytes(data[:at] + unknown(explicit).replace(b"DS\0\0A", b"DS\0\x7fA") + data[at:])
     assert claims_too_much(path)
 
 
