@@ -13,7 +13,7 @@ from pathlib import Path
 from DiffSegLib.errors import InputError
 
 MOST_TEXT = 1 << 20  # bytes; of a Slicer segmentation of 500 segments it is half
-PIECE = 1 << 14  # bytes that are inflated at once, to 17 MB at most
+PIECE = 1 << 13  # bytes that are inflated at once, to 9 MB at most
 # MetaIO's rules: `=` or `:` between key and value; it looks for a value that is missing in the next line
 META_LINE = re.compile(r"\s*([^=:\r\0]*[^=:\s\0])[ \t]*[=:][=: \t]*([^\r\0]*[^\s\0])\s*")
 BLANK = re.compile(r"\s*([^=:\r\0]*[^=:\s\0])[ \t]*[=:]\s*")
