@@ -4,6 +4,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,21 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError, before any work, for a folder that cannot be made, or in which nothing can be written."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(there):
+        what = "a link that leads to no folder" if there.is_symlink() else "a file"
+        raise InputError(f"{there}: is {what}; name a folder.")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{folder}: cannot be written ({there} is read-only for you).")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".diffseg-", dir=there):
+            pass  # not every folder that may be written can be: a full disk, a network's, those of the system
+    except OSError as problem:
+        raise InputError(f"{folder}: cannot be written ({problem.strerror or problem}).") from None
 
 
 def write_text(path: Path, text: str) -> None:

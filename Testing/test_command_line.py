@@ -11,6 +11,7 @@ import pytest
 
 from conftest import ROOT, TINY, blob_case, write_image
 from DiffSegLib.commands import make_parser, run
+from DiffSegLib.data import files
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
@@ -141,6 +142,51 @@ def mistakes(tmp_path, dataset, tiny_model):
         (["info", str(text)], "is no model file"),
         (["evaluate", "--prediction", str(tmp_path / "no"), "--reference", str(dataset), "--out", out], "no"),
     ]
+
+
+def impossible(tmp_path, kind):
+    """A place where no folder can be, and the file that is in the way."""
+    if kind == "in a file":
+        (tmp_path / "note").write_text("no folder")
+        return tmp_path / "note" / "out", tmp_path / "note"
+    link = tmp_path / "link"
+    link.symlink_to(link if kind == "a circle" else tmp_path / "nowhere")
+    return (link / "out" if kind == "in a link to nowhere" else link), link
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("kind", ["in a file", "a circle", "a link to nowhere", "in a link to nowhere"])
+@pytest.mark.parametrize("verb", ["predict", "train", "evaluate", "demo"])
+def test_a_place_where_no_folder_can_be_is_told_before_any_work(
+    tmp_path, dataset, tiny_model, capsys, monkeypatch, verb, kind
+):
+    out, blame = impossible(tmp_path, kind)
+    image, masks = dataset / "imagesTr" / "blob_00.nii.gz", str(dataset / "labelsTr")
+    arguments = {
+        "predict": ["--model", str(tiny_model), "--input", str(image), "--output", str(out)],
+        "train": ["--data", str(dataset), "--out", str(out)],
+        "evaluate": ["--prediction", masks, "--reference", masks, "--out", str(out)],
+        "demo": ["--out", str(out)],
+    }[verb]
+    monkeypatch.setattr(files, "_read", lambda *_: pytest.fail("that is work"))
+    assert run([verb, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{blame}: is a " in said, said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_mask_that_is_a_link_to_itself_is_somebody_else_s(tmp_path, dataset, tiny_model, capsys):
+    mask = tmp_path / "blob_00.seg.nrrd"
+    mask.symlink_to(mask)
+    image = str(dataset / "imagesTr" / "blob_00.nii.gz")
+    assert run(["predict", "--model", str(tiny_model), "--input", image, "--output", str(tmp_path)]) == 2
+    assert "blob_00.seg.nrrd: was not written by DiffSeg" in capsys.readouterr().err and mask.is_symlink()
+
+
+def test_options_of_a_training_are_not_named_twice(tmp_path, dataset, capsys):
+    assert run(["train", "--data", str(dataset), "--out", str(tmp_path / "out"), "--iterations", "-3"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("diffseg train: the options: training."), said
 
 
 @pytest.mark.parametrize("number", range(20))

@@ -4,6 +4,7 @@ import locale
 import re
 import shutil
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import SimpleITK as sitk
 
 from conftest import blob_case, turned
 from DiffSegLib.commands import run
+from DiffSegLib.data import dicom, dicom_elements
 from DiffSegLib.data.batch import find_cases
+from DiffSegLib.data.dicom_elements import claims_too_much
 from DiffSegLib.data.files import read, read_label, write_volume
 from DiffSegLib.errors import InputError
-from multiframe import write_frames
+from multiframe import write_frames, write_slice
 from tally import tried
 
 OBLIQUE = np.eye(4)
@@ -187,12 +190,14 @@ ENHANCED = {"spacing": (1.1, 0.9)}  # rows, columns
 @pytest.mark.parametrize("explicit", [True, False])
 @pytest.mark.parametrize("way", [1, -1])
 def test_many_frames_in_one_file_are_the_volume_that_they_say(tmp_path, explicit, way):
-    volume = read(write_frames(tmp_path / "a.dcm", IMAGE[::way], STACK[::way], AXES, explicit=explicit, **ENHANCED))
+    how = {"explicit": explicit, "delimited": way < 0, **ENHANCED}
+    volume = read(write_frames(tmp_path / "a.dcm", IMAGE[::way], STACK[::way], AXES, **how))
     np.testing.assert_array_equal(volume.array[0], IMAGE[::way])
     np.testing.assert_allclose((volume.affine @ [0, 0, 1, 1])[:3], STACK[::way][1], atol=1e-4)
     np.testing.assert_allclose(volume.affine[:3, :2], OBLIQUE[:3, :2], atol=1e-4)
 
 
+@pytest.mark.parametrize("delimited", [True, False])
 @pytest.mark.parametrize(
     "change",
     [
@@ -205,8 +210,8 @@ def test_many_frames_in_one_file_are_the_volume_that_they_say(tmp_path, explicit
     ],
     ids=["another order", "a gap", "two times", "a tilted gantry", "two directions", "a scale for each"],
 )
-def test_frames_that_are_no_stack_are_refused(tmp_path, change):
-    told = {"positions": STACK, "axes": AXES, **ENHANCED, **change}
+def test_frames_that_are_no_stack_are_refused(tmp_path, change, delimited):
+    told = {"positions": STACK, "axes": AXES, "delimited": delimited, **ENHANCED, **change}
     with pytest.raises(InputError, match=r"a\.dcm: its 18 frames are no even stack of one scale, or do not say where"):
         read(write_frames(tmp_path / "a.dcm", IMAGE, **told))
 
@@ -248,3 +253,196 @@ def test_a_dicom_header_that_promises_too_much_allocates_nothing(tmp_path, expli
     file.write_bytes(data)
     with pytest.raises(InputError, match="is incomplete|too large"):
         read(file)
+
+
+def said(data, number):
+    """An explicit file's bytes with another number of frames, or without any."""
+    at = data.index(b"\x28\0\x08\0IS")
+    new = b"" if number is None else b"\x28\0\x08\0IS\2\0" + f"{number:<2}".encode()
+    return data[:at] + new + data[at + 10 :]
+
+
+@pytest.mark.parametrize("number", [None, 1, 9, 17])
+def test_fewer_frames_than_the_file_holds_are_not_read_in_silence(tmp_path, number):
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, **ENHANCED)
+    file.write_bytes(said(file.read_bytes(), number))
+    promised = IMAGE[0].nbytes * (number or 1)
+    with pytest.raises(InputError, match=f"a.dcm: is damaged, or its header promises too little .not the {promised} b"):
+        read(file)
+
+
+@pytest.mark.parametrize(("spare", "is_read"), [(2, True), (38, True), (40, False), (IMAGE[0].nbytes, False)])
+def test_padding_behind_the_pixels_is_less_than_a_row(tmp_path, spare, is_read):
+    assert IMAGE[0].nbytes // max(IMAGE[0].shape) == 40
+    file = write_series(tmp_path / "series") / "1.2.3-007.dcm"
+    data = file.read_bytes()
+    file.write_bytes(shortened(data + bytes(spare), 0))
+    if is_read:
+        np.testing.assert_array_equal(read(tmp_path / "series").array[0], IMAGE)
+    else:
+        with pytest.raises(InputError, match=r"-007\.dcm: is damaged, or its header promises too little"):
+            read(tmp_path / "series")
+
+
+@pytest.mark.parametrize("method", ["JPEG", "JPEG2000"])
+def test_packed_frames_are_as_many_as_promised(tmp_path, method):
+    array = np.abs(IMAGE).astype(np.uint16)
+    writer, file, kept = sitk.ImageFileWriter(), tmp_path / "a.dcm", locale.setlocale(locale.LC_ALL)
+    writer.SetFileName(str(file))
+    writer.SetUseCompression(True)
+    writer.SetCompressor(method)
+    writer.Execute(sitk.GetImageFromArray(array))
+    locale.setlocale(locale.LC_ALL, kept)
+    data = file.read_bytes()
+    np.testing.assert_array_equal(read(file).array[0], array)
+    for number, what in ((None, "damaged, or"), (2, "damaged, or"), (17, "damaged, or"), (20, "incomplete")):
+        file.write_bytes(said(data, number))
+        with pytest.raises(InputError, match=f"a.dcm: is {what}"):
+            read(file)
+    *_, start = re.finditer(rb"\xfe\xff\0\xe0.{4}\xff[\xd8\x4f]", data, re.DOTALL)
+    file.write_bytes(data[: start.start()])  # cut where a frame ends
+    with pytest.raises(InputError, match=r"a\.dcm: is incomplete"):
+        read(file)
+
+
+def test_pixels_of_a_representation_that_their_writer_did_not_know(tmp_path):
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, **ENHANCED)
+    data = file.read_bytes().replace(b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0UN\0\0")
+    file.write_bytes(data)
+    np.testing.assert_array_equal(read(file).array[0], IMAGE)
+    at = data.index(b"\xe0\x7f\x10\0UN") + 8
+    file.write_bytes(data[:at] + struct.pack("<I", IMAGE.nbytes - 2) + data[at + 4 : -2])
+    with pytest.raises(InputError, match=f"is incomplete .not the {IMAGE.nbytes} bytes"):
+        read(file)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_what_looks_like_frames_or_pixels_within_a_value_is_none(tmp_path, explicit):
+    """The same bytes may stand in any element, and positions in other sequences of a frame."""
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, explicit=explicit, **ENHANCED)
+    data = file.read_bytes()
+    whole = read(file)
+    at = data.index(b"\0\x52\x29\x92")
+    place = data[data.index(b"\x20\0\x13\x91", at) :][:60]
+    held = b"\xe0\x7f\x10\0OW\0\0\2\0\0\0\1\1" + place
+    private = b"\x09\0\x10\0" + (b"LO\4\0" if explicit else b"\4\0\0\0") + b"MINE"
+    private += b"\x09\0\1\x10" + (b"OB\0\0" if explicit else b"") + struct.pack("<I", len(held)) + held
+    at = data.index(b"\x20\0\x0d\0")
+    file.write_bytes(data[:at] + private + data[at:])
+    found = read(file)
+    np.testing.assert_array_equal(found.array, whole.array)
+    np.testing.assert_array_equal(found.affine, whole.affine)
+
+
+def test_another_sequence_of_a_frame_says_nothing_of_its_place(tmp_path):
+    file = write_frames(tmp_path / "a.dcm", IMAGE, STACK, AXES, delimited=True, **ENHANCED)
+    data, item = file.read_bytes(), b"\xfe\xff\0\xe0\xff\xff\xff\xff"
+    ends = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    other = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff" + item + b"\x20\0\x32\0DS\6\x009\\9\\9 " + ends
+    at = data.index(b"\0\x52\x30\x92") + 20
+    file.write_bytes(data[:at] + other + data[at:])
+    np.testing.assert_array_equal(read(file).array[0], IMAGE)
+
+
+def test_a_large_file_beside_a_series_is_not_walked_through(tmp_path, monkeypatch):
+    """Zeros are elements without length, eight bytes each."""
+    other = tmp_path / "other.raw"
+    other.write_bytes(bytes(8000))
+    assert len(list(dicom_elements.elements(other))) == 1
+    other.write_bytes(bytes(128) + b"DICM" + bytes(8000))
+    monkeypatch.setattr(dicom_elements, "MOST_ELEMENTS", 100)
+    assert len(list(dicom_elements.elements(other))) == 100
+
+
+def test_empty_numbers_have_their_usual_values(tmp_path):
+    """As some scanners write them: a number of frames, a scale, present without a value."""
+    for number, plane in enumerate(IMAGE):
+        path = write_slice(tmp_path / f"{number:02}.dcm", plane, number, (0, 0, 2.0 * number))
+        data = path.read_bytes()
+        for scale in (b"\x28\0\x52\x10DS", b"\x28\0\x53\x10DS"):
+            at = data.index(scale) + 6
+            data = data[:at] + b"\0\0" + data[at + 2 + int.from_bytes(data[at : at + 2], "little") :]
+        at = data.index(b"\x28\0\x10\0US")
+        path.write_bytes(data[:at] + b"\x28\0\x08\0IS\0\0" + data[at:])
+    assert (sitk.GetArrayFromImage(dicom.read_series(tmp_path)) == IMAGE).all()
+
+
+def test_looking_at_a_header_does_not_read_the_pixels(tmp_path):
+    array = np.zeros((64, 256, 256), np.int16)
+    at = [(0, 0, 2.0 * n) for n in range(len(array))]
+    file = write_frames(tmp_path / "a.dcm", array, at, (1, 0, 0, 0, 1, 0))
+    image = sitk.Image(256, 256, 64, sitk.sitkInt16)
+    image.SetSpacing((1, 1, 2))
+    tracemalloc.start()
+    assert not claims_too_much(file)
+    dicom._header(file)
+    dicom._check_frames(file, image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 8
+
+
+@pytest.mark.parametrize("number", [0, 17])
+@pytest.mark.parametrize("what", ["a kind that is none", "another kind in its head only", "its mark lost"])
+def test_a_slice_that_is_not_known_for_one_is_not_just_left_out(tmp_path, number, what):
+    folder = write_series(tmp_path / "series")
+    file = folder / f"1.2.3-{number:03d}.dcm"
+    data = file.read_bytes().replace(b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.x\0")  # which GDCM cannot read
+    (folder / "._1.2.3-000.dcm").write_bytes(b"of a Mac")
+    (folder / "note.txt").write_bytes(b"by somebody")
+    read(folder)
+    kind = b"1.2.840.10008.5.1.4.1.1.4\0"
+    assert data.count(kind) == 2
+    if what == "its mark lost":
+        file.write_bytes(b"not at all what it was")
+    else:
+        file.write_bytes(data.replace(kind, kind[:-2] + (b"x\0" if "none" in what else b"9\0"), 2 - ("only" in what)))
+    with pytest.raises(InputError, match=f"{file.name}: is damaged"):
+        read(folder)
+
+
+def number(tag, value):
+    """An element of group 28 of an explicit file, of two bytes."""
+    return b"\x28\0" + struct.pack("<H", tag) + b"US\2\0" + struct.pack("<H", value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"MONOCHROME2 ", b"MONOCHROM\x02 2", "has the photometric interpretation 'MONOCHROM.*export it again"),
+        (b"-1024 ", b"-10x4 ", "the scale of its values .-10x4, 1. is none"),
+        (b"-1024 ", b"nan   ", "the scale of its values .nan, 1. is none"),
+        (b"\x53\x10DS\2\x001 ", b"\x53\x10DS\2\x000 ", "the scale of its values .-1024, 0. is none"),
+        (number(0x103, 1), b"", "does not say how many voxels it has and of what type"),
+        (number(0x101, 16), number(0x101, 17), "does not say how many voxels"),
+        (number(0x101, 16), number(0x101, 12), "does not say how many voxels"),
+        (b"0\\0\\0 ", b"0\\x\\0 ", "do not say where they lie"),
+    ],
+)
+@pytest.mark.parametrize("many", [1, 3])
+def test_what_gdcm_would_make_up_is_refused(tmp_path, old, new, words, many):
+    files = [write_slice(tmp_path / f"{n}.dcm", IMAGE[n], n, (0, 0, n)) for n in range(many)]
+    np.testing.assert_array_equal(read(tmp_path).array[0], IMAGE[:many] - 1024.0)
+    data = files[0].read_bytes()
+    assert data.count(old) == 1
+    files[0].write_bytes(data.replace(old, new))
+    with pytest.raises(InputError, match=words):
+        read(tmp_path)
+
+
+def test_slices_of_different_types_keep_their_values(tmp_path):
+    planes = IMAGE[:3].astype(np.int64)
+    planes[1] += 40_000 - planes[1].min()  # not within int16
+    for n, plane in enumerate(planes):
+        file = write_slice(tmp_path / f"{n}.dcm", plane.astype("<u2"), n, (0, 0, n))
+        data = file.read_bytes().replace(number(0x103, 1), number(0x103, int(n != 1))).replace(b"-1024 ", b"0     ")
+        file.write_bytes(data)
+    assert planes.max() < 65536
+    np.testing.assert_array_equal(read(tmp_path).array[0], planes)
+
+
+def test_slices_of_different_photometric_interpretations_are_no_volume(tmp_path):
+    files = [write_slice(tmp_path / f"{n}.dcm", IMAGE[n], n, (0, 0, n)) for n in range(3)]
+    files[1].write_bytes(files[1].read_bytes().replace(b"MONOCHROME2", b"MONOCHROME1"))
+    with pytest.raises(InputError, match="different photometric interpretations"):
+        read(tmp_path)

@@ -1,21 +1,25 @@
 """Lengths that a DICOM file claims and does not have: refused before GDCM allocates them."""
 
+import struct
+
 import numpy as np
 import pytest
 
 from DiffSegLib.data.batch import find_cases
-from DiffSegLib.data.dicom_elements import claims_too_much
+from DiffSegLib.data.dicom_elements import ITEM, ITEM_END, PIXELS, SEQUENCE_END, claims_too_much, elements
 from DiffSegLib.data.files import read
 from DiffSegLib.errors import InputError
 from multiframe import write_frames
 from tally import tried
 
+ENDS = (ITEM_END, SEQUENCE_END)
 ARRAY = np.arange(4 * 6 * 8, dtype=np.int16).reshape(4, 6, 8)
 
 
-def frames(path, explicit=True):
+def frames(path, explicit=True, **how):
     path.parent.mkdir(exist_ok=True)
-    return write_frames(path, ARRAY, [(0, 0, 2.0 * n) for n in range(4)], (1, 0, 0, 0, 1, 0), explicit=explicit)
+    at = [(0, 0, 2.0 * n) for n in range(4)]
+    return write_frames(path, ARRAY, at, (1, 0, 0, 0, 1, 0), explicit=explicit, **how)
 
 
 def spoil(path, tag, explicit=True):
@@ -42,10 +46,70 @@ def test_an_element_longer_than_its_file_is_refused(tmp_path, explicit):
     assert claims_too_much(path)
 
 
-def test_an_element_within_a_sequence_is_looked_at_as_well(tmp_path):
-    path = frames(tmp_path / "a.dcm")
-    spoil(path, b"\x20\0\x32\0DS")
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("delimited", [True, False])
+def test_an_element_within_a_sequence_is_looked_at_as_well(tmp_path, explicit, delimited):
+    path = frames(tmp_path / "a.dcm", explicit, delimited=delimited)
+    assert not claims_too_much(path)
+    spoil(path, b"\x20\0\x32\0", explicit)
     assert claims_too_much(path)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_elements_say_what_they_are_in_however_it_is_written(tmp_path, explicit):
+    found = [
+        [(each.tag, each.within, each.value) for each in elements(path, {0x00200032}) if each.tag not in ENDS]
+        for path in (frames(tmp_path / f"{n}.dcm", explicit, delimited=bool(n)) for n in range(2))
+    ]
+    assert found[0] == found[1]
+    places = [(within, value) for tag, within, value in found[0] if tag == 0x00200032]
+    held = (0x52009230, ITEM, 0x00209113, ITEM)
+    assert places == [(held, value) for value in (b"0\\0\\0", b"0\\0\\2", b"0\\0\\4", b"0\\0\\6")]
+    assert found[0][-1][:2] == (PIXELS, ())
+
+
+def unknown(explicit):
+    """A sequence as who did not know its tag hands it on: of no representation, and implicit within (PS3.5, 6.2.2)."""
+    value = b"ABCD" + bytes(0x5344 - 4)  # whose length looks like a representation, DS
+    inside = b"\xfe\xff\0\xe0\xff\xff\xff\xff" + b"\x20\0\x32\0DS\0\0" + value + b"\xfe\xff\x0d\xe0\0\0\0\0"
+    return b"\x09\0\1\x10" + b"UN\0\0" * explicit + b"\xff\xff\xff\xff" + inside + b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_sequence_of_unknown_representation_is_implicit_within(tmp_path, explicit):
+    path = frames(tmp_path / "a.dcm", explicit)
+    data = path.read_bytes()
+    at = data.index(b"\x20\0\x0d\0")
+    path.write_bytes(data[:at] + unknown(explicit) + data[at:])
+    assert [each.within for each in elements(path, {0x00200032}) if each.value == b"ABCD"] == [(0x00091001, ITEM)]
+    assert [each.tag for each in elements(path)][-1] == PIXELS and read(path).array.shape == (1, *ARRAY.shape)
+    path.write_bytes(data[:at] + unknown(explicit).replace(b"DS\0\0A", b"DS\0\x7fA") + data[at:])
+    assert claims_too_much(path)
+
+
+def test_big_endian_is_walked_as_well(tmp_path):
+    path = tmp_path / "a.dcm"
+    syntax = b"1.2.840.10008.1.2.2\0"
+    head = b"\2\0\x10\0UI" + struct.pack("<H", len(syntax)) + syntax
+    body = b"\0\x28\0\x10US\0\2\0\3" + b"\x7f\xe0\0\x10OW\0\0\0\0\0\4abcd"
+    path.write_bytes(bytes(128) + b"DICM" + head + body)
+    assert [(each.tag, each.length) for each in elements(path)][1:] == [(0x00280010, 2), (PIXELS, 4)]
+    assert not claims_too_much(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert claims_too_much(path)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("many", ["sequences", "items"])
+def test_sequences_without_end_do_not_end_the_process(tmp_path, explicit, many):
+    path = frames(tmp_path / "study" / "a.dcm", explicit)
+    data = path.read_bytes()
+    item = b"\xfe\xff\0\xe0\xff\xff\xff\xff"
+    one = b"\x40\0\x75\xa0" + b"SQ\0\0" * explicit + b"\xff\xff\xff\xff" + item
+    nested = one * 50_000 if many == "sequences" else one + item * 100_000
+    path.write_bytes(data[: data.index(b"\xe0\x7f\x10\0")] + nested)
+    with pytest.raises(InputError, match=r"a\.dcm: is damaged"):
+        read(path.parent)
 
 
 def test_a_damaged_file_costs_its_own_series_only(tmp_path):

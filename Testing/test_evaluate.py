@@ -1,9 +1,11 @@
 """Two folders of masks in, a report out: pairing, refusals that name the case, statistics, and the page."""
 
 import csv
+import errno
 import json
 import math
 import os
+import tempfile
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +17,7 @@ from conftest import write_image
 from DiffSegLib.commands import run
 from DiffSegLib.data.files import read_label, write_mask
 from DiffSegLib.errors import InputError
-from DiffSegLib.evaluation import metrics
+from DiffSegLib.evaluation import metrics, report
 from DiffSegLib.evaluation.plots import LEFT, RIGHT, WIDTH, box_plot
 from DiffSegLib.evaluation.report import evaluate
 from DiffSegLib.evaluation.summary import bootstrap_interval, describe
@@ -199,6 +201,22 @@ def test_two_files_are_compared_whatever_they_are_called(folders, tmp_path):
     assert table.cases == ["b"] and table.labels == {1: "Anterior", 2: "Posterior"} and not table.problems
     with pytest.raises(InputError, match=r"a\.nii\.gz: is a file; give two files"):
         evaluate_folders(prediction, reference / "a.nii.gz")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_all_is_measured(folders, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(report, "evaluate_folders", lambda *_, **__: pytest.fail("that is work"))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="out: cannot be written .*is read-only for you"):
+        report.evaluate(*folders, tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(report, "evaluate_folders", lambda *_, **__: pytest.fail("that is work"))
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(InputError, match=r"out: cannot be written .No space left on device"):
+        report.evaluate(*folders, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_come_from_the_record_beside_a_mask_and_other_cases_may_be_left_out(folders, tmp_path):

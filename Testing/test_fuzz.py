@@ -14,12 +14,14 @@ from bad.images import itk, nifti
 from conftest import make_dataset
 from DiffSegLib import config, events
 from DiffSegLib.data.datasets import load_dataset
+from DiffSegLib.data.dicom_elements import PIXELS, elements
 from DiffSegLib.data.files import read
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import DescribeJob, SegmentJob
 from DiffSegLib.models.store import load
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import kill_tree
+from multiframe import write_frames, write_slice
 from tally import tried
 from tiny_models import write_model
 
@@ -67,6 +69,76 @@ def test_images(tmp_path, ending):
             found += 1
             assert np.isfinite(volume.array).all() and np.isfinite(volume.affine).all() and volume.array.ndim == 4
     assert ending == "nii.gz" or found > 10, "most of a header may be anything"
+
+
+DICOM = np.arange(4 * 6 * 8, dtype=np.int16).reshape(4, 6, 8)
+PLACES = [(0.0, 0.0, 2.0 * n) for n in range(len(DICOM))]
+# rows, columns, frames, bits stored, high bit, whether signed, intercept, slope, place, pixels
+TAGS = ROWS, COLUMNS, FRAMES, STORED, HIGH, SIGNED, SHIFT, SLOPE, PLACE = (
+    *(0x00280010, 0x00280011, 0x00280008, 0x00280101, 0x00280102, 0x00280103, 0x00281052, 0x00281053, 0x00200032),
+)
+
+
+def told(path):
+    """What the elements of a DICOM file say: (frames, rows, columns) values, and the places of the frames."""
+    found = {tag: [] for tag in TAGS}
+    for each in elements(path, TAGS):
+        if each.tag in TAGS:
+            found[each.tag].append(each)
+        if each.tag == PIXELS:
+            raw = path.read_bytes()[each.at : each.at + each.length]
+    data = path.read_bytes()
+
+    def number(tag, otherwise=None):
+        return int.from_bytes(data[found[tag][0].at :][:2], "little") if found[tag] or otherwise is None else otherwise
+
+    def numbers(tag, *otherwise):
+        values = [each.value.partition(b"\0")[0].decode("latin-1") for each in found[tag]]
+        return [[float(x) for x in value.split("\\")] for value in values if value.strip()] or [otherwise]
+
+    frames = int(numbers(FRAMES, 1)[0][0])
+    values = np.frombuffer(raw, "<u2")[: frames * number(ROWS) * number(COLUMNS)].astype(np.int64)
+    stored = number(STORED, 16)
+    values = (values >> (number(HIGH, stored - 1) + 1 - stored)) & ((1 << stored) - 1)
+    values -= ((values >> (stored - 1)) & number(SIGNED)) << stored
+    values = values * numbers(SLOPE, 1)[0][0] + numbers(SHIFT, 0)[0][0]
+    return values.reshape(frames, number(ROWS), number(COLUMNS)), numbers(PLACE, 0, 0, 0)
+
+
+def header_of(data):
+    """How many bytes come before the pixels."""
+    return data.rindex(b"\xe0\x7f\x10\0") + 12
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("kind", ["a slice", "a series", "frames", "frames with delimiters"])
+def test_dicom(tmp_path, explicit, kind):
+    rng, found, folder = random.Random(6), 0, tmp_path / "series"
+    folder.mkdir()
+    if kind in ("a slice", "a series"):
+        for n, plane in enumerate(DICOM):
+            write_slice(folder / f"{n}.dcm", plane, n, PLACES[n], explicit)
+    else:
+        how = {"explicit": explicit, "delimited": kind != "frames"}
+        write_frames(folder / "0.dcm", DICOM, PLACES, (1, 0, 0, 0, 1, 0), **how)
+    files = sorted(folder.iterdir())[: 1 if kind == "a slice" else None]
+    for other in sorted(folder.iterdir())[len(files) :]:
+        other.unlink()
+    good = [file.read_bytes() for file in files]
+    for _ in range(ROUNDS // 2):
+        n = rng.randrange(len(files))
+        files[n].write_bytes(damaged(good[n], rng, header_of(good[n])))
+        volume = attempt(read, folder)
+        if volume is not None:
+            found += 1
+            values, places = zip(*map(told, files), strict=True)
+            order = np.argsort([place[0][2] for place in places])
+            np.testing.assert_allclose(volume.array[0], np.concatenate([values[m] for m in order]), rtol=1e-6)
+            at = np.concatenate([places[m] for m in order])
+            np.testing.assert_allclose(volume.affine[:3, 3], at[0])
+            assert len(at) == 1 or np.allclose(volume.affine[:3, 2], at[1] - at[0])
+        files[n].write_bytes(good[n])
+    assert found > 5, "some bytes do not matter"
 
 
 def test_models(tmp_path):

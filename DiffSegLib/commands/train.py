@@ -15,6 +15,7 @@ from DiffSegLib.jobs import DEVICES
 from DiffSegLib.labels import Label
 from DiffSegLib.options import DEVICE_HELP
 from DiffSegLib.presets import PRESETS
+from DiffSegLib.whole_files import check_folder
 
 STOP_FILE = "stop"  # in the run folder: whoever makes it asks the training to stop, as Ctrl-C does
 
@@ -35,7 +36,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--plan-only", action="store_true", help="print the proposed config.json and do not train")
     verb.add_argument("--memory", type=float, default=8.0, metavar="GIB", help="what the proposal may use (default 8)")
     budget = verb.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=float, help="budget of wall time instead of iterations")
+    budget.add_argument("--minutes", type=float, help="wall time of the loop; preparing and calibrating come on top")
     budget.add_argument("--iterations", type=int, help="budget of optimiser steps (default 5000; imgx-*: 12500)")
     verb.add_argument("--resume", action="store_true", help="go on with the training in --out and its config.json")
     verb.add_argument("--device", choices=DEVICES, default="auto", help=DEVICE_HELP)
@@ -54,6 +55,8 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     if options.out is None and not options.plan_only:
         raise InputError("--out is needed: the folder for the training and its model.")
+    if not options.plan_only:
+        check_folder(options.out)
     open_keys: frozenset[str] = frozenset()
     if options.resume and not options.plan_only:
         settings = config.override(kept_config(options.out), options.set)
@@ -64,7 +67,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if "iterations" in budget:
         budget["minutes"] = None
     settings = replace(settings, training=replace(settings.training, **budget))
-    settings = config.from_json(settings.to_json(), "train", open_keys)
+    settings = config.from_json(settings.to_json(), "the options", open_keys)
     if options.resume and not options.plan_only and settings != frozen(options.out, settings):
         text = "goes on with its own config.json; only iterations, minutes and training.patience can change"
         raise InputError(f"{options.out}: {text}.")

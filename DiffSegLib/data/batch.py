@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from DiffSegLib.data.files import case_name
 from DiffSegLib.data.outputs import BESIDE, Outputs, Prediction
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError, printable
+from DiffSegLib.whole_files import check_folder
 
 Case = tuple[str, tuple[Path, ...]]  # name and image files, one per channel or one with all channels
 
@@ -214,18 +214,8 @@ def run_cases(
 
 def _check(outputs: Outputs, cases: Sequence[Case]) -> None:
     """Raise InputError, before any work, for a folder that cannot be written or where a mask would replace an image."""
-    output = outputs.folder
-    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise InputError(f"{there}: is a file; name a folder for the masks.")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"{output}: cannot be written ({there} is read-only for you).")
-    try:
-        with tempfile.TemporaryDirectory(prefix=".diffseg-", dir=there):
-            pass  # not every folder that may be written can be: a full disk, a network's, those of the system
-    except OSError as problem:
-        raise InputError(f"{output}: cannot be written ({problem.strerror or problem}).") from None
-    images = {path.resolve() for _, paths in cases for path in paths}
+    check_folder(outputs.folder)
+    images = {os.path.realpath(path) for _, paths in cases for path in paths}
     for name, _ in cases:
-        if (mask := outputs.mask(name)).resolve() in images:
+        if os.path.realpath(mask := outputs.mask(name)) in images:
             raise InputError(f"{mask}: is an input image, which its mask would replace; choose another folder.")

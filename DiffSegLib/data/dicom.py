@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from DiffSegLib.data.dicom_elements import claims_too_much
+from DiffSegLib.data.dicom_elements import ITEM, claims_too_much, elements, is_dicom, pixels_of
 from DiffSegLib.data.headers import itk_name
 from DiffSegLib.data.volume import SHEARED, machine_memory
 from DiffSegLib.errors import InputError
@@ -18,24 +18,12 @@ from DiffSegLib.errors import InputError
 UNEVEN = 0.02  # of the distance of two slices: by so much it may differ before a slice is thought to be missing
 POSITION, ORIENTATION, SPACING = "0020|0032", "0020|0037", "0028|0030"
 SCALE = ("0028|1052", "0028|1053")  # rescale intercept and slope
-# where a frame lies, how it is turned, the scale of its values: the tag, and the length of the numbers behind it
-FRAME = re.compile(
-    rb"(?:\x20\0[\x13\x16]\x91(?:SQ\0\0)?.{4}\xfe\xff\0\xe0.{4}(?=\x20)|(?=\x28))"
-    rb"(\x20\0[\x32\x37]\0|\x28\0[\x52\x53]\x10)(?:DS(..)|(..)\0\0)",
-    re.DOTALL,
-)
-UNPACKED = re.compile(rb"\x02\0\x10\0UI..1\.2\.840\.10008\.1\.2(\.1)?\0", re.DOTALL)  # transfer syntaxes, little endian
-PIXELS = re.compile(rb"\xe0\x7f\x10\0(?:(?:O[BW]|UN)\0\0)?(.{4})", re.DOTALL)  # and their length
-KIND = re.compile(rb"\x02\0\x02\0UI..([\d.]+)", re.DOTALL)  # the SOP class, within the head of a file
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's mark, whatever its name."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+COLOURS, VOXELS = "0028|0004", ("0010", "0011", "0100", "0101", "0102", "0103")  # the last: whether signed
+TYPE = (*SCALE, "0028|0100", "0028|0101", "0028|0103")  # ITK chooses a type by them
+CLASSES = {0x00020002, 0x00080016}  # of the file, and of what it holds
+FRAMES = (0x52009229,), (0x52009230,)  # the functional groups, shared and of each frame
+# of these: where a frame lies, how it is turned, the scale of its values, each with the sequence that holds it
+FRAME = {0x00200032: 0x00209113, 0x00200037: 0x00209116, 0x00281052: 0x00289145, 0x00281053: 0x00289145}
 
 
 def find_series(folder: Path) -> dict[str, Path]:
@@ -67,26 +55,32 @@ def read_series(path: Path) -> sitk.Image:
             raise InputError(f"{path}: is a folder and holds no DICOM series.")
         raise InputError(f"{path}: holds {len(groups)} DICOM series; name a file of the one that is meant.")
     names = groups[0] if path.is_dir() else next((g for g in groups if path in map(Path, g)), (str(path),))
-    known = {Path(name) for group in (*groups, names) for name in group}
+    known, first = {Path(name) for group in (*groups, names) for name in group}, Path(names[0])
     for file in sorted(folder.iterdir()):  # GDCM leaves out what it cannot read, the first or last slice say
-        if file not in known and file.is_file() and is_dicom(file) and _kind(file) == _kind(Path(names[0])):
+        is_alike = file.suffix == first.suffix != "" and not file.name.startswith(".")
+        is_left = file not in known and file.is_file() and (is_alike or is_dicom(file))
+        if is_left and _kind(file) in (None, _kind(first)):
             raise InputError(f"{file}: is damaged, in the folder of a series; copy it again, or remove it.")
     headers = [_header(Path(name)) for name in names]
-    if 3 * sum(_promised(header) for header in headers) > machine_memory():  # as they are read, and in float32
+    if 3 * sum(_promised(header)[0] for header in headers) > machine_memory():  # as they are read, and in float32
         raise MemoryError
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([itk_name(name) for name in names])
-    if len(names) > 1:
+    if len(names) > 1 or _tag(headers[0], POSITION):  # a picture lies nowhere
         try:
             at, axes = (np.array([_numbers(_tag(each, key)) for each in headers]) for key in (POSITION, ORIENTATION))
             sizes = np.array([_numbers(_tag(each, SPACING, "1")) for each in headers])
+            at, axes = at.reshape(-1, 3), axes.reshape(-1, 6)
         except ValueError:
             raise InputError(f"{path}: its slices do not say where they lie; export it again.") from None
+    if len(names) > 1:
         _check(path, at, axes)
         if np.abs(sizes - sizes[0]).max() > 1e-3:
             raise InputError(f"{path}: its slices have different pixel spacings; export one series.")
-        if len({tuple(_tag(each, key) for key in SCALE) for each in headers}) > 1:
-            reader.SetOutputPixelType(sitk.sitkFloat32)  # else the first slice's type, which may be of whole numbers
+        if len({_tag(each, COLOURS) for each in headers}) > 1:  # of which ITK inverts some
+            raise InputError(f"{path}: its slices have different photometric interpretations; export one series.")
+        if len({tuple(_tag(each, key) for key in TYPE) for each in headers}) > 1:
+            reader.SetOutputPixelType(sitk.sitkFloat32)  # else the first slice's type, which may not hold the others
     image = reader.Execute()
     if len(names) == 1 and image.GetDimension() > 2 and image.GetSize()[2] > 1:
         _check_frames(Path(names[0]), image[..., 0] if image.GetDimension() == 4 else image)
@@ -111,12 +105,14 @@ def _check(path: Path, at: np.ndarray, axes: np.ndarray) -> None:
 def _check_frames(file: Path, image: sitk.Image) -> None:
     """Raise InputError where frames are not as ITK, which looks at few of them, takes them: even, of one scale."""
     wanted = [image.TransformIndexToPhysicalPoint((0, 0, n)) for n in range(image.GetSize()[2])]
-    turned, data = image.GetDirection()[::3] + image.GetDirection()[1::3], file.read_bytes()
-    found: dict[bytes, list[list[float]]] = {b" \0\x32\0": [], b" \0\x37\0": [], b"(\0\x52\x10": [], b"(\0\x53\x10": []}
+    turned = image.GetDirection()[::3] + image.GetDirection()[1::3]
+    found: dict[int, list[list[float]]] = {tag: [] for tag in FRAME}
     try:
-        for each in FRAME.finditer(data, 0, max(0, data.find(b"\xe0\x7f\x10\0"))):  # before the pixels
-            end = each.end() + int.from_bytes(each[2] or each[3], "little")
-            found[each[1]].append(_numbers(data[each.end() : end].decode("latin-1")))
+        for each in elements(file, FRAME):
+            groups, holder = each.within[:1], each.within[2:]
+            is_frame = groups in FRAMES and holder == (FRAME.get(each.tag), ITEM)
+            if is_frame or (each.tag in FRAME and each.tag >> 16 == 0x28 and not groups):
+                found[each.tag].append(_numbers(each.value.decode("latin-1")))
         at, axes, *scales = found.values()
         is_even = np.shape(at) == np.shape(wanted) and np.allclose(at, wanted, 0, 0.1 * image.GetSpacing()[2])
         is_even = is_even and np.allclose(axes or np.nan, turned, 0, 1e-3) and not any(np.ptp(x) for x in scales if x)
@@ -137,14 +133,13 @@ def _groups(folder: Path) -> list[tuple[str, ...]]:
 
 
 def _damaged(folder: Path) -> Path | None:
-    files = (file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file))
-    return next((file for file in files if claims_too_much(file)), None)
+    return next((file for file in sorted(folder.iterdir()) if file.is_file() and claims_too_much(file)), None)
 
 
 def _kind(path: Path) -> bytes | None:
-    with open(path, "rb") as file:
-        found = KIND.search(file.read(1024))
-    return found[1] if found else None
+    """None where it is told in two ways, or in no sensible one."""
+    found = {each.value for each in elements(path, CLASSES) if each.tag in CLASSES and not each.within}
+    return found.pop() if len(found) == 1 and all(value.replace(b".", b"").isdigit() for value in found) else None
 
 
 def _tag(header: sitk.ImageFileReader, key: str, otherwise: str = "") -> str:
@@ -152,30 +147,48 @@ def _tag(header: sitk.ImageFileReader, key: str, otherwise: str = "") -> str:
 
 
 def _header(file: Path) -> sitk.ImageFileReader:
-    """Raises InputError for fewer bytes of voxels than are promised, which ITK fills with what its memory holds."""
+    """Raises InputError for fewer voxels than are promised, which ITK fills with what its memory holds, and for more:
+    of these it takes the first.
+    """
     header = sitk.ImageFileReader()
     header.SetImageIO("GDCMImageIO")
     header.SetFileName(itk_name(file))
     header.ReadImageInformation()
-    data, promised = file.read_bytes(), _promised(header)
-    if UNPACKED.search(data, 0, 1024):
-        there = ((int.from_bytes(each[1], "little"), len(data) - each.end()) for each in PIXELS.finditer(data))
-        if not any(promised <= size <= left for size, left in there):
-            raise InputError(
-                f"{file}: is incomplete (not the {promised} bytes of its voxels); copy or export it again."
-            )
+    promised, shape = _promised(header)
+    if not re.fullmatch(r"(MONOCHROME[12]|RGB|PALETTE COLOR|YBR_\w+)?", colours := _tag(header, COLOURS)):
+        raise InputError(f"{file}: has the photometric interpretation {colours!r}, which is none; export it again.")
+    scale = [_tag(header, key) or "1" for key in SCALE]
+    try:
+        is_clear = all(map(_numbers, scale)) and float(scale[1]) != 0
+    except ValueError:
+        is_clear = False
+    if not is_clear:
+        raise InputError(f"{file}: the scale of its values ({', '.join(scale)}) is none; export it again.")
+    padding = max(2, promised // max(1, *shape))  # less than a row, column or frame; older files have some
+    for found, wanted, spare in zip(pixels_of(file), (promised, shape[0]), (padding, 1), strict=True):
+        if found is not None and not wanted <= found < wanted + spare:
+            what = "incomplete" if found < wanted else "damaged, or its header promises too little"
+            raise InputError(f"{file}: is {what} (not the {promised} bytes of its voxels); copy or export it again.")
     return header
 
 
-def _promised(header: sitk.ImageFileReader) -> int:
-    """Bytes: rows, columns, samples of a pixel, frames, bits of a sample."""
-    keys = ("0028|0010", "0028|0011", "0028|0002", "0028|0008", "0028|0100")
+def _promised(header: sitk.ImageFileReader) -> tuple[int, list[int]]:
+    """Bytes of voxels, and the numbers of frames, rows and columns."""
     try:
-        found = math.prod(int(_tag(header, key, "1")) for key in keys) // 8
+        frames, samples = (int(_tag(header, key) or "1") for key in ("0028|0008", "0028|0002"))
+        rows, columns, bits, stored, high, _ = (int(_tag(header, f"0028|{key}")) for key in VOXELS)
+        if not 0 < stored == high + 1 <= bits or math.prod(header.GetSize()) != frames * rows * columns:
+            raise ValueError
     except ValueError:
-        raise InputError(f"{header.GetFileName()}: does not say how many voxels it has; export it again.") from None
-    return found * 2 // 3 if "422" in _tag(header, "0028|0004") else found  # two of its pixels share their colour
+        text = "does not say how many voxels it has and of what type, or in two ways"
+        raise InputError(f"{header.GetFileName()}: {text}; export it again.") from None
+    found = frames * rows * columns * samples * bits // 8  # in YBR_*_422 two pixels share their colour
+    return found * 2 // 3 if "422" in _tag(header, COLOURS) else found, [frames, rows, columns]
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split("\\")]
+    """Raises ValueError for what are no finite numbers."""
+    found = [float(part.rstrip("\0 ")) for part in text.split("\\")]
+    if not np.isfinite(found).all():
+        raise ValueError
+    return found

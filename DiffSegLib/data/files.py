@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from DiffSegLib.data.dicom import is_dicom, read_series
-from DiffSegLib.data.headers import Voxels, check_packed, itk_name, voxels_of
+from DiffSegLib.data.dicom import read_series
+from DiffSegLib.data.dicom_elements import is_dicom
+from DiffSegLib.data.headers import Voxels, check_amount, itk_name, voxels_of
 from DiffSegLib.data.nifti import Holes, check_payload, is_nifti, placed_twice
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
@@ -245,7 +246,7 @@ def _read_file(path: Path) -> sitk.Image:
     size = values * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
     if size + 4 * values > machine_memory():  # as it is read, and in float32
         raise MemoryError
-    check_packed(path, voxels, size)
+    check_amount(path, voxels, size, max(reader.GetSize()))
     return reader.Execute()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from DiffSegLib.errors import InputError
 
 MOST_TEXT = 1 << 20  # bytes; of a Slicer segmentation of 500 segments it is half
-PIECE = 1 << 14  # bytes that are inflated at once, to 17 MB at most
+PIECE = 1 << 13  # bytes that are inflated at once, to 9 MB at most
 # MetaIO's rules: `=` or `:` between key and value; it looks for a value that is missing in the next line
 META_LINE = re.compile(r"\s*([^=:\r\0]*[^=:\s\0])[ \t]*[=:][=: \t]*([^\r\0]*[^\s\0])\s*")
 BLANK = re.compile(r"\s*([^=:\r\0]*[^=:\s\0])[ \t]*[=:]\s*")
@@ -33,11 +33,13 @@ LOCAL = ("LOCAL", "Local", "local")
 @dataclass(frozen=True)
 class Voxels:
     """The file that holds an image's voxels. packed: from which byte on and how many (-1: all), where ITK must not be
-    left to judge. notes: sentences on what is read in several ways.
+    left to judge. start: of voxels that are not packed, None where that does not say how many there are. notes:
+    sentences on what is read in several ways.
     """
 
     file: Path
     packed: tuple[int, int] | None = None
+    start: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -65,28 +67,51 @@ def voxels_of(path: Path) -> Voxels:
         raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
 
 
-def check_packed(path: Path, voxels: Voxels, promised: int) -> None:
-    """Inflate the voxels of a packed MetaImage or NRRD, without keeping them.
+def check_amount(path: Path, voxels: Voxels, promised: int, longest: int) -> None:
+    """Raise InputError where packed voxels are damaged, or where there are fewer bytes than `promised` or a plane more.
 
-    Raises InputError where their stream is damaged, cut short or of fewer bytes than `promised`.
+    Packed ones are inflated without keeping them. longest: the largest of the image's sizes.
     """
-    if voxels.packed is None:
-        return
-    start, left = voxels.packed
-    is_there = start + left <= voxels.file.stat().st_size  # MetaIO allocates as much as is told
-    stream, size = zlib.decompressobj(47), 0  # zlib's or gzip's head, as MetaIO takes them
+    most = promised + max(2, promised // max(1, longest))
     try:
-        with open(voxels.file, "rb") as file:
-            file.seek(start)
-            while not stream.eof and (piece := file.read(PIECE if left < 0 else min(left, PIECE))):
-                left -= len(piece) if left > 0 else 0
-                size += len(stream.decompress(piece))
+        size = promised if voxels.start is None else voxels.file.stat().st_size - voxels.start
+        if voxels.packed is not None:
+            size = _inflated(path, voxels.file, *voxels.packed, most)
     except zlib.error as problem:
         raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
     except OSError as problem:
         raise InputError(f"{voxels.file}: cannot be read ({problem.strerror or problem}).") from None
-    if not stream.eof or size < promised or not is_there:
+    if size < promised:
         raise InputError(f"{path}: is damaged or incomplete ({size} of {promised} bytes); copy or export it again.")
+    if size >= most:
+        raise InputError(f"{path}: {too_much(promised)}")
+
+
+def too_much(promised: int) -> str:
+    """What is said of a file whose header leaves out a part of its voxels."""
+    return f"holds more than the {promised} bytes that its header promises; correct the header, or export it again."
+
+
+def _inflated(path: Path, file: Path, start: int, left: int, most: int) -> int:
+    """Bytes that the stream inflates to, at least `most` if there are more. Raises zlib.error."""
+    if start + left > file.stat().st_size:
+        raise zlib.error("shorter than it says")  # MetaIO allocates as much as is told
+    is_nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+    kind = 31 if is_nrrd else 47  # MetaIO takes zlib's head, too; NrrdIO takes such a stream for the voxels themselves
+    stream, size = zlib.decompressobj(kind), 0
+    with open(file, "rb") as data:
+        data.seek(start)
+        while size < most:
+            piece = data.read(PIECE if left < 0 else min(left, PIECE))
+            left -= len(piece) if left > 0 else 0
+            if stream.eof:  # NrrdIO reads one stream after another, as gzip does
+                if not is_nrrd or not (piece := stream.unused_data + piece).startswith(b"\x1f\x8b"):
+                    break
+                stream = zlib.decompressobj(kind)
+            elif not piece:
+                raise zlib.error(f"{size} bytes, then its stream ends")
+            size += len(stream.decompress(piece))
+    return size
 
 
 def _metaimage(path: Path, text: str) -> Voxels:
@@ -122,7 +147,11 @@ def _metaimage(path: Path, text: str) -> Voxels:
     if not re.fullmatch(known, f"{skipped}/{size}"):
         said = f"HeaderSize {skipped}, CompressedDataSize {size}"
         raise InputError(f"{path}: does not say where its voxels lie ({said}); export it again.")
-    return Voxels(file, (end if is_local else 0, int(size) or -1) if is_packed else None)
+    start = end if is_local else 0
+    if is_packed:
+        return Voxels(file, (start, int(size) or -1))
+    is_text = fields.get("BinaryData", "True")[:1] not in ("T", "t", "Y", "y", "1")
+    return Voxels(file, None, None if skipped == "-1" or is_text else start + int(skipped))
 
 
 def _may_be_blank(line: str, following: str) -> bool:
@@ -151,8 +180,11 @@ def _nrrd(path: Path, text: str) -> Voxels:
     )
     is_placed = fields.get("space", "").lower() in ANATOMICAL and {"spaceorigin", "spacedirections"} <= fields.keys()
     notes = () if is_placed or fields.get("dimension") == "2" else (f"{path}: {text}.",)
-    packed = (blank.end() if blank and not names else 0, -1) if is_packed else None
-    return Voxels(_beside(path, names[0]) if names else path, packed, notes)
+    start = blank.end() if blank and not names else 0
+    skipped = fields.get("byteskip", "0")
+    is_known = fields.get("encoding", "").lower() == "raw" and fields.get("lineskip", "0") == "0" and skipped.isdigit()
+    file = _beside(path, names[0]) if names else path
+    return Voxels(file, (start, -1) if is_packed else None, start + int(skipped) if is_known else None, notes)
 
 
 def _beside(path: Path, name: str) -> Path:

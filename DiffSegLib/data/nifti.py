@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 
+from DiffSegLib.data.headers import too_much
 from DiffSegLib.errors import InputError
 
 FLOATS = {16: "f4", 64: "f8"}  # NIfTI's datatype codes
@@ -19,7 +20,6 @@ FLOATS = {16: "f4", 64: "f8"}  # NIfTI's datatype codes
 SIZES = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 1024: 8, 1280: 8, 16: 4, 64: 8, 1536: 16}
 SIZES |= {32: 8, 1792: 16, 2048: 32, 128: 3, 2304: 4}  # complex numbers, colours
 Holes = list[tuple[int, np.ndarray]]  # (first voxel, (n,) bool) of each piece with any: a byte a voxel
-SPARE = 1 << 20  # bytes that may follow the voxels
 
 
 def is_nifti(path: Path) -> bool:
@@ -30,7 +30,7 @@ def is_nifti(path: Path) -> bool:
 def check_payload(path: Path) -> Holes:
     """Read a NIfTI-1 file to its end; returns where, in the order of its voxels, its numbers are not finite.
 
-    Raises InputError if it holds fewer bytes than its header promises, or far more, its gzip stream is damaged, a
+    Raises InputError if it holds fewer bytes than its header promises, or a plane more, its gzip stream is damaged, a
     spacing is 0, or the scale of its values can be understood in two ways.
     """
     odd: Holes = []
@@ -56,15 +56,16 @@ def check_payload(path: Path) -> Holes:
             start, slope, shift = struct.unpack(order + "3f", header[108:120])
             if (offset := int(start)) < 352:  # ITK reads on from 348, others from 352
                 raise InputError(f"{path}: says that its voxels begin within its header (at {offset}); correct it.")
-            voxels = int(np.prod([max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]], dtype=object))
+            shape = [max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]]
+            voxels = int(np.prod(shape, dtype=object))
             promised = offset + voxels * SIZES[kind]
             size = 348
             while size < offset and (chunk := stream.read(min(1 << 20, offset - size))):
                 size += len(chunk)
             while chunk := stream.read(1 << 20):  # to the end: the gzip checksum is compared only there
                 size += len(chunk)
-                if size > promised + SPARE:
-                    raise InputError(f"{path}: holds more than the {promised} bytes that its header promises.")
+                if size >= promised + max(2, voxels * SIZES[kind] // max(shape, default=1)):
+                    raise InputError(f"{path}: {too_much(promised)}")
                 if kind in FLOATS:
                     whole = rest + chunk
                     numbers = np.frombuffer(whole, order + FLOATS[kind], len(whole) // SIZES[kind])

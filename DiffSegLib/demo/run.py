@@ -12,13 +12,12 @@ from DiffSegLib.data.outputs import Prediction
 from DiffSegLib.data.volume import orientation_of
 from DiffSegLib.demo.pictures import steps_picture
 from DiffSegLib.demo.template import CENTERS_RAS, SIZE_MM, Box, box_around, load_template
-from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import Predictor, volumes_ml
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models.shipped import find
 from DiffSegLib.models.store import load
-from DiffSegLib.whole_files import write_text
+from DiffSegLib.whole_files import check_folder, write_text
 
 STEPS = 5
 NAME = "mni152"
@@ -39,10 +38,8 @@ class Demo:
 
 def run_demo(out: Path, listener: events.Listener = events.silent) -> Demo:
     """Write the masks of all five steps as `.seg.nrrd`, and pictures of them over the image."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise InputError(f"{out}: cannot be created ({problem.strerror or problem}).") from None
+    check_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
     image_path = out / f"{NAME}.nii.gz"
     volume = load_template(image_path)
     predictor = Predictor(load(find("hippocampus")))

@@ -14,7 +14,7 @@ from DiffSegLib.evaluation.metrics import Scores
 from DiffSegLib.evaluation.page import render
 from DiffSegLib.evaluation.summary import summarize
 from DiffSegLib.evaluation.table import Table, evaluate_folders
-from DiffSegLib.whole_files import write_text
+from DiffSegLib.whole_files import check_folder, write_text
 
 
 def evaluate(
@@ -32,8 +32,7 @@ def evaluate(
     nothing is written before everything is measured. `summary["problems"]` names every case that could not be measured.
     For the parameters and what is raised see `evaluate_folders`.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; --out must be a folder.")
+    check_folder(out)
     table = evaluate_folders(
         prediction, reference, tolerance_mm=tolerance_mm, predicted_only=predicted_only, listener=listener
     )

@@ -1,5 +1,6 @@
 """One model of several: an ensemble, in one file like any other."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ def join(paths: Sequence[Path], name: str, path: Path) -> Card:
     The first model leads: its diffusion's schedule and steps are those of the ensemble, so it must not be a supervised
     network. Raises InputError, naming the file, for models that do not take the same images and give the same classes.
     """
-    if len({each.resolve() for each in paths}) < max(2, len(paths)):
+    if len(set(map(os.path.realpath, paths))) < max(2, len(paths)):
         raise InputError("an ensemble needs at least two models, each of them once.")
     models = [store.load(each) for each in paths]
     first = models[0].card

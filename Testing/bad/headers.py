@@ -215,6 +215,42 @@ for title, fields in (
         return text(folder, "scan.nrrd", f"{UNPLACED}{fields}\n", IMAGE.tobytes())
 
 
+@kind("image", "nrrd: packed in two pieces, zeros between", words="damaged or incomplete")
+def _(folder):
+    half = len(IMAGE.tobytes()) // 2
+    pieces = (gzip.compress(part) for part in (IMAGE.tobytes()[:half], IMAGE.tobytes()[half:]))
+    return text(folder, "scan.nrrd", NRRD.replace("raw", "gzip") + "\n", bytes(8).join(pieces))
+
+
+@kind("image", "nrrd: packed in two pieces, the second cut", words="damaged or incomplete")
+def _(folder):
+    half = len(IMAGE.tobytes()) // 2
+    pieces = [gzip.compress(part) for part in (IMAGE.tobytes()[:half], IMAGE.tobytes()[half:])]
+    return text(folder, "scan.nrrd", NRRD.replace("raw", "gzip") + "\n", pieces[0] + pieces[1][:-9])
+
+
+@kind("image", "nrrd: packed as zlib does, which NrrdIO takes for voxels", words="damaged or incomplete")
+def _(folder):
+    return text(folder, "scan.nrrd", NRRD.replace("raw", "gzip") + "\n", zlib.compress(IMAGE.tobytes(), 0))
+
+
+FEWER = {"NIfTI": "scan.nii", "NIfTI, packed": "scan.nii.gz", "mha": "scan.mha", "nrrd": "scan.nrrd"}
+FEWER |= {"mhd": "scan.mhd", "nhdr": "scan.nhdr", "nrrd, packed": "scan.nrrd", "mha, packed": "scan.mha"}
+for title, name in FEWER.items():
+
+    @kind(
+        "image", f"{title}: of one slice more than its header says", words="holds more than the 1728 bytes|the 2080 by"
+    )
+    def _(folder, title=title, name=name):
+        if "nii" in name:
+            return write(folder, put(nifti(), 46, "h", len(IMAGE) - 1), name)
+        path = itk(folder, name, "packed" in title)
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"DimSize = 9 8 7", b"DimSize = 9 8 6").replace(b"sizes: 9 8 7", b"sizes: 9 8 6"))
+        assert data != path.read_bytes()
+        return path
+
+
 # odd, but right
 
 
@@ -238,9 +274,32 @@ for title, name, header in (
         return text(folder, name, header)
 
 
+PLANE = IMAGE.nbytes // max(IMAGE.shape)  # the least that one more along any axis takes
+PACKED = NRRD.replace("raw", "gzip") + "\n"
+VOXELS = IMAGE.tobytes()
+
+
 @kind("image", "NIfTI: some bytes behind its voxels", READ)
 def _(folder):
-    return write(folder, nifti() + bytes(999))
+    return write(folder, nifti() + bytes(PLANE - 1))
+
+
+@kind("image", "nrrd: packed in several pieces", READ)
+def _(folder):
+    pieces = b"".join(gzip.compress(VOXELS[n : n + 100]) for n in range(0, len(VOXELS), 100))
+    return text(folder, "scan.nrrd", PACKED, pieces)
+
+
+@kind("image", "nrrd: packed, some bytes behind", READ)
+def _(folder):
+    return text(folder, "scan.nrrd", PACKED, gzip.compress(VOXELS) + b"behind")
+
+
+for name, header in (("scan.mha", f"{META}ElementDataFile = LOCAL\n"), ("scan.nrrd", f"{NRRD}\n")):
+
+    @kind("image", f"{name[5:]}: some bytes behind its voxels", READ)
+    def _(folder, name=name, header=header):
+        return text(folder, name, header, VOXELS + bytes(PLANE - 1))
 
 
 for name in ("scan.mha", "scan.nhdr"):
