@@ -353,6 +353,16 @@ def test_no_two_forms_share_a_name():
     assert len(names) == len(set(names))
 
 
+def test_in_the_source_tree_the_module_takes_the_library_beside_it(host, monkeypatch, tmp_path):
+    """Slicer puts the folders of extensions that are installed first, and that of this module last."""
+    others = [folder for folder in sys.path if folder != str(ROOT)]
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *others, str(ROOT)])
+    file = ROOT / "DiffSeg" / "DiffSeg.py"
+    head, _, rest = file.read_text().partition("\nfrom DiffSegLib")
+    exec(compile(head, str(file), "exec"), {"__file__": str(file)})
+    assert rest and sys.path[0] == str(ROOT) and sys.path.count(str(ROOT)) == 1
+
+
 @pytest.mark.skipif(inside_slicer(), reason="opens the module in a process without the application")
 def test_the_module_opens_without_torch(tmp_path):
     """In a process of its own, with torch hidden: what a first start in Slicer is like."""
