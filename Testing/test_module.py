@@ -8,6 +8,7 @@ import sys
 import time
 import weakref
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ import slicer.util
 
 import one_window
 import patient
-from DiffSegLib.scene import nodes, process
+from DiffSegLib.models.shipped import find, read_card
+from DiffSegLib.scene import nodes, own_models, process
 from DiffSegLib.scene.host import inside_slicer
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import QtTransport
@@ -346,6 +348,50 @@ def test_every_control_has_a_tooltip():
             if not any(p.get("name") == "toolTip" for p in widget.findall("property"))
         ]
         assert bare == [], form.name
+
+
+def settle(host):
+    """Layouts tell each other of a new size from inside to outside, one in each turn of the event loop."""
+    for _ in range(10):
+        host.qt.processEvents()
+
+
+def test_the_name_of_a_model_makes_the_window_no_wider(host, monkeypatch):
+    name = "a network of three weeks on the cases of all our hospitals"
+    card = replace(read_card(find("hippocampus")), name=name)
+    monkeypatch.setattr(own_models, "remembered", lambda: {"/of/mine.safetensors": card})
+    box = host.open().segmentPanel.ui.modelComboBox
+    assert box.itemText(box.count - 1) == f"{name} (own file)"
+    assert box.property("sizeHint").width() < box.fontMetrics().boundingRect(name).width() / 2
+    host.close()
+
+
+def test_no_line_of_text_makes_the_window_wider(host, window):
+    """Slicer's panel is at least as wide as the module wants to be: the views beside it would jump."""
+    sentence = "⚠ " + "The answer before was edited and is kept under another name, hidden. " * 5
+    wrapped = [
+        widget.get("name")
+        for form in FORMS
+        for widget in ElementTree.parse(form).iter("widget")
+        if any(entry.get("name") == "wordWrap" for entry in widget.findall("property"))
+    ]
+    window.parent.resize(450, 4000)
+    window.parent.show()
+    for panel in window.panels:
+        for name, widget in vars(panel.ui).items():
+            if name.endswith("CollapsibleButton"):
+                widget.collapsed = False
+    settle(host)
+    width, told = window.parent.layout().sizeHint().width(), []
+    for panel in window.panels:
+        for label in (getattr(panel.ui, name) for name in wrapped if hasattr(panel.ui, name)):
+            label.visible, label.text = True, sentence
+            settle(host)
+            told.append(label.name)
+            assert window.parent.layout().sizeHint().width() == width, label.name
+            assert label.height >= label.heightForWidth(label.width) > 3 * label.fontMetrics().height(), "all is read"
+    assert len(told) == len(wrapped) > 8
+    window.parent.hide()
 
 
 def test_no_two_forms_share_a_name():
