@@ -53,6 +53,12 @@ def test_nothing_runs_where_the_users_own_settings_would_be_changed():
     assert ended.returncode == 2 and ended.stdout == "" and "--testing" in ended.stderr and "Trace" not in ended.stderr
 
 
+def test_another_extension_than_that_of_the_tests_is_not_tested_by_mistake():
+    other = "import sys, types; sys.modules['DiffSeg'] = types.SimpleNamespace(__file__='/installed/DiffSeg.py')\n"
+    ended = start("-q", "-k", "no_test_has_this_name", before=other)
+    assert ended.returncode == 2 and "/installed/DiffSeg.py, not from the folder of these tests" in ended.stderr
+
+
 def test_every_file_that_needs_the_scene_is_run():
     """None is left out because somebody forgot to add it to a list."""
     ran = files_of(start("--collect-only", "-q"))
