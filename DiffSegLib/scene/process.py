@@ -41,7 +41,8 @@ def engine_command(python: str, *arguments: str) -> list[str]:
     By its name (-m) another one may be found: PythonSlicer is a launcher that puts the folders of installed extensions
     before those that PYTHONPATH names.
     """
-    return [python, "-P", "-u", str(Path(DiffSegLib.__file__).resolve().with_name("__main__.py")), *arguments]
+    package = Path(DiffSegLib.__file__).resolve()  # ends in .pyc where Slicer was built to keep nothing else
+    return [python, "-P", "-u", str(package.with_name(f"__main__{package.suffix}")), *arguments]
 
 
 def worker_command(python: str | None = None) -> list[str]:
