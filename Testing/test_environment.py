@@ -26,7 +26,7 @@ from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import environment, settings
 from DiffSegLib.scene.damage import damaged
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, users_environment
-from host.application import need_window
+from host.application import need_window, note_opened
 
 need_window()
 
@@ -327,10 +327,7 @@ def test_the_command_for_a_python_of_ones_own_can_be_pasted(monkeypatch):
 
 
 def test_the_folder_of_the_models_is_opened(panel, monkeypatch):
-    import qt
-
-    opened = []
-    monkeypatch.setattr(qt.QDesktopServices, "openUrl", staticmethod(opened.append))
+    opened = note_opened(monkeypatch, sys.modules[type(panel).__module__])
     panel.ui.modelsFolderButton.click()
     assert opened[0].toLocalFile() == str(home() / "models") and (home() / "models").is_dir()
 
