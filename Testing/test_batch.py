@@ -274,6 +274,21 @@ def test_ctrl_c_ends_it_in_good_order_with_exit_code_4(scans, tmp_path, tiny_mod
 # -- the way Slicer runs a script
 
 
+class Redirected:
+    """All that PythonQt's sys.stdout and sys.stderr have: no encoding, no number, no buffer."""
+
+    closed, softspace = False, 0
+
+    def __init__(self, stream):
+        self.write = stream.write
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return False
+
+
 @pytest.fixture
 def application(monkeypatch):
     """What the script sees of Slicer: its scene and logics, `exit` that only notes a wish, and no dialog at all."""
@@ -300,6 +315,8 @@ def run_as_slicer_does(monkeypatch, folder, given):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [typed, *given])
     sys.path.insert(0, os.path.dirname(typed))
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, Redirected(getattr(sys, name)))
     exec(compile(SCRIPT.read_text(), "<string>", "exec"), {"__name__": "__main__", "__file__": typed})
 
 
