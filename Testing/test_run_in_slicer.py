@@ -12,9 +12,15 @@ from conftest import ROOT
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 pytest.importorskip("PySide6.QtUiTools", reason="needs the package PySide6_Essentials", exc_type=ImportError)
 
-# Slicer executes the text of the file, with the path as typed
+# Slicer executes the text of the file, with the path as typed; its streams are PythonQt's, which have no more than this
 AS_SLICER = """
 import sys, types, slicer.util
+class Stream:
+    closed, softspace = False, 0
+    def __init__(self, stream): self.write = lambda text: [stream.write(text), stream.flush()][:0]
+    def flush(self): pass
+    def isatty(self): return False
+sys.stdout, sys.stderr = Stream(sys.stdout), Stream(sys.stderr)
 slicer.util.exit = sys.exit
 slicer.app = types.SimpleNamespace(testingEnabled=lambda: {testing!r})
 sys.argv = {argv!r}
