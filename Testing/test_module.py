@@ -350,6 +350,27 @@ def test_every_control_has_a_tooltip():
         assert bare == [], form.name
 
 
+def test_the_names_of_nodes_make_the_window_no_wider(host):
+    """The panel of Slicer would stay as wide as the longest name of a series asks for."""
+    widths = []
+    for length in (1, 80):
+        slicer.mrmlScene.Clear(0)
+        add_volume("W" * length)
+        for kind in ("Segmentation", "MarkupsROI"):
+            slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", "W" * length)
+        widget = host.open()
+        widget.parent.resize(450, 4000)
+        widget.evaluatePanel.ui.evaluateCollapsibleButton.collapsed = False
+        widget.segmentPanel.channels.show(["T1", "T2"])
+        widget.parent.show()
+        settle(host)
+        widths.append(widget.parent.layout().sizeHint().width())
+        assert widget.segmentPanel.ui.inputSelector.width > widths[-1] / 3
+        widget.parent.hide()
+        host.close()
+    assert widths[0] == widths[1] < 600
+
+
 def settle(host):
     """Layouts tell each other of a new size from inside to outside, one in each turn of the event loop."""
     for _ in range(10):
