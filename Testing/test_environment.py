@@ -90,7 +90,8 @@ def test_a_python_without_torch_is_said_with_what_to_do(host, panel):
 
 
 def test_a_python_of_ones_own_without_packages_gets_the_command_that_installs_them(host, panel, tmp_path):
-    bare = python_of_ones_own(tmp_path, f"[ \"$3\" != -m ] || exec '{sys.executable}' {without_torch.__file__} worker")
+    instead = f"[ \"${{3##*/}}\" != __main__.py ] || exec '{sys.executable}' {without_torch.__file__} worker"
+    bare = python_of_ones_own(tmp_path, instead)
     panel.logic._client = WorkerClient()
     choose(host, panel, bare)
     answered(host, panel)
