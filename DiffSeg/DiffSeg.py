@@ -22,13 +22,9 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-try:
-    import DiffSegLib  # noqa: F401 - to see whether it can be found
-except ModuleNotFoundError:  # running from the source tree
-    _parent = Path(__file__).resolve().parent.parent
-    if not (_parent / "DiffSegLib" / "__init__.py").is_file():
-        raise
-    sys.path.append(str(_parent))
+if ((_root := Path(__file__).resolve().parents[1]) / "DiffSegLib" / "__init__.py").is_file():
+    # the source tree: not the library of an extension that is installed as well
+    sys.path[:] = [str(_root), *(folder for folder in sys.path if folder != str(_root))]
 
 from DiffSegLib.errors import EnvironmentProblem
 from DiffSegLib.scene import sample_data

@@ -8,6 +8,9 @@ import os
 import signal
 import sys
 
+if not __package__:  # run as a file: this engine, whichever other one may be on the path
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 from DiffSegLib.tuning import tuned
 
 COMPUTING = (["train"], ["predict"], ["demo"], ["worker"], ["bench"])
@@ -39,10 +42,8 @@ def _start_tuned() -> None:
     environment = tuned(os.environ)
     if sys.platform != "linux" or sys.argv[1:2] not in COMPUTING or environment == dict(os.environ):
         return
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     # -P: nothing of the current folder may be taken for a module
-    os.execve(sys.executable, [sys.executable, "-P", "-u", "-m", "DiffSegLib", *sys.argv[1:]], environment)
+    os.execve(sys.executable, [sys.executable, "-P", "-u", os.path.abspath(__file__), *sys.argv[1:]], environment)
 
 
 if __name__ == "__main__":

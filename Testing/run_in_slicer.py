@@ -9,7 +9,7 @@ pytest; --capture=sys is the one to try where output is lost.
 
 Without --testing nothing runs: the tests change what the module remembers, and only with it Slicer's settings are not
 the user's own. With it Slicer leaves with 1 if any slot raised, although every test passed: the log has the traceback.
---no-main-window, since some tests expect that no view looks at a volume.
+--no-main-window is what the tests were made for; they run with the window, too.
 """
 
 import os
@@ -36,6 +36,12 @@ def run() -> int:
         return 2
     for folder in (HERE, HERE.parent):
         sys.path.insert(0, str(folder))
+    for name in ("DiffSeg", "DiffSegLib"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and not Path(file).resolve().is_relative_to(HERE.parent.resolve()):
+            text = f"run_in_slicer.py: Slicer has loaded {name} from {file}, not from the folder of these tests; "
+            print(text + "uninstall that extension or take its folder out of the module paths.", file=sys.stderr)
+            return 2
     try:
         import pytest
     except ImportError:

@@ -22,7 +22,8 @@ import slicer.util
 from DiffSegLib import events
 from DiffSegLib.commands import run
 from DiffSegLib.data.files import read_label
-from DiffSegLib.scene import batch, logic, process
+from DiffSegLib.jobs import DescribeJob
+from DiffSegLib.scene import batch, logic, process, transport
 from DiffSegLib.scene.host import SceneHost, inside_slicer
 from tally import tried
 
@@ -273,6 +274,21 @@ def test_ctrl_c_ends_it_in_good_order_with_exit_code_4(scans, tmp_path, tiny_mod
 # -- the way Slicer runs a script
 
 
+class Redirected:
+    """All that PythonQt's sys.stdout and sys.stderr have: no encoding, no number, no buffer."""
+
+    closed, softspace = False, 0
+
+    def __init__(self, stream):
+        self.write = stream.write
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return False
+
+
 @pytest.fixture
 def application(monkeypatch):
     """What the script sees of Slicer: its scene and logics, `exit` that only notes a wish, and no dialog at all."""
@@ -299,6 +315,8 @@ def run_as_slicer_does(monkeypatch, folder, given):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [typed, *given])
     sys.path.insert(0, os.path.dirname(typed))
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, Redirected(getattr(sys, name)))
     exec(compile(SCRIPT.read_text(), "<string>", "exec"), {"__name__": "__main__", "__file__": typed})
 
 
@@ -353,3 +371,47 @@ def test_run_as_a_file_it_leaves_its_folder_off_the_path(monkeypatch):
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     assert ended.value.code == 0 and str(SCRIPT.parent) not in sys.path
+
+
+# -- an extension that is installed as well
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """The folder of an extension whose library is of another version."""
+    package = tmp_path / "installed" / "DiffSegLib"
+    package.mkdir(parents=True)
+    for name in ("__init__", "__main__", "errors", "options", "terminal"):
+        (package / f"{name}.py").write_text(f"print('{name} of the installed extension')\n")
+    return package.parent
+
+
+def test_a_checkouts_batch_runs_with_its_own_library(installed, tmp_path):
+    """Slicer has the extension on its path, and its module has imported the library, before a script runs."""
+    (tmp_path / "as_slicer.py").write_text(
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import DiffSegLib.errors\n"
+        f"sys.argv = [{str(SCRIPT)!r}, '--help']; sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
+        "exec(compile(open(sys.argv[0]).read(), '<string>', 'exec'), "
+        "{'__name__': '__main__', '__file__': sys.argv[0]})\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, str(tmp_path / "as_slicer.py")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0 and "--skip-existing" in ended.stdout, ended.stderr
+    assert "options of the installed extension" not in ended.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its launcher is a shell script")
+def test_the_engine_is_the_one_beside_the_window_whatever_the_launcher_puts_first(installed, tmp_path):
+    """As PythonSlicer does with the folders of extensions, whatever PYTHONPATH says."""
+    launcher = tmp_path / "PythonSlicer"
+    launcher.write_text(f"#!/bin/sh\nPYTHONPATH='{installed}':$PYTHONPATH exec '{sys.executable}' \"$@\"\n")
+    launcher.chmod(0o755)
+    client = process.WorkerClient(process.worker_command(str(launcher)), transport.PipeTransport)
+    heard = []
+    try:
+        client.submit(DescribeJob("describe-1"), heard.append)
+        client.wait("describe-1")
+    finally:
+        client.shutdown()
+    assert [event["event"] for event in heard] == ["result"], heard

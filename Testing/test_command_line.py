@@ -270,8 +270,8 @@ def test_a_verb_that_computes_starts_itself_tuned_and_only_once(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "mine")
     assert __main__.main() == 3
     (program, command, environment) = calls.pop()
-    assert program == sys.executable and command[-4:] == ["DiffSegLib", "predict", "--steps", "3"]
-    assert environment["PYTHONPATH"] == os.pathsep.join([str(ROOT), "mine"])
+    assert program == sys.executable and command[3:] == [__main__.__file__, "predict", "--steps", "3"]
+    assert environment["PYTHONPATH"] == "mine"
     assert environment["GOMP_SPINCOUNT"] == "1000" and int(environment["MALLOC_MMAP_THRESHOLD_"]) > 1 << 30
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

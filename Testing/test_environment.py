@@ -26,7 +26,7 @@ from DiffSegLib.models.shipped import home
 from DiffSegLib.scene import environment, settings
 from DiffSegLib.scene.damage import damaged
 from DiffSegLib.scene.process import WorkerClient, chosen_python, interpreter, users_environment
-from host.application import need_window
+from host.application import need_window, note_opened
 
 need_window()
 
@@ -90,7 +90,8 @@ def test_a_python_without_torch_is_said_with_what_to_do(host, panel):
 
 
 def test_a_python_of_ones_own_without_packages_gets_the_command_that_installs_them(host, panel, tmp_path):
-    bare = python_of_ones_own(tmp_path, f"[ \"$3\" != -m ] || exec '{sys.executable}' {without_torch.__file__} worker")
+    instead = f"[ \"${{3##*/}}\" != __main__.py ] || exec '{sys.executable}' {without_torch.__file__} worker"
+    bare = python_of_ones_own(tmp_path, instead)
     panel.logic._client = WorkerClient()
     choose(host, panel, bare)
     answered(host, panel)
@@ -327,10 +328,7 @@ def test_the_command_for_a_python_of_ones_own_can_be_pasted(monkeypatch):
 
 
 def test_the_folder_of_the_models_is_opened(panel, monkeypatch):
-    import qt
-
-    opened = []
-    monkeypatch.setattr(qt.QDesktopServices, "openUrl", staticmethod(opened.append))
+    opened = note_opened(monkeypatch, sys.modules[type(panel).__module__])
     panel.ui.modelsFolderButton.click()
     assert opened[0].toLocalFile() == str(home() / "models") and (home() / "models").is_dir()
 

@@ -8,6 +8,7 @@ import sys
 import time
 import weakref
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ import slicer.util
 
 import one_window
 import patient
-from DiffSegLib.scene import nodes, process
+from DiffSegLib.models.shipped import find, read_card
+from DiffSegLib.scene import nodes, own_models, process
 from DiffSegLib.scene.host import inside_slicer
 from DiffSegLib.scene.process import WorkerClient
 from DiffSegLib.scene.transport import QtTransport
@@ -348,9 +350,84 @@ def test_every_control_has_a_tooltip():
         assert bare == [], form.name
 
 
+def test_the_names_of_nodes_make_the_window_no_wider(host):
+    """The panel of Slicer would stay as wide as the longest name of a series asks for."""
+    widths = []
+    for length in (1, 80):
+        slicer.mrmlScene.Clear(0)
+        add_volume("W" * length)
+        for kind in ("Segmentation", "MarkupsROI"):
+            slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", "W" * length)
+        widget = host.open()
+        widget.parent.resize(450, 4000)
+        widget.evaluatePanel.ui.evaluateCollapsibleButton.collapsed = False
+        widget.segmentPanel.channels.show(["T1", "T2"])
+        widget.parent.show()
+        settle(host)
+        widths.append(widget.parent.layout().sizeHint().width())
+        assert widget.segmentPanel.ui.inputSelector.width > widths[-1] / 3
+        widget.parent.hide()
+        host.close()
+    assert widths[0] == widths[1] < 600
+
+
+def settle(host):
+    """Layouts tell each other of a new size from inside to outside, one in each turn of the event loop."""
+    for _ in range(10):
+        host.qt.processEvents()
+
+
+def test_the_name_of_a_model_makes_the_window_no_wider(host, monkeypatch):
+    name = "a network of three weeks on the cases of all our hospitals"
+    card = replace(read_card(find("hippocampus")), name=name)
+    monkeypatch.setattr(own_models, "remembered", lambda: {"/of/mine.safetensors": card})
+    box = host.open().segmentPanel.ui.modelComboBox
+    assert box.itemText(box.count - 1) == f"{name} (own file)"
+    assert box.property("sizeHint").width() < box.fontMetrics().boundingRect(name).width() / 2
+    host.close()
+
+
+def test_no_line_of_text_makes_the_window_wider(host, window):
+    """Slicer's panel is at least as wide as the module wants to be: the views beside it would jump."""
+    sentence = "⚠ " + "The answer before was edited and is kept under another name, hidden. " * 5
+    wrapped = [
+        widget.get("name")
+        for form in FORMS
+        for widget in ElementTree.parse(form).iter("widget")
+        if any(entry.get("name") == "wordWrap" for entry in widget.findall("property"))
+    ]
+    window.parent.resize(450, 4000)
+    window.parent.show()
+    for panel in window.panels:
+        for name, widget in vars(panel.ui).items():
+            if name.endswith("CollapsibleButton"):
+                widget.collapsed = False
+    settle(host)
+    width, told = window.parent.layout().sizeHint().width(), []
+    for panel in window.panels:
+        for label in (getattr(panel.ui, name) for name in wrapped if hasattr(panel.ui, name)):
+            label.visible, label.text = True, sentence
+            settle(host)
+            told.append(label.name)
+            assert window.parent.layout().sizeHint().width() == width, label.name
+            assert label.height >= label.heightForWidth(label.width) > 3 * label.fontMetrics().height(), "all is read"
+    assert len(told) == len(wrapped) > 8
+    window.parent.hide()
+
+
 def test_no_two_forms_share_a_name():
     names = [w.get("name") for form in FORMS for w in ElementTree.parse(form).iter("widget") if w.get("name")]
     assert len(names) == len(set(names))
+
+
+def test_in_the_source_tree_the_module_takes_the_library_beside_it(host, monkeypatch, tmp_path):
+    """Slicer puts the folders of extensions that are installed first, and that of this module last."""
+    others = [folder for folder in sys.path if folder != str(ROOT)]
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *others, str(ROOT)])
+    file = ROOT / "DiffSeg" / "DiffSeg.py"
+    head, _, rest = file.read_text().partition("\nfrom DiffSegLib")
+    exec(compile(head, str(file), "exec"), {"__file__": str(file)})
+    assert rest and sys.path[0] == str(ROOT) and sys.path.count(str(ROOT)) == 1
 
 
 @pytest.mark.skipif(inside_slicer(), reason="opens the module in a process without the application")

@@ -48,7 +48,12 @@ def volume(host, monkeypatch):
     monkeypatch.setattr(slicer, "mrmlScene", host.scene)
     monkeypatch.setattr(slicer, "modules", slicer.modules)
     host.scene.Clear(0)
-    return add_volume()
+    views = [view for view in slicer.util.getNodesByClass("vtkMRMLSliceNode") if view.IsMappedInLayout()]
+    for view in views:  # of Slicer's window, where there is one: a region is placed where they look
+        view.SetMappedInLayout(False)
+    yield add_volume()
+    for view in views:
+        view.SetMappedInLayout(True)
 
 
 def add_volume(matrix=IJK_TO_RAS, shape=SHAPE):

@@ -1,6 +1,7 @@
 """The runner for a real Slicer, started as Slicer starts a script; what it runs is chosen by its arguments."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,9 +12,15 @@ from conftest import ROOT
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 pytest.importorskip("PySide6.QtUiTools", reason="needs the package PySide6_Essentials", exc_type=ImportError)
 
-# Slicer executes the text of the file, with the path as typed
+# Slicer executes the text of the file, with the path as typed; its streams are PythonQt's, which have no more than this
 AS_SLICER = """
 import sys, types, slicer.util
+class Stream:
+    closed, softspace = False, 0
+    def __init__(self, stream): self.write = lambda text: [stream.write(text), stream.flush()][:0]
+    def flush(self): pass
+    def isatty(self): return False
+sys.stdout, sys.stderr = Stream(sys.stdout), Stream(sys.stderr)
 slicer.util.exit = sys.exit
 slicer.app = types.SimpleNamespace(testingEnabled=lambda: {testing!r})
 sys.argv = {argv!r}
@@ -53,12 +60,25 @@ def test_nothing_runs_where_the_users_own_settings_would_be_changed():
     assert ended.returncode == 2 and ended.stdout == "" and "--testing" in ended.stderr and "Trace" not in ended.stderr
 
 
+def test_another_extension_than_that_of_the_tests_is_not_tested_by_mistake():
+    other = "import sys, types; sys.modules['DiffSeg'] = types.SimpleNamespace(__file__='/installed/DiffSeg.py')\n"
+    ended = start("-q", "-k", "no_test_has_this_name", before=other)
+    assert ended.returncode == 2 and "/installed/DiffSeg.py, not from the folder of these tests" in ended.stderr
+
+
 def test_every_file_that_needs_the_scene_is_run():
     """None is left out because somebody forgot to add it to a list."""
     ran = files_of(start("--collect-only", "-q"))
     left = {"test_demo.py", "test_run_in_slicer.py", "test_steps_pictures.py"}
     mine = {path.name for path in (ROOT / "Testing").glob("test_*.py") if "import slicer\n" in path.read_text()}
     assert len(ran) > 20 and mine - ran <= left, sorted(mine - ran)
+
+
+def test_no_test_exchanges_a_method_of_a_class_of_qt():
+    """PythonQt gives it back without its class, and the next call of it ends Slicer; see host.application."""
+    patched = re.compile(r"monkeypatch\.(set|del)attr\(\s*(qt|ctk)\.Q?\w")
+    found = [path.name for path in (ROOT / "Testing").rglob("*.py") if patched.search(path.read_text(encoding="utf-8"))]
+    assert found == []
 
 
 def test_without_the_engines_packages_the_other_tests_run():

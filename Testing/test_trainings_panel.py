@@ -19,6 +19,7 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.models.shipped import find, home
 from DiffSegLib.scene import detached, trainings
 from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STOPPED, STOPPING, Training
+from host.application import note_opened
 from train_window import check, config_of, shown
 
 # fixtures
@@ -71,8 +72,6 @@ def test_without_trainings_the_section_says_so(window):
 
 
 def test_the_list_tells_how_each_training_ended(host, window, monkeypatch):
-    import qt
-
     panel = window.trainingsPanel
     fake_run("a", answer={"exit_code": 4, "error": "Training was stopped; go on with --resume (x)."})
     fake_run("bb", answer=None, stderr="first\nCUDA out of memory\n")
@@ -86,8 +85,7 @@ def test_the_list_tells_how_each_training_ended(host, window, monkeypatch):
     assert "Press Resume to go on" in panel.ui.trainingLabel.text and panel.ui.resumeTrainingButton.enabled
     assert panel.ui.trainingBudgetSpinBox.value == 100 and panel.ui.trainingBudgetSpinBox.suffix == " iterations"
     assert not panel.ui.stopTrainingButton.enabled and not panel.ui.useTrainingModelButton.enabled
-    opened = []
-    monkeypatch.setattr(qt.QDesktopServices, "openUrl", staticmethod(opened.append))
+    opened = note_opened(monkeypatch, sys.modules[type(panel).__module__])
     panel.ui.openTrainingButton.click()
     assert opened[0].toLocalFile() == str(home() / "trainings" / "a")
 

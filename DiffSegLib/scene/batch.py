@@ -20,6 +20,9 @@ from typing import Any
 if __name__ == "__main__":  # run as a file: its folder is on the path, and the engine's is wanted there instead
     _here = Path(__file__).resolve().parent
     sys.path[:] = [str(_here.parents[1]), *(entry for entry in sys.path if Path(entry).resolve() != _here)]
+    if _here.parent not in (Path(entry).resolve() for entry in getattr(sys.modules.get("DiffSegLib"), "__path__", ())):
+        for _name in [name for name in sys.modules if name.partition(".")[0] == "DiffSegLib"]:
+            del sys.modules[_name]  # of an extension that is installed: Slicer loads its module first
 
 PROGRAM = "batch.py"
 POLL = 0.1  # seconds between two looks at Ctrl-C while a case is segmented

@@ -35,9 +35,19 @@ def interpreter() -> str:
     return chosen_python() or shutil.which("PythonSlicer") or sys.executable
 
 
+def engine_command(python: str, *arguments: str) -> list[str]:
+    """The command line of this very engine, with nothing from the current folder (-P).
+
+    By its name (-m) another one may be found: PythonSlicer is a launcher that puts the folders of installed extensions
+    before those that PYTHONPATH names.
+    """
+    package = Path(DiffSegLib.__file__).resolve()  # ends in .pyc where Slicer was built to keep nothing else
+    return [python, "-P", "-u", str(package.with_name(f"__main__{package.suffix}")), *arguments]
+
+
 def worker_command(python: str | None = None) -> list[str]:
     """The worker's command line."""
-    return [python or interpreter(), "-P", "-u", "-m", "DiffSegLib", "worker"]  # -P: nothing from the current folder
+    return engine_command(python or interpreter(), "worker")
 
 
 def worker_environment(python: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError
 from DiffSegLib.scene import detached
-from DiffSegLib.scene.process import interpreter, worker_environment
+from DiffSegLib.scene.process import engine_command, interpreter, worker_environment
 from DiffSegLib.scene.run_files import kept_iterations, last_line, read_json, write
 from DiffSegLib.scene.words import tr as _
 
@@ -219,7 +219,7 @@ class Training:
 
     def _launch(self, options: Sequence[str], finishing: bool = False) -> None:
         python = interpreter()
-        command = [python, "-P", "-u", "-m", "DiffSegLib", "train", *options, "--json"]
+        command = engine_command(python, "train", *options, "--json")
         with contextlib.suppress(FileNotFoundError):
             (self.folder / STOP_FILE).unlink()
         output = [self.folder / name for name in ("stdout.txt", "stderr.txt")]

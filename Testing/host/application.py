@@ -79,6 +79,25 @@ def put_temporary(monkeypatch, path):
         monkeypatch.setattr(slicer.app, "temporaryPath", str(path))
 
 
+def note_opened(monkeypatch, section):
+    """From now on note the addresses that a section's file would open in the system's file manager; returns the list.
+
+    No class of Qt is patched: PythonQt's method would come back without its class, and its next call end Slicer.
+    """
+    import qt
+
+    opened = []
+
+    class Noting:
+        QDesktopServices = types.SimpleNamespace(openUrl=opened.append)
+
+        def __getattr__(self, name):
+            return getattr(qt, name)
+
+    monkeypatch.setattr(section, "qt", Noting())
+    return opened
+
+
 def need_window():
     """Skip the test file where no window can be made: neither inside Slicer nor with PySide6."""
     if not inside_slicer():

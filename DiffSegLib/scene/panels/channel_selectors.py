@@ -52,6 +52,7 @@ class ChannelSelectors:
         selector.addEnabled = False
         selector.removeEnabled = False
         selector.noneEnabled = True
+        selector.setSizePolicy(qt.QSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed))  # as those of the form
         selector.setMRMLScene(slicer.mrmlScene)
 
         def onChosen(node: Any) -> None:
