@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +85,19 @@ def measure(
 
 
 def ceilings(device: torch.device, precision: torch.dtype) -> dict[str, float]:
-    """What the machine can do at most: TFLOP/s of a large convolution, and GB/s of copying memory."""
-    convolution = nn.Conv3d(64, 64, 3, padding=1).to(device)
-    x = torch.randn(1, 64, *SHAPE, device=device)
-
-    def convolve() -> None:
-        with torch.inference_mode(), autocast(device, precision):
-            convolution(x)
-
+    """What the machine can do at most: TFLOP/s of the fastest of several large convolutions, GB/s of a copy."""
+    rates = []
+    for channels, edge in ((64, 64), (128, 32), (256, 16)):
+        for layout in (torch.contiguous_format, torch.channels_last_3d):
+            shapes = (1, channels, edge, edge, edge), (channels, channels, 3, 3, 3)
+            x, weight = (torch.randn(n).to(device, precision).contiguous(memory_format=layout) for n in shapes)
+            convolve = partial(nn.functional.conv3d, x, weight, padding=1)
+            fastest = min(_once(convolve, device)[0] for _ in range(6))
+            rates.append(2 * 27 * channels**2 * edge**3 / fastest / 1e12)
     source = torch.ones(1 << 26, device=device)
     target = torch.empty_like(source)
-    best = [min(_once(work, device)[0] for _ in range(6)) for work in (convolve, lambda: target.copy_(source))]
-    flop = 2 * 27 * 64 * 64 * math.prod(SHAPE)
-    return {"tflops": flop / best[0] / 1e12, "gigabytes_per_second": 2 * source.nbytes / best[1] / 1e9}
+    copied = min(_once(lambda: target.copy_(source), device)[0] for _ in range(6))
+    return {"tflops": max(rates), "gigabytes_per_second": 2 * source.nbytes / copied / 1e9}
 
 
 def own(device: torch.device, precision: torch.dtype) -> list[Contestant]:

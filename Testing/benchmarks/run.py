@@ -87,12 +87,15 @@ def machine() -> dict[str, str]:
 
 def networks(name: str, rounds: int) -> dict[str, Any]:
     """Our networks beside others, interleaved."""
+    from convolutions import add_convolutions
     from others import others
 
     show, device = Show(), pick_device(name)
     precision = pick_precision("auto", device)
     before, full = ceilings(device, precision), ceilings(device, torch.float32)
-    rows = measure([*own(device, precision), *others(device, precision)], rounds, device, show)
+    contestants = [*own(device, precision), *others(device, precision)]
+    rows = measure(contestants, rounds, device, show)
+    add_convolutions(rows, contestants, device)
     show.close()
     after = ceilings(device, precision)
     most = {key: max(value, after[key]) for key, value in before.items()}
