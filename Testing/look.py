@@ -3,11 +3,10 @@
 PYTHONPATH=.:Testing QT_SCALE_FACTOR=1.25 QT_QPA_PLATFORM=offscreen python Testing/look.py
 """
 
+import importlib
 import json
 import sys
 
-import host.doubles  # noqa: F401 - imported before the module, so that only what the module brings is counted
-import host.pythonqt
 from host.application import Host
 
 DARK, LIGHT, LINK = "#2d2d30", "#e6e6e6", "#6cb0ff"
@@ -16,6 +15,8 @@ HOST = {"slicer", "qt", "ctk", "vtk", "host"}  # what Slicer has loaded before
 
 def main() -> None:
     """Open the window in a dark style as narrow as it goes, and look at every widget."""
+    for double in ("host.doubles", "host.pythonqt"):  # what they need is not the module's doing
+        importlib.import_module(double)
     before = set(sys.modules)
     made = Host()
     imported = packages(before)

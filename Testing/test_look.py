@@ -47,7 +47,7 @@ def test_every_text_can_be_read_in_a_dark_style(look):
 
 def test_no_form_and_no_panel_has_colours_of_its_own():
     """Style sheets and colours in a text are seen by no palette, so they are looked for."""
-    fixed = re.compile(r"styleSheet|setPalette|QPalette|<palette|(?<![\w-])(?:background-)?color\s*[:=]\s*[\"'#\w]", re.I)
+    fixed = re.compile(r"styleSheet|Palette|(?<![\w-])(?:background-)?color\s*[:=]\s*[\"'#\w]", re.I)
     files = [*(ROOT / "DiffSeg" / "Resources" / "UI").glob("*.ui"), *(ROOT / "DiffSegLib/scene/panels").glob("*.py")]
     assert len(files) > 12
     found = {f.name: fixed.findall(f.read_text(encoding="utf-8")) for f in files}
