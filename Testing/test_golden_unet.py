@@ -2,8 +2,8 @@
 
 The fixture holds three networks of mathpluscode/ImgX-DiffSeg at ce57729. To stay small it stores the weights in byte
 planes, and those of the 3D networks with 20 of their 23 mantissa bits, which moves their logits by 1e-5; `diff3d_even`
-has the weights of `diff3d` but for two kernels. Its twin without mask and time, `seg3d`, has a megabyte of weights of its
-own: it is compared where DIFFSEG_GOLDEN_UNET names the file that holds all four networks whole.
+has the weights of `diff3d` but for two kernels. The twin without mask and time, `seg3d`, has a megabyte of weights of
+its own: it is compared where DIFFSEG_GOLDEN_UNET names the file that holds all four networks whole.
 """
 
 import json
