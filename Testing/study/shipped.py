@@ -52,7 +52,10 @@ def main() -> int:
         print(f"{name}: Dice {np.mean(found[name]):.4f}", flush=True)
     card = {"model": model.card.name, "smoothing": model.card.smoothing, "flip": list(model.card.flip)}
     result = card | {"cases": [case.name for case in cases], "labels": list(VALUES), "dice": found}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in result.items() if key != "dice"]
+    measured = ",\n".join(f" {json.dumps(name)}: {json.dumps(dice)}" for name, dice in found.items())
+    text = "{\n" + ",\n".join(lines) + ',\n"dice": {\n' + measured + "\n}}\n"
+    RESULT.write_text(text, encoding="utf-8")  # a line for each way
     return 0
 
 
