@@ -1,10 +1,13 @@
 """The U-Net against the reference's: same weights, same input, same logits, in 2D and 3D with odd sizes.
 
-The fixture holds two networks of mathpluscode/ImgX-DiffSeg at ce57729. To stay small it stores the weights in byte
-planes, and those of the 3D network with 20 of their 23 mantissa bits, which moves its logits by 1e-5.
+The fixture holds three networks of mathpluscode/ImgX-DiffSeg at ce57729. To stay small it stores the weights in byte
+planes, and those of the 3D networks with 20 of their 23 mantissa bits, which moves their logits by 1e-5; `diff3d_even`
+has the weights of `diff3d` but for two kernels. The twin without mask and time, `seg3d`, has a megabyte of weights of
+its own: it is compared where DIFFSEG_GOLDEN_UNET names the file that holds all four networks whole.
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,23 @@ from DiffSegLib import config
 from DiffSegLib.network.build import build
 
 FIXTURE = Path(__file__).parent / "fixtures" / "golden_unet.npz"
+WHOLE = os.environ.get("DIFFSEG_GOLDEN_UNET", "")
 LEVELS, BLOCKS = 3, 2
+FIRST_STRIDE = {"diff3d": [2, 2, 1], "diff3d_even": [2, 2, 2], "seg3d": [2, 2, 1], "diff2d": [2, 2]}
+SAME_WEIGHTS = {"diff3d_even": "diff3d"}  # in the fixture, but for those that it holds by name
+
+
+def flax_parameters(arrays, name):
+    """Path -> tensor."""
+    found, packed = {}, SAME_WEIGHTS.get(name, name)
+    if f"{packed}/weights" in arrays:
+        flat, start = np.ascontiguousarray(arrays[f"{packed}/weights"].T).view("<f4").ravel(), 0
+        for path, shape in json.loads(str(arrays[f"{packed}/layout"])):
+            size = int(np.prod(shape))
+            found[path] = torch.from_numpy(flat[start : start + size].reshape(shape))
+            start += size
+    prefix = f"{name}/param/"
+    return found | {k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def reference_weights(arrays, name):
@@ -24,13 +43,7 @@ def reference_weights(arrays, name):
     Kernels are (spatial, in, out) in flax. Its transposed convolution does not flip the kernel, torch's does in effect.
     Its transposed kernels are stored (spatial, in, out) like the others.
     """
-    state = {}
-    flat = np.ascontiguousarray(arrays[f"{name}/weights"].T).view("<f4").ravel()
-    parameters, start = {}, 0
-    for path, shape in json.loads(str(arrays[f"{name}/layout"])):
-        size = int(np.prod(shape))
-        parameters[path] = torch.from_numpy(flat[start : start + size].reshape(shape))
-        start += size
+    state, parameters = {}, flax_parameters(arrays, name)
 
     def take(path):
         return parameters.pop(path)
@@ -53,11 +66,13 @@ def reference_weights(arrays, name):
         state[f"{ours}.bias"] = take(f"{path}/bias").flatten()
 
     def block(ours, path):
-        inner = f"{path}/ConvResBlockWithTime_0"
+        timed = f"{path}/ConvResBlockWithTime_0/Dense_0/kernel" in parameters
+        inner = f"{path}/ConvResBlock{'With' if timed else 'Without'}Time_0"
         for n in (1, 2):
             convolution(f"{ours}.conv{n}", f"{inner}/Conv_{n - 1}")
             norm(f"{ours}.norm{n}", f"{inner}/InstanceNorm_{n - 1}/LayerNorm_0")
-        dense(f"{ours}.time", f"{inner}/Dense_0")
+        if timed:
+            dense(f"{ours}.time", f"{inner}/Dense_0")
 
     encoder, bottom, decoder = "DownsampleEncoder_0", "BottomImageEncoderUnet_0", "UpsampleDecoder_0"
     convolution("stem", f"{encoder}/ConvNormAct_0/Conv_0")
@@ -90,16 +105,24 @@ def reference_weights(arrays, name):
 
 def reference_network(arrays, name, time="before_norm"):
     """Our network with the reference's weights, and its inputs, channels first."""
-    image = torch.from_numpy(arrays[f"{name}/image"]).movedim(-1, 1)
-    dims = image.ndim - 2
-    first = {"diff3d": [2, 2, 1], "diff2d": [2, 2]}[name]
+    inputs = [torch.from_numpy(arrays[f"{name}/{k}"]) for k in ("image", "mask", "t") if f"{name}/{k}" in arrays]
+    inputs = [each.movedim(-1, 1) if each.ndim > 1 else each for each in inputs]
+    network = tiny(name, "recycling" if len(inputs) > 1 else "supervised", time)
+    network.load_state_dict(reference_weights(arrays, name))
+    return network, inputs
+
+
+def tiny(name, strategy, time="before_norm"):
+    """Our network of the reference's size."""
+    dims = len(FIRST_STRIDE[name])
     settings = config.from_json(
         {
             "data": {"patch": [16] * dims},
             "augment": {"flip": [False] * dims},
+            "diffusion": {"strategy": strategy},
             "network": {
                 "channels": [8, 16, 24],
-                "strides": [first, [2] * dims],
+                "strides": [FIRST_STRIDE[name], [2] * dims],
                 "blocks": BLOCKS,
                 "heads": 2,
                 "activation": "gelu_tanh",
@@ -107,10 +130,7 @@ def reference_network(arrays, name, time="before_norm"):
             },
         }
     )
-    network = build(settings.network, 1, 3).eval()
-    network.load_state_dict(reference_weights(arrays, name))
-    mask, t = torch.from_numpy(arrays[f"{name}/mask"]).movedim(-1, 1), torch.from_numpy(arrays[f"{name}/t"])
-    return network, (image, mask, t)
+    return build(settings.network, 1, 3, settings.diffusion).eval()
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +139,36 @@ def arrays():
         return dict(file)
 
 
-@pytest.mark.parametrize("name", ["diff2d", "diff3d"])
-def test_the_reference_s_weights_give_the_reference_s_logits(arrays, name):
+def assert_same_logits(arrays, name):
     network, inputs = reference_network(arrays, name)
     assert sum(p.numel() for p in network.parameters()) == int(arrays[f"{name}/n_params"])
     wanted = torch.from_numpy(arrays[f"{name}/out"]).movedim(-1, 1)
     with torch.no_grad():
         found = network(*inputs)
     assert float(wanted.std()) > 2 and float((found - wanted).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["diff2d", "diff3d", "diff3d_even"])
+def test_the_reference_s_weights_give_the_reference_s_logits(arrays, name):
+    assert_same_logits(arrays, name)
+
+
+@pytest.mark.skipif(not WHOLE, reason="DIFFSEG_GOLDEN_UNET names no file with all networks")
+@pytest.mark.parametrize("name", sorted(FIRST_STRIDE))
+def test_the_reference_s_whole_weights_give_its_logits_the_twin_s_too(name):
+    with np.load(WHOLE) as file:
+        assert_same_logits(dict(file), name)
+
+
+def test_the_twin_is_the_network_without_mask_and_time(arrays):
+    """The same weights where they mean the same, an empty mask, and a time that the reference's order does not see."""
+    network, (image, mask, t) = reference_network(arrays, "diff3d")
+    twin = tiny("diff3d", "supervised")
+    assert sum(p.numel() for p in twin.parameters()) == 318_919  # as the reference's
+    shared = {k: v for k, v in network.state_dict().items() if k in twin.state_dict()}
+    twin.load_state_dict(shared | {"stem.weight": shared["stem.weight"][:, :1]})
+    with torch.no_grad():
+        assert float((twin(image) - network(image, torch.zeros_like(mask), t)).abs().max()) < 1e-4
 
 
 def test_the_reference_s_network_does_not_see_the_time_and_ours_does(arrays):
