@@ -13,11 +13,7 @@ _IMGX: dict[str, Any] = {
         "rotation": 5.0,
         "scale": 0.15,
         "affine_probability": 1.0,
-        "contrast_probability": 0.0,
-        "gamma_probability": 0.0,
-        "blur_probability": 0.0,
-        "low_resolution_probability": 0.0,
-        "noise_probability": 0.0,
+        **{f"{change}_probability": 0.0 for change in ("contrast", "gamma", "blur", "low_resolution", "noise")},
     },
     "network": {"activation": "gelu_tanh", "time": "before_norm"},
     "diffusion": {
@@ -73,13 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "imgx-v0.2": _IMGX,
     "imgx-head": _changed(
         _IMGX,
-        augment={
-            "rotation": 30.0,
-            "scale": 0.2,
-            "shift": 0.3,
-            "affine_probability": 0.5,
-            "gamma_probability": 0.5,
-        },
+        augment={"rotation": 30.0, "scale": 0.2, "shift": 0.3, "affine_probability": 0.5, "gamma_probability": 0.5},
         network={"dropout": 0.1},
         diffusion={"train_steps": 1001},
         loss={"focal": 1.0},
