@@ -224,9 +224,13 @@ def test_one_budget_of_the_command_line_takes_the_place_of_the_other(dataset, tm
         assert commands.run([*command, *more]) == 0
         found = json.loads(capsys.readouterr().out.splitlines()[-1])["config"]["training"]
         assert (found["iterations"], found["minutes"]) == wanted
+    (tmp_path / "mine.json").write_text(json.dumps({"training": {"minutes": 9}}))
+    assert commands.run([*command, "--iterations", "3"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["config"]["training"]
+    assert (found["iterations"], found["minutes"]) == (3, None)
     assert commands.run([*command, "--minutes", "2", "--set", "training.iterations=7"]) == 2
     assert "training.iterations is 7, which does nothing" in capsys.readouterr().err
-    assert commands.run([*command, "--set", "training.minutes=2"]) == 2
+    assert commands.run([*command, "--set", "training.iterations=7"]) == 2
 
 
 def test_the_iterations_and_the_patience_of_a_training(tmp_path):
