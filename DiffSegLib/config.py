@@ -222,25 +222,26 @@ def choose(name: str, source: Path | Mapping[str, Any] | None, assignments: list
     Also returns which keys of OPEN are to be proposed: of PROPOSED those that neither the preset nor a person has
     decided, and what a choice implies and nobody has written. Raises InputError, too, for a value that somebody wrote
     and that does nothing (config_idle). In a whole configuration, as a run keeps it, that is what differs from the
-    nearest preset.
+    nearest preset, but for the iterations, which stand there whatever the budget is.
     """
-    where = str(source) if isinstance(source, Path) else "--set" if source is None else "configuration"
+    where = str(source) if isinstance(source, Path) else "configuration"
     file = read_json(source) if isinstance(source, Path) else source or {}
     start = (preset(name) if source is None else build(Config, file, where)).to_json()
     values, defaults = _flat(start), _flat(Config().to_json())
     written, assigned = list(_flat(file)), list(_flat(_assign({}, assignments)))
     changed = {key for key in PROPOSED if values[key] != defaults[key]} - {"network.channels"}
     open_keys = {*OPEN} - changed - {*written, *assigned}
-    config = from_json(_assign(start, assignments), where, open_keys)
+    together = where if not assignments else "the options" if source is None else f"{where} with the options"
+    config = from_json(_assign(start, assignments), together, open_keys)
     open_keys &= {*PROPOSED, *implied(config)}
-    check(config, where, open_keys)
+    check(config, together, open_keys)
     if file.keys() == start.keys():
         presets = [_flat(preset(each).to_json()) for each in PRESETS]
         nearest = min(presets, key=lambda one: sum(one[key] != values[key] for key in values))
-        written = [key for key in written if values[key] != nearest[key]]
+        written = [key for key in written if values[key] != nearest[key] and key != "training.iterations"]
     values = _flat(config.to_json()) | {key: value for key, (value, _) in implied(config).items() if key in open_keys}
-    for keys, source_of_keys in ((assigned, "--set"), (written, where)):
-        refuse_idle(values, [key for key in keys if values[key] != defaults[key]], source_of_keys)
+    for keys, whose in ((assigned, "--set"), (written, where)):
+        refuse_idle(values, [key for key in keys if values[key] != defaults[key]], whose)
     return config, frozenset(open_keys)
 
 

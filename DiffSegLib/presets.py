@@ -63,7 +63,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "time_sampling": "uniform",
             "recycling_last": True,
         },
-        loss={"cross_entropy": 1.0, "focal": 0.0},
+        loss={"cross_entropy": 1.0, "focal": 0.0},  # its mse of 0.1 is for a predicted noise only (docs/method.md)
         training={"learning_rate": 1e-4, "learning_rate_end": 1e-6},
     ),
     "imgx-v0.2": _IMGX,

@@ -71,7 +71,7 @@ for change, chance in OFF.items():
     others = [f"{each}=0" for each in OFF.values() if each != chance]
     ranges = {"affine": ["rotation", "scale", "shift"], "contrast": ["contrast", "brightness"]}.get(change, [change])
     still = [f"augment.{each}={int(each == 'low_resolution')}" for each in ranges]
-    ROWS[chance] = ("0.3", others, [[*others, *still]])
+    ROWS[chance] = ("0.3" if change == "affine" else "0.9", others, [[*others, *still]])
     ROWS |= {f"augment.{each}": ("3.0", [*others, f"{chance}=1"], [[*others, f"{chance}=0"]]) for each in ranges}
 ROWS |= {f"augment.{each}": ("0.5", *ROWS[f"augment.{each}"][1:]) for each in ("scale", "contrast")}
 LOOP = ("training.iterations", "training.patience")  # only a whole training shows what these do
@@ -175,6 +175,11 @@ def test_a_preset_and_what_a_run_keeps_of_it_are_taken_but_not_what_is_changed_t
     path = tmp_path / "config.json"
     path.write_text(json.dumps(kept))
     assert config.choose("default", path, [])[0].to_json() == kept
+    timed = {
+        **kept,
+        "training": {**kept["training"], "minutes": 2.0, "iterations": 7},
+    }  # --minutes beside another's file
+    assert config.choose("default", timed, [])[0].to_json() == timed
     for section, key, value in (("diffusion", "reverse_step", True), ("loss", "focal_gamma", 2.5)):
         edited = {**kept, section: {**kept[section], key: value}}
         acts = {"reverse_step": kept["diffusion"]["strategy"] == "recycling_next", "focal_gamma": kept["loss"]["focal"]}
