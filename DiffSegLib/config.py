@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from DiffSegLib.config_idle import refuse_idle
 from DiffSegLib.config_rules import check, implied
 from DiffSegLib.errors import InputError
 from DiffSegLib.presets import PRESETS
@@ -215,29 +216,39 @@ def load(path: Path) -> Config:
     return from_json(read_json(path), str(path))
 
 
-def choose(name: str, file: Path | None, assignments: list[str]) -> tuple[Config, frozenset[str]]:
-    """Where a training starts: a file or else a preset, then `section.key=value` assignments.
+def choose(name: str, source: Path | Mapping[str, Any] | None, assignments: list[str]) -> tuple[Config, frozenset[str]]:
+    """Where a training starts: a file, or what would stand in one, or else a preset; then `section.key=value`.
 
     Also returns which keys of OPEN are to be proposed: of PROPOSED those that neither the preset nor a person has
-    decided, and what a choice implies and nobody has written.
+    decided, and what a choice implies and nobody has written. Raises InputError, too, for a value that somebody wrote
+    and that does nothing (config_idle). In a whole configuration, as a run keeps it, that is what differs from the
+    nearest preset, but for the iterations, which stand there whatever the budget is.
     """
-    start = Config() if file else preset(name)
-    written, where = _assign(read_json(file) if file else {}, assignments), str(file or "--set")
-    data, defaults, open_keys = start.to_json(), Config().to_json(), set()
-    for key in OPEN:
-        section, _, field_name = key.partition(".")
-        changed = data[section][field_name] != defaults[section][field_name]
-        decided = changed and key in PROPOSED and key != "network.channels"
-        given = written.get(section)
-        if not decided and not (isinstance(given, Mapping) and field_name in given):
-            open_keys.add(key)
-    for section, body in written.items():
-        together = isinstance(body, Mapping) and isinstance(data.get(section), Mapping)
-        data[section] = {**data[section], **body} if together else body
-    config = from_json(data, where, open_keys)
+    where = str(source) if isinstance(source, Path) else "configuration"
+    file = read_json(source) if isinstance(source, Path) else source or {}
+    start = (preset(name) if source is None else build(Config, file, where)).to_json()
+    values, defaults = _flat(start), _flat(Config().to_json())
+    written, assigned = list(_flat(file)), list(_flat(_assign({}, assignments)))
+    changed = {key for key in PROPOSED if values[key] != defaults[key]} - {"network.channels"}
+    open_keys = {*OPEN} - changed - {*written, *assigned}
+    together = where if not assignments else "the options" if source is None else f"{where} with the options"
+    config = from_json(_assign(start, assignments), together, open_keys)
     open_keys &= {*PROPOSED, *implied(config)}
-    check(config, where, open_keys)
+    check(config, together, open_keys)
+    if file.keys() == start.keys():
+        presets = [_flat(preset(each).to_json()) for each in PRESETS]
+        nearest = min(presets, key=lambda one: sum(one[key] != values[key] for key in values))
+        written = [key for key in written if values[key] != nearest[key] and key != "training.iterations"]
+    values = _flat(config.to_json()) | {key: value for key, (value, _) in implied(config).items() if key in open_keys}
+    for keys, whose in ((assigned, "--set"), (written, where)):
+        refuse_idle(values, [key for key in keys if values[key] != defaults[key]], whose)
     return config, frozenset(open_keys)
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    """section.key -> value."""
+    sections = ((name, body) for name, body in data.items() if isinstance(body, Mapping))
+    return {f"{name}.{key}": value for name, body in sections for key, value in body.items()}
 
 
 def to_text(data: Mapping[str, Any]) -> str:

@@ -86,14 +86,9 @@ def _bottom(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
     return math.prod(size)
 
 
-def check_network(
-    network: "NetworkConfig",
-    diffusion: "DiffusionConfig",
-    where: str = "configuration",
-    open_keys: Collection[str] = (),
-) -> None:
+def check_network(network: "NetworkConfig", diffusion: "DiffusionConfig") -> None:
     """Raise InputError where a network is asked for what it cannot do."""
-    _require(_network(network, diffusion), where, open_keys)
+    _require(_network(network, diffusion), "configuration", ())
 
 
 def _network(network: "NetworkConfig", diffusion: "DiffusionConfig") -> Rules:
@@ -154,9 +149,7 @@ def _loss(loss: "LossConfig", diffusion: "DiffusionConfig") -> Rules:
     alone = diffusion.strategy != "supervised" or not (loss.mse or loss.vlb)
     yield alone, "loss.mse and loss.vlb must be 0 with diffusion.strategy supervised: there is no noise"
     levels = diffusion.parametrisation != "epsilon" or loss.mse > 0
-    text = (
-        "diffusion.parametrisation epsilon needs loss.mse above 0, e.g. 0.1: other terms do not reach the noisy levels"
-    )
+    text = "diffusion.parametrisation epsilon needs loss.mse above 0, e.g. 0.1: no other term reaches the noisy levels"
     yield levels, text, "loss.mse"
     taught = not diffusion.variance.startswith("learned") or loss.vlb > 0
     example = f"e.g. {0.001 * diffusion.train_steps:g}"

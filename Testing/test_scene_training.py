@@ -352,7 +352,7 @@ def test_a_training_is_stopped_resumed_and_killed_and_leaves_bad_cases_out(logic
     assert training.model is None
 
 
-HALF_AN_HOUR = {**SMALL, "training": {**SMALL["training"], "minutes": 30}}
+HALF_AN_HOUR = {**SMALL, "training": {"minutes": 30, "batch": 1, "validations": 2, "precision": "fp32"}}
 
 
 def test_the_budget_is_known_before_the_process_has_written_anything_and_stays(logic, folder, tmp_path):

@@ -176,6 +176,7 @@ def test_the_whole_configuration_can_be_edited(host, panel, folder, started):
         ("{", "is no valid JSON"),
         ('{"data": {"ptch": [1]}}', "unknown key 'data.ptch'"),
         (proposed.replace('"batch": 4', '"batch": 0'), "training.batch, accumulate, iterations and validations"),
+        (proposed.replace('"reverse_step": false', '"reverse_step": true'), "it acts with diffusion.strategy"),
     ):
         panel.ui.trainConfigText.plainText = text
         assert words in panel.ui.trainStatusLabel.text and not panel.ui.trainStartButton.enabled

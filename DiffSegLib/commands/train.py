@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +56,16 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         raise InputError("--out is needed: the folder for the training and its model.")
     if not options.plan_only:
         check_folder(options.out)
+    # one budget takes the place of the other that a file has; what --set says beside it is judged
+    written = [f"training.iterations={config.TrainingConfig.iterations}"] if options.minutes is not None else []
+    written += [*options.set, *["training.minutes=null"] * (options.iterations is not None)]
+    chosen = {key: getattr(options, key) for key in ("minutes", "iterations", "seed")}
+    written += [f"training.{key}={value}" for key, value in chosen.items() if value is not None]
     open_keys: frozenset[str] = frozenset()
     if options.resume and not options.plan_only:
-        settings = config.override(kept_config(options.out), options.set)
+        settings = config.override(kept_config(options.out), written)
     else:
-        settings, open_keys = config.choose(options.preset, options.config, options.set)
-    chosen = {key: getattr(options, key) for key in ("minutes", "iterations", "seed")}
-    budget = {key: value for key, value in chosen.items() if value is not None}
-    if "iterations" in budget:
-        budget["minutes"] = None
-    settings = replace(settings, training=replace(settings.training, **budget))
-    settings = config.from_json(settings.to_json(), "the options", open_keys)
+        settings, open_keys = config.choose(options.preset, options.config, written)
     if options.resume and not options.plan_only and settings != frozen(options.out, settings):
         text = "goes on with its own config.json; only iterations, minutes and training.patience can change"
         raise InputError(f"{options.out}: {text}.")

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.config_idle import SELF_CONDITIONED
 from DiffSegLib.diffusion.gaussian import gather, levels, logits_to_x, predict_noise, predict_x_start, x_to_logits
 from DiffSegLib.diffusion.schedule import Schedule, make_schedule, respace
-
-SELF_CONDITIONED = ("self_conditioning", "self_conditioning_next")
 
 
 @dataclass(frozen=True, eq=False)

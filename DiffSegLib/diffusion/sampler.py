@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from DiffSegLib.config_idle import SELF_CONDITIONED
 from DiffSegLib.diffusion.gaussian import column, gather, q_posterior_mean, x_to_mask
-from DiffSegLib.diffusion.process import SELF_CONDITIONED, Process
+from DiffSegLib.diffusion.process import Process
 from DiffSegLib.diffusion.schedule import Schedule
 
 # (mask seen by the network (B, C or 2 C, *spatial) or None, time (B,)) -> the network's output
@@ -17,12 +18,7 @@ NoiseSource = Callable[[int, torch.Size], Tensor]
 
 
 def ddpm_step(
-    schedule: Schedule,
-    x_start: Tensor,
-    x_t: Tensor,
-    index: Tensor,
-    noise: Tensor,
-    log_variance: Tensor | None = None,
+    schedule: Schedule, x_start: Tensor, x_t: Tensor, index: Tensor, noise: Tensor, log_variance: Tensor | None = None
 ) -> Tensor:
     """x_{t-1} ~ q(x_{t-1} | x_t, x_0) (DDPM eq. 6-7); exactly x_0 at index 0.
 

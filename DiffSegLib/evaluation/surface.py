@@ -59,8 +59,7 @@ def surface_distances(prediction: np.ndarray, reference: np.ndarray, spacing: Se
     from_prediction = surface_points(prediction, spacing)
     from_reference = surface_points(reference, spacing)
     return SurfaceDistances(
-        to_reference=_nearest(from_prediction, from_reference),
-        to_prediction=_nearest(from_reference, from_prediction),
+        to_reference=_nearest(from_prediction, from_reference), to_prediction=_nearest(from_reference, from_prediction)
     )
 
 

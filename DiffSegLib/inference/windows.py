@@ -27,10 +27,7 @@ class Windows:
 
 
 def plan_windows(
-    shape: tuple[int, ...],
-    patch: tuple[int, ...],
-    factors: tuple[int, ...],
-    growth: float | None = None,
+    shape: tuple[int, ...], patch: tuple[int, ...], factors: tuple[int, ...], growth: float | None = None
 ) -> Windows:
     """One window where the volume is small enough, else windows of `patch` that overlap by half at least.
 

@@ -92,9 +92,7 @@ class TrainLogic:
         folder = Path(run) if run else self._newFolder(name or _name_of(data))
         if name is not None:
             check_name(name)
-        wish, _options = config.choose(preset, None, list(assignments))  # a mistake is better told now than later
-        if configuration is not None:
-            wish = config.from_json(configuration, "configuration", config.OPEN)
+        wish, _open = config.choose(preset, configuration, list(assignments))  # better told now than later
         options = ["--memory", f"{memory:g}", "--device", device, *["--skip-bad"] * skipBad]
         options += ["--name", name] if name else []
         if not isinstance(data, (str, Path)):
@@ -117,8 +115,7 @@ class TrainLogic:
             write_text(folder / "settings.json", config.to_text(configuration))
             first += ["--config", str(folder / "settings.json")]
         known: dict[str, Any] = {"names": {str(value): text for value, text in names.items()}} if names else {}
-        if configuration is None or not assignments:  # else config.json will tell
-            known["budget"] = _budget(wish.training, minutes, iterations)
+        known["budget"] = _budget(wish.training, minutes, iterations)
         training = begin(folder, Path(data).resolve(), name or folder.name, options, first, known)
         self._remember(folder)
         if wait:

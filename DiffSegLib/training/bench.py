@@ -51,10 +51,7 @@ def run(name: str, rounds: int, listener: events.Listener = events.silent) -> di
 
 
 def measure(
-    contestants: Sequence[Contestant],
-    rounds: int,
-    device: torch.device,
-    listener: events.Listener = events.silent,
+    contestants: Sequence[Contestant], rounds: int, device: torch.device, listener: events.Listener = events.silent
 ) -> list[Row]:
     """A row for each contestant: wall and processor seconds (medians), range, FLOPs, parameters, peak memory.
 

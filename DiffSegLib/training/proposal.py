@@ -106,11 +106,7 @@ def propose(
             batch += 1
         reasons["training.batch"] = f"as many as fit in {memory:g} GiB, from {LEAST_BATCH[dims]} to {BATCH[dims]}"
     full = replace(
-        base,
-        data=replace(data, patch=patch),
-        network=network,
-        training=replace(training, batch=batch),
-        augment=augment,
+        base, data=replace(data, patch=patch), network=network, training=replace(training, batch=batch), augment=augment
     )
     return from_json(full.to_json(), "the proposal"), reasons
 

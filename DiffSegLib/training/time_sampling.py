@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.config_idle import FROM_ABOVE
 
 WARM_UP = 10  # losses of every level before they decide; this and the two below are the reference's
 DECAY = 0.9
 UNIFORM_SHARE = 0.01
-# strategies whose first pass starts at a noisier level than t
-FROM_ABOVE = ("recycling", "recycling_next", "self_conditioning_next")
 
 
 class TimeSampler:

@@ -312,7 +312,9 @@ class TrainPanel(Panel):
             data = json.loads(self.ui.trainConfigText.plainText)
         except ValueError as problem:
             raise InputError(_("The configuration is no valid JSON ({reason}).").format(reason=problem)) from None
-        return config.from_json(data, _("The configuration")).to_json()
+        settings = config.from_json(data, _("The configuration"))
+        config.choose("default", data, [])  # refuses what would do nothing
+        return settings.to_json()
 
     def _forgetPlan(self) -> None:
         self._preparation.cancel()
