@@ -62,7 +62,8 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *spatial) -> the same shape and precision."""
-        if x.is_cpu and (x.requires_grad or x.shape[2:].numel() < FEW) and channels_last(x):
+        voxels = x.shape[2:].numel()  # batch norm refuses a single one
+        if x.is_cpu and voxels > 1 and (x.requires_grad or voxels < FEW) and channels_last(x):
             of_one = (None, None, self.weight, self.bias, True, 0.0, self.eps)  # a batch of one has the instance's norm
             normed = [nn.functional.batch_norm(sample, *of_one) for sample in x.split(1)]
             return torch.cat(normed) if len(x) > 1 else normed[0]
