@@ -363,8 +363,19 @@ def test_empty_numbers_have_their_usual_values(tmp_path):
             at = data.index(scale) + 6
             data = data[:at] + b"\0\0" + data[at + 2 + int.from_bytes(data[at : at + 2], "little") :]
         at = data.index(b"\x28\0\x10\0US")
-        path.write_bytes(data[:at] + b"\x28\0\x08\0IS\0\0" + data[at:])
+        frames = b"\2\0" + b"0 " if number % 2 else b"\0\0"  # none, or 0
+        path.write_bytes(data[:at] + b"\x28\0\x08\0IS" + frames + data[at:])
     assert (sitk.GetArrayFromImage(dicom.read_series(tmp_path)) == IMAGE).all()
+
+
+def test_a_mosaic_is_no_slice(tmp_path):
+    path = write_slice(tmp_path / "a.dcm", IMAGE[0], 0, (0, 0, 0))
+    data = path.read_bytes()
+    kind = b"ORIGINAL\\PRIMARY\\M\\ND\\MOSAIC "
+    at = data.index(b"\x08\0\x16\0UI")
+    path.write_bytes(data[:at] + b"\x08\0\x08\0CS" + struct.pack("<H", len(kind)) + kind + data[at:])
+    with pytest.raises(InputError, match="a.dcm: is a mosaic, .* convert it with dcm2niix"):
+        read(path)
 
 
 def test_looking_at_a_header_does_not_read_the_pixels(tmp_path):

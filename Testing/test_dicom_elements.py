@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from DiffSegLib.data.batch import find_cases
-from DiffSegLib.data.dicom_elements import ITEM, ITEM_END, PIXELS, SEQUENCE_END, claims_too_much, elements
+from DiffSegLib.data.dicom_elements import ITEM, ITEM_END, PIXELS, SEQUENCE_END, claims_too_much, elements, pixels_of
 from DiffSegLib.data.files import read
 from DiffSegLib.errors import InputError
-from multiframe import write_frames
+from multiframe import write_frames, write_slice
 from tally import tried
 
-ENDS = (ITEM_END, SEQUENCE_END)
+ENDS, ENDED = (ITEM_END, SEQUENCE_END), b"\xfe\xff\x0d\xe0\0\0\0\0"
 ARRAY = np.arange(4 * 6 * 8, dtype=np.int16).reshape(4, 6, 8)
 
 
@@ -85,6 +85,47 @@ def test_a_sequence_of_unknown_representation_is_implicit_within(tmp_path, expli
     assert [each.tag for each in elements(path)][-1] == PIXELS and read(path).array.shape == (1, *ARRAY.shape)
     path.write_bytes(data[:at] + unknown(explicit).replace(b"DS\0\0A", b"DS\0\x7fA") + data[at:])
     assert claims_too_much(path)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [b"\x08\0\x60\0CS\2\0MR", b"\x09\0\2\x10OB\0\0\2\0\0\0ab", b"\x08\0\x60\0\2\0\0\0MR"],
+    ids=["explicit", "explicit, long", "implicit"],
+)
+@pytest.mark.parametrize("delimited", [True, False])
+def test_a_sequence_of_unknown_representation_may_be_explicit_within(tmp_path, inside, delimited):
+    """As files from before CP-246 are, which GDCM reads."""
+    path = frames(tmp_path / "a.dcm")
+    data = path.read_bytes()
+    length, end = (b"\xff\xff\xff\xff", ENDED) if delimited else (struct.pack("<I", len(inside)), b"")
+    item = b"\xfe\xff\0\xe0" + length + inside + end
+    at = data.index(b"\x20\0\x0d\0")
+    unknown = b"\x09\0\1\x10UN\0\0\xff\xff\xff\xff" + item + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    path.write_bytes(data[:at] + unknown + data[at:])
+    np.testing.assert_array_equal(read(path).array[0], ARRAY)
+    assert next(each.length for each in elements(path) if each.within == (0x00091001, ITEM)) == 2
+
+
+@pytest.mark.parametrize(
+    ("explicit", "syntax"),
+    [(True, None), (False, None), (False, b"1.2.840.113619.5.2")],
+    ids=["explicit, no head", "implicit, no head", "GE's own"],
+)
+def test_slices_whose_bytes_are_a_multiple_of_65536_are_read_without_a_head(tmp_path, explicit, syntax):
+    """The length of 256 x 256 or 512 x 512 pixels begins with zeros, which is no representation there."""
+    planes = np.arange(3 * 256 * 128, dtype=np.int16).reshape(3, 256, 128)
+    for n, plane in enumerate(planes):
+        path = write_slice(tmp_path / f"{n}.dcm", plane, n, (0, 0, n), explicit)
+        data = path.read_bytes()
+        if syntax is None:
+            path.write_bytes(data[data.index(b"\x08\0\x16\0") :])
+        else:
+            path.write_bytes(data.replace(b"UI\x12\x001.2.840.10008.1.2\0", b"UI\x12\0" + syntax))
+            assert syntax in path.read_bytes()
+        assert not claims_too_much(path) and pixels_of(path)[0] in (plane.nbytes, None)
+        assert [each.length for each in elements(path)][-1] == plane.nbytes
+    if syntax is None:
+        np.testing.assert_array_equal(read(tmp_path).array[0], planes - 1024.0)
 
 
 def test_big_endian_is_walked_as_well(tmp_path):

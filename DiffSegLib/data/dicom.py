@@ -155,6 +155,8 @@ def _header(file: Path) -> sitk.ImageFileReader:
     header.SetFileName(itk_name(file))
     header.ReadImageInformation()
     promised, shape = _promised(header)
+    if "MOSAIC" in _tag(header, "0008|0008"):
+        raise InputError(f"{file}: is a mosaic, a volume's slices as tiles of one picture; convert it with dcm2niix.")
     if not re.fullmatch(r"(MONOCHROME[12]|RGB|PALETTE COLOR|YBR_\w+)?", colours := _tag(header, COLOURS)):
         raise InputError(f"{file}: has the photometric interpretation {colours!r}, which is none; export it again.")
     scale = [_tag(header, key) or "1" for key in SCALE]
@@ -175,7 +177,7 @@ def _header(file: Path) -> sitk.ImageFileReader:
 def _promised(header: sitk.ImageFileReader) -> tuple[int, list[int]]:
     """Bytes of voxels, and the numbers of frames, rows and columns."""
     try:
-        frames, samples = (int(_tag(header, key) or "1") for key in ("0028|0008", "0028|0002"))
+        frames, samples = (int(_tag(header, key) or "1") or 1 for key in ("0028|0008", "0028|0002"))
         rows, columns, bits, stored, high, _ = (int(_tag(header, f"0028|{key}")) for key in VOXELS)
         if not 0 < stored == high + 1 <= bits or math.prod(header.GetSize()) != frames * rows * columns:
             raise ValueError

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 SHORT = b"\0\0 AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split(b" ")  # lengths of two bytes
 LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}  # of four bytes
@@ -65,8 +65,9 @@ def elements(file: Path, wanted: Collection[int] = ()) -> Iterator[Element]:
                 return
             last = last if around else tag
             outer, end, are_implicit = around[-1] if around else (0, size, syntax == IMPLICIT and not is_head)
+            is_named = is_head or syntax.startswith(IMPLICIT + b".")  # else zeros are of a length: 512 x 512 has them
             is_explicit = not are_implicit and tag >> 16 != 0xFFFE and (head[4:6] in LONG or head[4:6] in SHORT)
-            kind = head[4:6] if is_explicit else b""  # some files mix both
+            kind = head[4:6] if is_explicit and (is_named or any(head[4:6])) else b""  # some files mix both
             at += 12 if kind in LONG else 8
             length = number(head[8:12] if kind in LONG else head[6:8] if kind else head[4:8])
             value = b""
@@ -80,9 +81,16 @@ def elements(file: Path, wanted: Collection[int] = ()) -> Iterator[Element]:
                 while around and (around.pop()[0] == ITEM) != (tag == ITEM_END):
                     continue
             elif length == UNDEFINED or is_sequence or (tag == ITEM and outer != PIXELS):
-                around.append((tag, min(end, at + length), are_implicit or kind == b"UN"))
+                around.append((tag, min(end, at + length), are_implicit or (kind == b"UN" and not _named(stream, at))))
             else:
                 at += length
+
+
+def _named(stream: BinaryIO, at: int) -> bool:
+    """Whether a sequence's first element says of which kind it is: within UN none should (CP-246), but some do."""
+    stream.seek(at + 12)
+    kind, length = stream.read(2), stream.read(2)
+    return kind in LONG or (kind in SHORT and any(kind) and any(length))
 
 
 def claims_too_much(file: Path) -> bool:

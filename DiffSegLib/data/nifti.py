@@ -48,7 +48,7 @@ def check_payload(path: Path) -> Holes:
             dims = struct.unpack(order + "8h", header[40:56])
             spacing = struct.unpack(order + "3f", header[80:92])
             kind, bits = struct.unpack(order + "2h", header[70:74])
-            if bits != 8 * SIZES.get(kind, 0):
+            if not 0 < bits == 8 * SIZES.get(kind, 0):
                 raise InputError(f"{path}: says that a voxel of datatype {kind} has {bits} bits; export it again.")
             turned = struct.unpack(order + "6f", header[256:280])
             if struct.unpack(order + "h", header[252:254])[0] > 0 and not np.isfinite(turned).all():  # ITK: not turned

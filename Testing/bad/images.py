@@ -45,7 +45,7 @@ field("NIfTI: 0 dimensions", 40, "h", 0)
 field("NIfTI: 99 dimensions", 40, "h", 99)
 for code in (9999, -1, 55, 2560, 0, 1):
     field(f"NIfTI: datatype {code}", 70, "h", code)
-for code, bits in ((16, 0), (16, 1), (16, 8), (16, 64), (16, -32), (4, 8)):
+for code, bits in ((16, 0), (16, 1), (16, 8), (16, 64), (16, -32), (4, 8), (0, 0), (9999, 0)):
     field(f"NIfTI: {bits} bits for datatype {code}", 70, "2h", code, bits, words=f"datatype {code} has {bits} bits")
 field("NIfTI: wrong magic", 344, "4s", b"nope", words="no NIfTI-1 image")
 field("NIfTI: voxels in another file", 344, "4s", b"ni1\0", words="no NIfTI-1 image")
