@@ -141,6 +141,10 @@ def test_the_norm_of_channels_last_maps_is_the_same_in_the_same_layout(batch, vo
     with torch.inference_mode():
         torch.testing.assert_close(layer(turned), layer(x), atol=1e-4, rtol=1e-4)
         assert channels_last(layer(turned))
+        shift = torch.randn(batch, 3)
+        expected = layer(x) + shift[:, :, None, None, None]
+        for laid in (x, turned):
+            torch.testing.assert_close(layer(laid, shift), expected, atol=1e-4, rtol=1e-4)
     far = (1000 + turned).bfloat16().requires_grad_()  # a mean that bfloat16 does not hold exactly
     exact = torch.nn.functional.instance_norm(far.detach().float(), None, None, layer.weight, layer.bias, eps=1e-6)
     found = layer(far)

@@ -60,14 +60,18 @@ class InstanceNorm(nn.GroupNorm):
     long: these have batch norm's kernel, whose mean and variance are exact only with float32 parameters.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) -> the same shape and precision."""
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """(B, C, *spatial) -> the same shape and precision. shift: (B, C), what is added to each channel behind it."""
+        if shift is not None and not (x.is_cpu and len(x) == 1):
+            made = self(x)
+            return add(made, along(shift, made))
+        offset = self.bias if shift is None else self.bias + shift[0]  # spares a pass over the map
         voxels = x.shape[2:].numel()  # batch norm refuses a single one
         if x.is_cpu and voxels > 1 and (x.requires_grad or voxels < FEW) and channels_last(x):
-            of_one = (None, None, self.weight, self.bias, True, 0.0, self.eps)  # a batch of one has the instance's norm
+            of_one = (None, None, self.weight, offset.float(), True, 0.0, self.eps)  # its norm is the instance's
             normed = [nn.functional.batch_norm(sample, *of_one) for sample in x.split(1)]
             return torch.cat(normed) if len(x) > 1 else normed[0]
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        weight, bias = self.weight.to(x.dtype), offset.to(x.dtype)
         if not x.is_cuda:
             return nn.functional.group_norm(x, self.num_groups, weight, bias, self.eps)
         with torch.autocast("cuda", enabled=False):  # which would go to float32 here
@@ -179,9 +183,7 @@ class ResidualBlock(nn.Module):
 
     def _forward(self, x: Tensor, t: Tensor | None) -> Tensor:
         shift = None if self.time is None or t is None else self.time(self.act(t))
-        h = self.norm1(self.conv1(x))
-        if shift is not None and not self.time_before_norm:
-            h = add(h, along(shift, h))
+        h = self.norm1(self.conv1(x), None if self.time_before_norm else shift)
         h = self.conv2(self.dropout(self.act(h)))
         if shift is not None and self.time_before_norm:
             h = h + along(shift, h)
@@ -230,9 +232,9 @@ class Up(nn.Module):
         self.conv = kind(channels, channels_out, stride, stride=stride, bias=False)  # type: ignore[arg-type]
         self.norm = norm(channels_out)
 
-    def forward(self, x: Tensor, size: torch.Size) -> Tensor:
-        """size: the spatial size of the skip."""
-        x = self.norm(self.conv(x))
+    def forward(self, x: Tensor, size: torch.Size, shift: Tensor | None = None) -> Tensor:
+        """size: the spatial size of the skip. shift: as of InstanceNorm."""
+        x = self.norm(self.conv(x), shift)
         return x[(slice(None), slice(None), *(slice(0, n) for n in size))]
 
 

@@ -20,7 +20,6 @@ from DiffSegLib.network.blocks import (
     Up,
     activation,
     add,
-    along,
     channels_last,
     conv,
     norm,
@@ -157,6 +156,6 @@ class Denoiser(nn.Module):
             x = x if level == len(skips) else x + skips[level - 1]
             for block in cast(nn.ModuleList, self.blocks[level - 1]):
                 x = block(x, embedding)
-            x = self.up[level - 1](x, guides[level - 1].shape[2:])
-        x = add(add(x, guides[0]), self.mask(mask))
-        return self.head(self.act(add(x, along(self.shift(self.act(embedding)), x)))).contiguous()
+            shift = self.shift(self.act(embedding)) if level == 1 else None
+            x = self.up[level - 1](x, guides[level - 1].shape[2:], shift)
+        return self.head(self.act(add(add(x, guides[0]), self.mask(mask)))).contiguous()
