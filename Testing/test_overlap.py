@@ -152,6 +152,6 @@ def test_a_folder_that_nothing_can_be_written_into_is_told_before_the_work(cases
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(batch.tempfile, "mkdtemp", full)
+    monkeypatch.setattr("tempfile.mkdtemp", full)
     with pytest.raises(InputError, match="out: cannot be written"):
         batch.run_cases(cases, outputs.Outputs(tmp_path / "out", LABELS), lambda *_: pytest.fail("it was segmented"))

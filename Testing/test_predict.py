@@ -26,7 +26,7 @@ from DiffSegLib.inference.predict import Predictor, mirrored_views, volumes_ml
 from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
-from DiffSegLib.network.precision import pick_precision
+from DiffSegLib.network.precision import pick_precision, ready
 from DiffSegLib.tuning import tuned
 from single_samples import drawn
 from whole_map import to_native
@@ -162,8 +162,8 @@ def test_samples_are_told_apart_by_the_mirrorings_that_training_has_seen(tiny_mo
     found, plain = (Predictor(each, "cpu")(scan, options) for each in (turned, model))
     assert (found.mask != plain.mask).any()
     image, grid = to_model_space(scan, model.card.data)
-    network, diffusion = model.network, model.card.diffusion
-    precision = pick_precision("auto", torch.device("cpu"))
+    precision, diffusion = pick_precision("auto", torch.device("cpu")), model.card.diffusion
+    network = ready(model.network, torch.device("cpu"), precision)
     how = Sampling(network, 3, (16,) * 3, (2,) * 3, diffusion, precision=precision)
     runs = [drawn(n, how, image.flip(axes)) for n, axes in enumerate([(), (3,)])]
     for mask, one, other in zip(found.steps, *runs, strict=True):

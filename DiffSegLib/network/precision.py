@@ -43,8 +43,8 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 def ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A network for inference on `device`, a copy whose convolutions have their weights in `dtype` already.
 
-    The same numbers as under autocast alone, which would cast all weights anew in every pass; where maps are
-    channels-last, so are the weights. On a CPU in float32 it is the network itself.
+    The same numbers as under autocast alone, which would cast all weights anew in every pass; with tiles but for
+    roundings, as the weights lie channels-last there. On a CPU in float32 it is the network itself.
     """
     if dtype == torch.float32 and device.type == "cpu":
         return network.eval()
