@@ -20,7 +20,7 @@ from DiffSegLib.network.blocks import (
     arranged,
     conv,
     norm,
-    planar,
+    usual_layout,
 )
 
 
@@ -97,13 +97,13 @@ class UNet(nn.Module):
                 skips.append(x)
         x = self.bottom1(x, embedding)
         if self.transformer is not None:
-            x = planar(self.transformer(x, self.act))
+            x = usual_layout(self.transformer(x, self.act))
         x = self.bottom2(x, embedding)
         found: list[Tensor] = []
         for level in reversed(range(len(self.decoder))):
             for block in cast(nn.ModuleList, self.decoder[level]):
                 x = block(x + skips.pop(), embedding)
-            found.insert(0, planar(x))
+            found.insert(0, usual_layout(x))
             if level > 0:
                 x = arranged(self.up[level - 1](x, skips[-1].shape[2:]))
         return found
