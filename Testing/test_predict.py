@@ -11,13 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import blob_case, write_image
+from conftest import blob_case
 from DiffSegLib import config
-from DiffSegLib.commands import run
 from DiffSegLib.config import DiffusionConfig
-from DiffSegLib.data.batch import find_cases, run_cases
-from DiffSegLib.data.files import read, read_label
-from DiffSegLib.data.outputs import Outputs
 from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
@@ -188,45 +184,6 @@ def test_a_far_smaller_volume_than_the_model_knows_is_warned_of(tiny_model):
     assert "is its spacing in mm" in answer.warnings[0] and answer.provenance["warnings"] == answer.warnings
 
 
-def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, tmp_path):
-    scans = tmp_path / "in"
-    scans.mkdir()
-    for n in range(2):
-        write_image(scans / f"case{n}.nii.gz", blob_case(n)[0])
-    (scans / "broken.nii.gz").write_bytes(b"no image")
-    out = tmp_path / "out"
-    options = SegmentOptions(keep_steps=True, uncertainty=True)
-    labels = predictor.model.card.labels
-
-    def segment(volume, listener):
-        return predictor(volume, options, listener)
-
-    outcome = run_cases(find_cases([scans]), Outputs(out, labels), segment)
-    assert outcome.done == ["case0", "case1"] and "broken.nii.gz" in outcome.failed["broken"]
-    names = {
-        "case0.seg.nrrd",
-        "case0.json",
-        "case0.uncertainty.nrrd",
-        *(f"case0.step-{k}.seg.nrrd" for k in range(1, 6)),
-    }
-    assert names == {p.name for p in out.iterdir() if p.name.startswith("case0")}
-    assert {p.name for p in out.iterdir() if not p.name.startswith("case")} == {"volumes.csv", ".volumes.csv.sha256"}
-    mask, _ = read_label(out / "case0.seg.nrrd")
-    np.testing.assert_array_equal(mask, predictor(read(scans / "case0.nii.gz"), options).mask)
-    record = json.loads((out / "case0.json").read_text())
-    assert set(record["volumes_ml"]) == {"first", "second"} and record["case"] == "case0"
-    again = run_cases(find_cases([scans]), Outputs(out, labels), segment, skip_existing=True)
-    assert again.skipped == ["case0", "case1"] and not again.done
-
-
-def test_two_files_of_one_name_are_refused(tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        write_image(tmp_path / folder / "x.nrrd", np.zeros((2, 2, 2), np.float32))
-    with pytest.raises(InputError, match="same case name"):
-        find_cases([tmp_path / "a", tmp_path / "b"])
-
-
 def test_reference_time_is_a_switch():
     settings = config.from_json({"diffusion": {"time": "index"}})
     seen = []
@@ -255,18 +212,6 @@ def test_fused_steps_are_the_means_of_the_predictions_so_far(tiny_model, monkeyp
     for k, probability in enumerate(fused):
         torch.testing.assert_close(probability, torch.stack(own[: k + 1]).mean(0), atol=1e-5, rtol=1e-4)
     assert torch.equal(run("mean", every_step=False)[0], fused[-1])
-
-
-def test_a_mask_never_replaces_the_image_that_it_is_made_from(tmp_path, tiny_model, capsys):
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    image = write_image(folder / "a.nii.gz", blob_case(0)[0])
-    before = image.read_bytes()
-    command = ["predict", "--model", str(tiny_model), "--input", str(folder), "--output", str(folder)]
-    assert run([*command, "--format", "nii.gz"]) == 2
-    assert "a.nii.gz: is an input image" in capsys.readouterr().err
-    assert image.read_bytes() == before and [path.name for path in folder.iterdir()] == ["a.nii.gz"]
-    assert run(command) == 0, "another format lies beside it"
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (3, 2, 4), (2, 30, 2)], ids=str)
@@ -301,53 +246,6 @@ def test_a_warning_comes_before_the_work(tiny_model):
         Volume(array, np.eye(4), "head"), SegmentOptions(), lambda event: heard.append(event["event"])
     )
     assert heard[0] == "warning" and "progress" in heard
-
-
-def test_a_defect_in_one_case_costs_that_case_only(tmp_path, tiny_model, monkeypatch, capsys):
-    from DiffSegLib.data import batch
-
-    (tmp_path / "in").mkdir()
-    for n in range(3):
-        write_image(tmp_path / "in" / f"{n}.nrrd", blob_case(n)[0])
-    plain = batch.read_case
-
-    def read(paths, channels):
-        if paths[0].name == "1.nrrd":
-            raise ValueError("a defect")
-        return plain(paths, channels)
-
-    monkeypatch.setattr(batch, "read_case", read)
-    command = [
-        "predict",
-        "--model",
-        str(tiny_model),
-        "--input",
-        str(tmp_path / "in"),
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    assert run(command) == 1
-    assert "1.nrrd: failed unexpectedly (ValueError: a defect)" in capsys.readouterr().err
-    assert (tmp_path / "out" / "2.json").is_file()
-
-
-def test_steps_of_a_longer_run_before_do_not_stay(tmp_path, tiny_model):
-    image = write_image(tmp_path / "a.nrrd", blob_case(0)[0])
-    command = [
-        "predict",
-        "--model",
-        str(tiny_model),
-        "--input",
-        str(image),
-        "--output",
-        str(tmp_path / "out"),
-        "--save-steps",
-    ]
-    assert run([*command, "--steps", "4"]) == run([*command, "--steps", "2"]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.step-*")) == [
-        "a.step-1.seg.nrrd",
-        "a.step-2.seg.nrrd",
-    ]
 
 
 @pytest.mark.parametrize("parametrisation", ["epsilon", "v"])

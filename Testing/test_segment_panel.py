@@ -1,7 +1,5 @@
 """The section Segment, off screen: every control of it is moved, and what is unusual is told in its own lines."""
 
-import os
-import signal
 import types
 from dataclasses import replace
 
@@ -15,68 +13,16 @@ pytest.importorskip("slicer", reason="needs the package slicer-core")
 import slicer
 import slicer.util
 
-import one_window
-import patient
-from DiffSegLib.models import library
+import segment_window
 from DiffSegLib.models.shipped import find, read_card
-from DiffSegLib.scene import expectations, nodes, own_models, sample_data, settings
-from DiffSegLib.scene.process import WorkerClient
-from host.application import need_window
-from tally import tried
-from tiny_models import FLAT, write_model
+from DiffSegLib.scene import expectations, nodes, sample_data
+from segment_window import add_volume, choose, press
+from test_expectations import add_sequence, head
+from tiny_models import write_model
 
-need_window()
-
-from test_expectations import add_sequence, head  # noqa: E402 - needs slicer
-
-host, client = one_window.host, one_window.client  # fixtures
-
-
-@pytest.fixture
-def remembered(monkeypatch):
-    """Settings of this test alone."""
-    kept = {}
-    monkeypatch.setattr(settings, "get", lambda key, default="": kept.get(key, default))
-    monkeypatch.setattr(settings, "put", kept.__setitem__)
-    return kept
-
-
-@pytest.fixture
-def window(host, client, tiny_model, remembered):
-    slicer.mrmlScene.Clear(0)
-    widget = host.open()
-    widget.logic._client = client
-    widget.segmentPanel._prepareTimer.stop()  # tests of loading in advance start it
-    widget.segmentPanel.useModelFile(str(tiny_model))
-    yield widget
-    host.close()
-
-
-@pytest.fixture
-def panel(window):
-    return window.segmentPanel
-
-
-@pytest.fixture(scope="module")
-def two_channels(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("model") / "two.safetensors", channels=("T1", "FLAIR"))
-
-
-def add_volume(array=None, name="scan"):
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, blob_case(0)[0] if array is None else array)
-    return node
-
-
-def press(host, panel):
-    panel.ui.applyButton.click()
-    host.wait_for(lambda: panel.run is None or panel.run.finished)
-    return panel.run
-
-
-def choose(panel, volume):
-    panel.ui.inputSelector.setCurrentNode(volume)
-    return volume
+host, client = segment_window.host, segment_window.client  # fixtures
+remembered, window, panel = segment_window.remembered, segment_window.window, segment_window.panel
+two_channels = segment_window.two_channels
 
 
 def test_every_setting_reaches_the_run(host, panel):
@@ -324,171 +270,7 @@ def test_the_channels_come_back_with_the_parameter_node(window, panel, two_chann
 # Models
 
 
-def test_the_models_card_is_shown_in_the_module(panel):
-    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
-    assert panel.ui.cardBrowser.isHidden()
-    panel.ui.cardButton.checked = True
-    text = panel.ui.cardBrowser.toPlainText()
-    assert not panel.ui.cardBrowser.isHidden()
-    for words in (
-        "Anterior and posterior hippocampus in a T1 MR crop",
-        "Not for: Not for diagnosis",
-        "Structures: Anterior hippocampus, Posterior hippocampus",
-        "about 35 × 50 × 36 mm",
-        "Medical Segmentation Decathlon",
-        "181 cases",
-        f"Dice {read_card(find('hippocampus')).scores['dice']}",
-        "Licence: CC BY-SA 4.0",
-        "Antonelli",
-    ):
-        assert words in text
-    panel.ui.modelComboBox.setCurrentIndex(0 if panel.ui.modelComboBox.currentIndex else 1)
-    assert "first, second" in panel.ui.cardBrowser.toPlainText()
-    panel.ui.cardButton.checked = False
-    assert panel.ui.cardBrowser.isHidden()
-
-
-def test_what_stands_in_a_card_is_text_and_no_page(host, tiny_model):
-    from DiffSegLib.scene.panels.card_page import card_page
-
-    card = replace(read_card(tiny_model), description="<img src=x> & more", training={"best_validation_dice": 0.5})
-    page = card_page(card)
-    assert "&lt;img src=x&gt; &amp; more" in page and "<img" not in page and "Dice 0.5 on its validation cases" in page
-
-
-def test_own_models_are_remembered_and_those_that_are_gone_left_out(host, client, panel, remembered, tmp_path):
-    kept, gone = (write_model(tmp_path / f"{name}.safetensors") for name in ("kept", "gone"))
-    for path in (kept, gone, kept):
-        panel.useModelFile(str(path))
-    assert list(own_models.remembered())[-2:] == [str(gone), str(kept)]
-    gone.unlink()
-    other = host.open()
-    listed = [other.segmentPanel.ui.modelComboBox.itemData(n) for n in range(other.segmentPanel.ui.modelComboBox.count)]
-    assert str(kept) in listed and str(gone) not in listed and listed.count(str(kept)) == 1
-
-
-def test_settings_that_are_damaged_are_no_models(remembered):
-    for text in ("no JSON", '{"a": 1}', "[1, 2]", ""):
-        remembered[own_models.KEY] = text
-        assert own_models.remembered() == {}
-
-
-def test_browse_takes_a_file_of_ones_own(panel, tmp_path, monkeypatch):
-    """On Windows Qt writes a path with other slashes than Python; it is the same file, of a named model as well."""
-    import qt
-
-    path = write_model(tmp_path / "mine.safetensors")
-    picker = types.SimpleNamespace(getOpenFileName=lambda *_: f"{tmp_path}//mine.safetensors")
-    monkeypatch.setattr("DiffSegLib.scene.panels.model_choice.qt", types.SimpleNamespace(QFileDialog=picker, Qt=qt.Qt))
-    panel.ui.browseButton.click()
-    assert panel.parameters.model == str(path) and panel.ui.modelComboBox.currentText == "mine (own file)"
-    monkeypatch.setattr(picker, "getOpenFileName", lambda *_: ("", ""))
-    panel.ui.browseButton.click()
-    assert panel.parameters.model == str(path)
-    named = library.add(path, "by name")
-    panel.useModelFile(f"{named.parent}//{named.name}")
-    assert panel.parameters.model == "by name"
-    named.unlink()
-
-
-def test_a_scene_with_a_model_that_is_not_here_says_so_and_goes_on(host, panel):
-    before = panel.parameters.model
-    panel.parameters.model = "/no/such/model.safetensors"
-    assert "/no/such/model.safetensors: there is no such model file" in panel.ui.statusLabel.text
-    assert panel.parameters.model == before
-    choose(panel, add_volume())
-    assert press(host, panel).error is None
-
-
-def test_a_model_that_is_wanted_is_chosen(window, panel, tmp_path):
-    path = write_model(tmp_path / "new.safetensors")
-    window.tell("onModelWanted", str(path))
-    assert panel.parameters.model == str(path)
-
-
-def test_a_model_that_was_trained_meanwhile_is_listed_and_the_chosen_one_stays(window, panel, tmp_path):
-    chosen, count = panel.parameters.model, panel.ui.modelComboBox.count
-    path = library.add(write_model(tmp_path / "new.safetensors"), "my liver")
-    window.tell("onModelsChanged", str(path))
-    assert panel.parameters.model == chosen and panel.ui.modelComboBox.count == count + 1
-    window.tell("onModelWanted", str(path))
-    assert panel.parameters.model == "my liver"
-    path.unlink()
-
-
-def test_a_model_of_single_slices(host, panel, tmp_path):
-    panel.useModelFile(str(write_model(tmp_path / "flat.safetensors", settings=FLAT)))
-    choose(panel, add_volume())
-    assert press(host, panel) is None and "has 18 slices" in panel.ui.statusLabel.text
-    choose(panel, add_volume(blob_case(0)[0][9:10], "slice"))
-    assert press(host, panel).error is None
-
-
 # Loading in advance
-
-
-def test_making_the_window_starts_no_process(host, remembered, monkeypatch):
-    monkeypatch.setattr(WorkerClient, "start", lambda self: pytest.fail("a process was started"))
-    widget = host.module.DiffSegWidget(host.parent())
-    widget.setup()
-    panel = widget.segmentPanel
-    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.count - 1)
-    for _ in range(80):
-        host.qt.processEvents()
-    assert not panel._prepareTimer.isActive()
-    widget.cleanup()
-
-
-def test_entering_the_module_loads_the_model_in_advance(host, client, window, panel):
-    client.shutdown()
-    window.parent.exit()
-    window.parent.enter()
-    assert client.pid is None  # entering waits for nothing
-    host.wait_for(lambda: client.pid is not None)
-    assert not client.busy and panel.ui.applyButton.text == "Segment"
-
-
-def test_choosing_a_model_loads_it_and_leaving_does_not(host, window, panel, monkeypatch, tiny_model):
-    asked = []
-    monkeypatch.setattr(panel.logic, "prepare", lambda *arguments, **_: asked.append(arguments))
-    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
-    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData(str(tiny_model)))
-    host.wait_for(lambda: asked)
-    assert asked == [(str(tiny_model), "auto")]
-    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("hippocampus"))
-    window.parent.exit()
-    assert not panel._prepareTimer.isActive()
-
-
-def test_an_engine_that_is_not_ready_says_so_before_the_press(host, panel, tmp_path):
-    path = write_model(tmp_path / "cut.safetensors")
-    panel.useModelFile(str(path))
-    path.write_bytes(path.read_bytes()[:-100])
-    panel.onPrepare()
-    host.wait_for(lambda: "The engine is not ready" in panel.ui.statusLabel.text)
-    assert "cut.safetensors: cannot be read" in panel.ui.statusLabel.text
-    path.unlink()
-    panel.onPrepare()
-    assert "there is no such model file" in panel.ui.statusLabel.text
-
-
-def test_a_worker_that_is_ended_on_purpose_is_no_engine_that_is_not_ready(panel):
-    panel.logic._client = ended = WorkerClient(patient.COMMAND)
-    panel.onPrepare()
-    ended.shutdown()  # as Install does, which the user may then decline
-    assert "not ready" not in panel.ui.statusLabel.text
-
-
-@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
-def test_a_worker_that_is_killed_while_it_loads_is_no_error_of_a_later_run(host, client, panel, tiny_model):
-    choose(panel, add_volume())
-    client.start()
-    host.wait_for(lambda: client.pid is not None)
-    panel.onPrepare()
-    os.kill(client.pid, signal.SIGKILL)
-    tried("processes killed")
-    host.wait_for(lambda: client.pid is None)
-    assert press(host, panel).error is None
 
 
 def test_the_sample_is_one_click_away_where_no_volume_is_chosen(host, panel, monkeypatch):
