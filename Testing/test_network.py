@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from DiffSegLib import config
@@ -66,19 +67,43 @@ def test_features_stay_contiguous_all_the_way():
     assert len(layouts) > 10 and all(layouts)
 
 
-def test_large_maps_are_channels_last_in_inference_and_the_answer_is_the_same(monkeypatch):
-    network = UNet(3, 1, 2, channels=(32, 64), strides=((2, 2, 2),), blocks=1, heads=2, mask_channels=2)
-    inputs = torch.randn(1, 1, 9, 8, 8), torch.rand(1, 2, 9, 8, 8), torch.ones(1)
-    layouts = []
-    for level in network.encoder:
+class NormsBackward(TorchDispatchMode):
+    """Whether the gradient of each batch norm lies in memory as its input does."""
+
+    def __init__(self):
+        super().__init__()
+        self.alike = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.native_batch_norm_backward.default:
+            self.alike.append(channels_last(args[0]) == channels_last(args[1]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [UNet, CachedUNet])
+def test_large_maps_are_channels_last_and_the_answer_and_gradient_are_the_same(monkeypatch, kind):
+    network = kind(3, 1, 2, channels=(32, 64), strides=((2, 2, 2),), blocks=1, heads=2, mask_channels=2)
+    inputs = torch.randn(2, 1, 9, 8, 8), torch.rand(2, 2, 9, 8, 8), torch.ones(2)
+    layouts, norms = [], NormsBackward()
+    for level in (network.image if kind is CachedUNet else network).encoder:
         level[0].register_forward_pre_hook(lambda _m, args: layouts.append(channels_last(args[0])))
-    monkeypatch.setattr(blocks, "LARGE", 9 * 8 * 8)
-    with torch.no_grad():
-        turned = network(*inputs)
-    planar = network(*inputs)  # as in training
-    assert layouts == [True, False, False, False], "only the finest level has as many voxels"
-    assert turned.is_contiguous()
-    torch.testing.assert_close(turned, planar, atol=1e-4, rtol=1e-4)
+
+    def both(large):
+        monkeypatch.setattr(blocks, "LARGE", large)
+        network.zero_grad()
+        with torch.no_grad():
+            answer = network(*inputs)
+        trained = network(*inputs)
+        with norms:
+            trained.square().mean().backward()
+        assert answer.is_contiguous() and trained.is_contiguous()
+        return answer, trained, torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+    planar, turned = both(10**9), both(9 * 8 * 8)
+    assert layouts == [False] * 4 + [True, False] * 2, "only the finest level has as many voxels"
+    assert len(norms.alike) > 5 and all(norms.alike), "twenty times as long otherwise"
+    for one, other in zip(planar, turned, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 def layouts_of(network):

@@ -5,6 +5,7 @@ are and is several times faster.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class InstanceNorm(nn.GroupNorm):
         voxels = x.shape[2:].numel()  # batch norm refuses a single one
         if x.is_cpu and voxels > 1 and (x.requires_grad or voxels < FEW) and channels_last(x):
             of_one = (None, None, self.weight, offset.float(), True, 0.0, self.eps)  # its norm is the instance's
-            normed = [nn.functional.batch_norm(sample, *of_one) for sample in x.split(1)]
+            normed = [_gradient_laid_out(nn.functional.batch_norm(each, *of_one), last=True) for each in x.split(1)]
             return torch.cat(normed) if len(x) > 1 else normed[0]
         weight, bias = self.weight.to(x.dtype), offset.to(x.dtype)
         if not x.is_cuda:
@@ -104,19 +105,19 @@ def channels_last(x: Tensor) -> bool:
     return x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def arranged(x: Tensor) -> Tensor:
+def arranged(x: Tensor, channels: int | None = None) -> Tensor:
     """A volume in the memory layout in which the blocks of its level compute fastest: (B, C, *spatial), as it was.
 
-    Channels-last for large maps in inference on a CPU: planar maps whose size is a large power of two share few lines
-    of the cache (32 channels of 64^3 in bfloat16: 61 instead of 84 ms a convolution). Elsewhere it gains nothing, and
-    the norm of few voxels or of other numbers of channels is slower then, as is every backward pass. In float32
-    vectors are half as long, and 16 channels are enough (40 x 56 x 40: 7.5 instead of 10.4 ms).
+    channels: of the level, where `x` has others, as the input of a network's first convolution.
+
+    Channels-last for large maps on a CPU: planar maps whose size is a large power of two share few lines of the cache
+    (32 channels of 64^3 in bfloat16: 61 instead of 84 ms a convolution). Elsewhere it gains nothing, and the norm of
+    few voxels or of other numbers of channels is slower then. In float32 vectors are half as long, and 16 channels are
+    enough (40 x 56 x 40: 7.5 instead of 10.4 ms).
     """
     several = 16 if x.dtype == torch.float32 else 32
-    large = x.ndim == 5 and x.shape[1] % several == 0 and x.shape[2:].numel() >= LARGE
-    if large and x.is_cpu and not torch.is_grad_enabled():
-        return x.contiguous(memory_format=torch.channels_last_3d)
-    return usual_layout(x)
+    large = x.ndim == 5 and (channels or x.shape[1]) % several == 0 and x.shape[2:].numel() >= LARGE
+    return _laid_out(x, torch.channels_last_3d) if large and x.is_cpu else usual_layout(x)
 
 
 def usual_layout(x: Tensor) -> Tensor:
@@ -125,7 +126,25 @@ def usual_layout(x: Tensor) -> Tensor:
     Convolutions are 1.4 to 3.6 times as fast there as in the planar layout, with their backward pass 1.1 to 2.1 times.
     """
     tiled = x.ndim == 5 and x.dtype == torch.bfloat16 and x.is_cpu and has_tiles()
-    return x.contiguous(memory_format=torch.channels_last_3d if tiled else torch.contiguous_format)
+    return _laid_out(x, torch.channels_last_3d if tiled else torch.contiguous_format)
+
+
+def _laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
+    """In that memory layout; the gradient comes back in the one of `x`."""
+    copied = x.contiguous(memory_format=layout)
+    return copied if copied is x else _gradient_laid_out(copied, channels_last(x))
+
+
+def _gradient_laid_out(x: Tensor, last: bool) -> Tensor:
+    """`x`, whose gradient is brought into the channels-last or the planar layout before it goes on.
+
+    torch hands gradients on as they lie, and batch norm's backward pass takes up to twenty times as long where input
+    and gradient differ.
+    """
+    layout = torch.channels_last_3d if last else torch.contiguous_format
+    if x.requires_grad:
+        x.register_hook(partial(torch.Tensor.contiguous, memory_format=layout))
+    return x
 
 
 class TimeEmbedding(nn.Module):

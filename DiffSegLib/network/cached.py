@@ -23,6 +23,7 @@ from DiffSegLib.network.blocks import (
     channels_last,
     conv,
     norm,
+    usual_layout,
 )
 from DiffSegLib.network.features import Features
 from DiffSegLib.network.unet import UNet
@@ -140,7 +141,8 @@ class Denoiser(nn.Module):
 
     def guides_of(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """The image's features in the denoiser's channels, from the finest to the coarsest: no step changes them."""
-        return [guide(x) for guide, x in zip(self.guides, levels, strict=True)]
+        stages = [cast(nn.Sequential, guide) for guide in self.guides]
+        return [stage[1](usual_layout(stage[0](x))) for stage, x in zip(stages, levels, strict=True)]
 
     def forward(self, guides: Sequence[Tensor], mask: Tensor, t: Tensor) -> Tensor:
         """guides: of `guides_of`; mask: (B, mask_channels, *spatial); t: (B,) -> (B, num_classes, *spatial)."""

@@ -80,13 +80,16 @@ class UNet(nn.Module):
         return self.head(self.levels(image, mask, t)[0]).contiguous()
 
     def levels(self, image: Tensor, mask: Tensor | None = None, t: Tensor | None = None) -> list[Tensor]:
-        """What the decoder ends with at each level, from the finest to the coarsest: (B, channels[level], *size)."""
+        """What the decoder ends with at each level, from the finest to the coarsest: (B, channels[level], *size).
+
+        Each in the memory layout of its level.
+        """
         embedding = None
         x = image
         if self.time is not None and mask is not None and t is not None:
             embedding = self.time(t)
             x = torch.cat([image, mask.to(image.dtype)], dim=1)
-        x = arranged(self.act(self.stem_norm(self.stem(x))))
+        x = arranged(self.act(self.stem_norm(self.stem(arranged(x, cast(int, self.stem.out_channels))))))
         skips = [x]
         for level, stage in enumerate(self.encoder):
             for block in cast(nn.ModuleList, stage):
@@ -103,7 +106,7 @@ class UNet(nn.Module):
         for level in reversed(range(len(self.decoder))):
             for block in cast(nn.ModuleList, self.decoder[level]):
                 x = block(x + skips.pop(), embedding)
-            found.insert(0, usual_layout(x))
+            found.insert(0, x)
             if level > 0:
                 x = arranged(self.up[level - 1](x, skips[-1].shape[2:]))
         return found
