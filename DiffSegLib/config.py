@@ -158,7 +158,8 @@ class TrainingConfig:
     do not fit into memory. warmup, decay: fractions of the budget at which the learning rate is highest, and at which
     it has reached its end. validations: over the whole budget. patience: validations without a better Dice after which
     the training stops; None goes on to the end of the budget. smoothing: whether the model smooths its probabilities by
-    as much as makes the best masks of the validation cases.
+    as much as makes the best masks of the validation cases. deterministic: on a GPU, too, the same weights to the bit
+    each time, for some of its speed; only with `iterations`, as a clock never counts the same steps twice.
     """
 
     iterations: int = 5000
@@ -177,6 +178,7 @@ class TrainingConfig:
     validations: int = 10
     patience: int | None = None
     smoothing: bool = True
+    deterministic: bool = False
     seed: int = 0
 
 

@@ -32,6 +32,7 @@ ACTS = {
     "training.iterations": "training.minutes null",
     "training.learning_rate_start": "training.warmup above 0",
     "training.decay": "training.learning_rate above training.learning_rate_end",
+    "training.deterministic": "training.minutes null",
     "training.patience": "training.validations above training.patience",
 }
 for _change, *_ranges in (

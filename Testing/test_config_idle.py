@@ -65,6 +65,7 @@ ROWS = {
     "training.iterations": ("9", [], [["training.minutes=0.01"]]),
     "training.learning_rate_start": ("0.0001", [], [["training.warmup=0"]]),
     "training.decay": ("0.5", [], [["training.learning_rate_end=0.001"]]),
+    "training.deterministic": ("true", [], [["training.minutes=0.01"]]),
     "training.patience": ("3", ["training.validations=4"], [["training.validations=3"]]),
 }
 for change, chance in OFF.items():
@@ -74,7 +75,11 @@ for change, chance in OFF.items():
     ROWS[chance] = ("0.3" if change == "affine" else "0.9", others, [[*others, *still]])
     ROWS |= {f"augment.{each}": ("3.0", [*others, f"{chance}=1"], [[*others, f"{chance}=0"]]) for each in ranges}
 ROWS |= {f"augment.{each}": ("0.5", *ROWS[f"augment.{each}"][1:]) for each in ("scale", "contrast")}
-LOOP = ("training.iterations", "training.patience")  # only a whole training shows what these do
+LOOP = (
+    "training.iterations",
+    "training.patience",
+    "training.deterministic",
+)  # only a whole training shows what these do
 IDLE = [(key, value, choices) for key, (value, _, every) in ROWS.items() for choices in every]
 
 

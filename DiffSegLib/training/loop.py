@@ -22,6 +22,7 @@ from DiffSegLib.errors import Cancelled, DiffSegError
 from DiffSegLib.network.memory import is_out_of_memory
 from DiffSegLib.network.precision import pick_device, pick_precision
 from DiffSegLib.training import checkpoint
+from DiffSegLib.training.determinism import deterministic
 from DiffSegLib.training.distributed import ALONE, Group
 from DiffSegLib.training.ema import update_ema
 from DiffSegLib.training.log import Log
@@ -109,6 +110,7 @@ def train(
     threads = 1 if target.type == "cpu" else max(1, min(4, (os.cpu_count() or 1) // group.world))
     place = progress.samples + group.rank * settings.batch
     with (
+        deterministic(settings.deterministic),
         contextlib.closing(Log(run, listener, progress.iteration, group.first)) as log,
         contextlib.closing(
             batches(training, config, place, group.world * settings.batch, threads, target.type == "cuda")

@@ -1,0 +1,30 @@
+"""Sums of gradients in the same order each time."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Within it torch takes kernels that give the same bits each time, where it has them, and warns of any other.
+
+    On a CPU all that DiffSeg uses are so already. On CUDA cuBLAS reads its setting when it is first used: a process
+    that has used it before needs CUBLAS_WORKSPACE_CONFIG=:4096:8 from its start, and torch warns of that, too.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    kept = cudnn.deterministic, cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = kept
