@@ -12,8 +12,9 @@ import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait for each other
-HOME = tempfile.TemporaryDirectory(prefix="diffseg-home-")  # no model of the user's
-os.environ["DIFFSEG_HOME"] = HOME.name
+if "diffseg-home-" not in os.environ.get("DIFFSEG_HOME", ""):  # a test's child, which may be killed, has its parent's
+    HOME = tempfile.TemporaryDirectory(prefix="diffseg-home-")  # no model of the user's
+    os.environ["DIFFSEG_HOME"] = HOME.name
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = Path(__file__).resolve().parent / "offline"
 for folder in (ROOT, OFFLINE.parent):
