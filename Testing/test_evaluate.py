@@ -132,10 +132,26 @@ def test_a_case_that_cannot_be_measured_is_named_and_the_rest_go_on(folders, spo
     table = evaluate_folders(prediction, reference, listener=heard.append)
     assert table.cases == ["a", "c"]
     assert set(table.problems) == {"b"} and says in table.problems["b"]
-    assert [event["text"] for event in heard if event["event"] == "warning"] == [
-        f"b: not measured. {table.problems['b']}"
-    ]
-    assert [event["fraction"] for event in heard if event["event"] == "progress"] == pytest.approx([1 / 3, 2 / 3, 1])
+    told = f"b: not measured. {table.problems['b']}"
+    if spoil is Path.unlink:
+        told = f"1 of the cases in {reference} have no prediction (b) and are not measured"
+        told += "; --predicted-only leaves them out."
+    assert [event["text"] for event in heard if event["event"] == "warning"] == [told]
+    tried = 2 if spoil is Path.unlink else 3
+    fractions = [event["fraction"] for event in heard if event["event"] == "progress"]
+    assert fractions == pytest.approx([(n + 1) / tried for n in range(tried)])
+
+
+def test_cases_without_a_prediction_are_told_in_one_sentence(folders):
+    prediction, reference = folders
+    for name in "defgh":
+        write_mask(reference / f"{name}.nii.gz", mask(), AFFINE, LABELS)
+    heard = []
+    table = evaluate_folders(prediction, reference, listener=heard.append)
+    assert table.cases == ["a", "b", "c"] and list(table.problems) == list("defgh")
+    (told,) = (event["text"] for event in heard if event["event"] == "warning")
+    assert told.startswith("5 of the cases in") and "(d, e, f, ...)" in told and "--predicted-only" in told
+    assert not evaluate_folders(prediction, reference, predicted_only=True).problems
 
 
 def test_a_prediction_without_reference_is_named(folders):

@@ -95,8 +95,11 @@ def test_a_mask_that_was_corrected_since_is_not_replaced(predict, tmp_path):
     mask = tmp_path / "out" / "b.seg.nrrd"
     outputs.write_mask(mask, np.ones(blob_case(0)[0].shape, np.uint8), np.eye(4), LABELS)
     before = contents(tmp_path / "out")
-    answer, _ = predict("--skip-existing")
-    assert answer["skipped"] == ["a", "b"] and contents(tmp_path / "out") == before
+    answer, said = predict("--skip-existing")
+    after, tables = contents(tmp_path / "out"), {"volumes.csv", ".volumes.csv.sha256"}
+    assert answer["skipped"] == ["a", "b"] and {name for name in before if after[name] != before[name]} == tables
+    assert b"\na,0." in after["volumes.csv"] and after["volumes.csv"].endswith(b"\nb,,\n"), "those were of the old mask"
+    assert "b: its mask was changed since, so volumes.csv has no volumes of it." in said
     for options in ((), ("--skip-existing", "--seed", 5)):  # a nightly batch after the model was changed, say
         answer, said = predict(*options, code=1)
         assert "b.seg.nrrd: was not written by DiffSeg, or was changed since" in said

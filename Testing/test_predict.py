@@ -168,6 +168,16 @@ def test_samples_are_told_apart_by_the_mirrorings_that_training_has_seen(tiny_mo
     np.testing.assert_array_equal(*one_sample)
 
 
+def test_a_label_map_instead_of_an_image_is_warned_of(tiny_model):
+    predictor = Predictor(load(tiny_model), "cpu")
+    scan = volume()
+    labels = replace(scan, array=(scan.array > scan.array.mean()).astype(np.float32) * 3)
+    (told,) = predictor(labels, SegmentOptions()).warnings
+    assert told == "scan: has few values, all whole, like a label map; is it an image?"
+    for image in (scan, replace(scan, array=labels.array / 2), replace(scan, array=np.round(scan.array))):
+        assert predictor(image, SegmentOptions()).warnings == []
+
+
 def test_a_far_larger_volume_than_the_model_knows_is_warned_of(tiny_model):
     model = load(tiny_model)
     card = replace(model.card, expects={"field_of_view_mm": [10, 10, 10]})

@@ -52,6 +52,20 @@ def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, 
     assert again.skipped == ["case0", "case1"] and not again.done
 
 
+def test_masks_may_lie_beside_their_images(predictor, tmp_path):
+    image = write_image(tmp_path / "case.nii.gz", blob_case(0)[0])
+    outputs = Outputs(tmp_path, predictor.model.card.labels)
+
+    def segment(volume, listener):
+        return predictor(volume, SegmentOptions(keep_steps=True, uncertainty=True), listener)
+
+    for done, skipped in ((["case"], []), ([], ["case"])):
+        assert find_cases([tmp_path]) == [("case", (image,))]
+        outcome = run_cases(find_cases([tmp_path]), outputs, segment, skip_existing=True)
+        assert (outcome.done, outcome.skipped) == (done, skipped)
+    assert len(list(tmp_path.glob("*.nrrd"))) == 7
+
+
 def test_two_files_of_one_name_are_refused(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -7,6 +7,7 @@ nodes and in a worker. Meanwhile the next case is read and the last one written.
 import contextlib
 import itertools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError, printable
 from DiffSegLib.whole_files import check_folder
 
+MASK = re.compile(r"\.(seg|uncertainty)\.nrrd$", re.IGNORECASE)  # what lies in a folder of images and is none
 Case = tuple[str, tuple[Path, ...]]  # name and image files, one per channel or one with all channels
 
 
@@ -69,7 +71,8 @@ class Outcome:
 def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
     """(case name, image files) pairs, folders searched one level deep, in the order of names.
 
-    A folder without images may hold DICOM series, itself or in the folders in it; each is a case.
+    A folder without images may hold DICOM series, itself or in the folders in it; each is a case. Its `.seg.nrrd` and
+    `.uncertainty.nrrd` are no images, so that masks may lie beside their images.
 
     channels: of the model; with several, the files CASE_0000, CASE_0001, ... of a folder are the channels of one case,
     and any other file must hold all channels itself. With one channel `_0000` is cut off where every file has it.
@@ -80,13 +83,12 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
     series: dict[str, Path] = {}
     for path in inputs:
         if path.is_dir():
-            found = image_files(path)
+            found = [file for file in image_files(path) if not MASK.search(file.name)]
             dicom = {} if found else find_series(path)
             if not found and not dicom:
-                kinds = ".nii.gz, .nii, .nrrd, .mha, .mhd, .png, DICOM series"
-                raise InputError(
-                    f"{path}: holds no image ({kinds}); name the folder that does, its own are not searched."
-                )
+                kinds = ".nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd, .png, DICOM series"
+                text = "name the folder that does, as the folders in it are not searched"
+                raise InputError(f"{path}: holds no image ({kinds}); {text}.")
             files += found
             for name, file in dicom.items():
                 if series.setdefault(name, file) != file:
@@ -206,7 +208,8 @@ def run_cases(
     outcome.left = [name for name, _ in cases if name not in over]  # by a cancel
     if outcome.done or outcome.skipped:
         try:
-            outputs.write_table(overwrite)
+            for text in outputs.write_table(overwrite):
+                listener(events.make("warning", text=text))
         except InputError as problem:
             listener(events.make("warning", text=str(problem)))
     return outcome

@@ -149,18 +149,21 @@ class Outputs:
             write_text(record, json.dumps(body, indent=2) + "\n")
         unfinished.unlink(missing_ok=True)
 
-    def write_table(self, overwrite: bool = False) -> None:
+    def write_table(self, overwrite: bool = False) -> list[str]:
         """Write the volumes of all cases whose records lie here, also of other shards and of runs before.
 
-        Empty where the case's model does not have a structure. Raises InputError where it cannot be written, and for
+        Empty where the case's model does not have a structure, and where the mask was changed since, which is told in
+        the sentences that are returned. Raises InputError where it cannot be written, and for
         a table that DiffSeg did not write or that was changed since, unless `overwrite` says to replace it.
         """
         table, seal, text = self.folder / TABLE, self.folder / f".{TABLE}.sha256", io.StringIO()
         with _alone(self.folder), whole_file(table) as aside:
-            records = (self._record(path.stem) for path in sorted(self.folder.glob("*.json")))
+            records = [self._record(path.stem) for path in sorted(self.folder.glob("*.json"))]
+            changed = [name for each in records if each for name in self._changed(each)]
             sizes = [(each["case"], each["volumes_ml"]) for each in records if each]
             rows = [{"case": case} | {f"{name} (ml)": ml for name, ml in found.items()} for case, found in sizes]
             columns = list(dict.fromkeys(key for row in rows for key in row))
+            rows = [{"case": row["case"]} if row["case"] in changed else row for row in rows]
             if seal.exists() and not seal.is_file():  # a pipe would block
                 raise InputError(f"{seal}: is no plain file; remove it.")
             known = seal.read_text("latin-1") if seal.exists() else ""
@@ -175,6 +178,13 @@ class Outputs:
                 with open(seal, "ab", buffering=0) as file:  # a kill, or a shard without locks, may leave another table
                     file.write(f"{new}\n".encode())
                     os.fsync(file.fileno())
+        return [f"{name}: its mask was changed since, so {TABLE} has no volumes of it." for name in changed]
+
+    def _changed(self, record: Mapping[str, Any]) -> list[str]:
+        """The name of a record's case where somebody changed its mask since."""
+        own, name = _listed(record) or {}, record["case"]
+        masks = [self.folder / file for file in own if case_name(Path(file)) == name == file[: len(name)]]
+        return [name] * any(path.exists() and not _is_own(path, own) for path in masks)
 
     def _step(self, name: str, number: int) -> Path:
         return self.folder / f"{name}.step-{number}.{self.file_format}"

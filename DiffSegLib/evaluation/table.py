@@ -79,6 +79,12 @@ def evaluate_folders(
         raise InputError(f"{prediction} and {reference}: no case is in both; files are paired by name without ending.")
     known, members = _described(reference)
     measured: dict[str, dict[int, Scores]] = {}
+    if missing := [case for case in wanted if case not in found[prediction]]:
+        table.problems = {case: f"{prediction}: holds no mask of case {case}." for case in missing}
+        names = ", ".join([*missing[:3], "..."][: len(missing)])
+        text = f"{len(missing)} of the cases in {reference} have no prediction ({names}) and are not measured"
+        listener(events.make("warning", text=f"{text}; --predicted-only leaves them out."))
+        wanted = [case for case in wanted if case in found[prediction]]
     for done, case in enumerate(wanted):
         try:
             pair = (_only(found[prediction], case, prediction), _only(found[reference], case, reference))

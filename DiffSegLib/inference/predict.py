@@ -25,6 +25,7 @@ from DiffSegLib.network.memory import enough_for, is_out_of_memory
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
 from DiffSegLib.tuning import give_back
 
+FEW = 10  # values of an image that may be a label map
 LARGE = 1 << 24  # voxels of a volume whose arrays are worth giving back before other work begins
 
 # called with (step, steps, mask); the mask is (K, J, I) uint8 label values on the volume's grid. With several samples
@@ -240,6 +241,7 @@ class Predictor:
 
     def _warnings(self, volume: Volume, box: tuple[slice, ...]) -> list[str]:
         """Sentences about an input that is unlike what the model was trained on."""
+        found = [f"{volume.name}: has few values, all whole, like a label map; is it an image?"] * _few(volume, box)
         extent = sorted((s.stop - s.start) * mm for s, mm in zip(box, volume.spacing, strict=True))
         field = sorted(self.model.card.field_of_view)
         if self.model.card.is_far_smaller_than(extent):
@@ -247,13 +249,21 @@ class Predictor:
         elif self.model.card.is_far_larger_than(extent):
             than, advice = "smaller", "is its spacing in mm, and the region large enough?"
         else:
-            return []
+            return found
         size = " x ".join(f"{x:.4g}" for x in extent[-len(field) :])
         wanted = " x ".join(f"{x:.4g}" for x in field)
         return [
+            *found,
             f"{volume.name}: {size} mm is far {than} than the {wanted} mm that model {self.model.card.name} was "
-            f"trained on; {advice}"
+            f"trained on; {advice}",
         ]
+
+
+def _few(volume: Volume, box: tuple[slice, ...]) -> bool:
+    """Whether a channel has no more than FEW values there, all whole, as far as a sample of its voxels tells."""
+    thin = tuple(slice(s.start, s.stop, -(-(s.stop - s.start) // 64)) for s in box)
+    values = [np.unique(channel[thin]) for channel in volume.array]
+    return any(len(each) <= FEW and bool((each == np.round(each)).all()) for each in values)
 
 
 def mirrored_views(flip: tuple[bool, ...]) -> list[tuple[int, ...]]:

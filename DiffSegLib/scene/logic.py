@@ -117,7 +117,7 @@ class SegmentLogic:
         can be seen beforehand and returns at once; events (DiffSegLib.events) arrive through `onEvent`, and
         `onFinished` gets the result.
         """
-        path = find(str(model))
+        path = find(str(model)).absolute()
         card = read_card(path)
         check_inputs(card, volumeNode, channels)
         box = regions.box_of(roi, volumeNode)
@@ -165,7 +165,7 @@ class SegmentLogic:
 
         It hears nothing of a worker that was ended meanwhile, as for an installation.
         """
-        job = PrepareJob(f"prepare-{next(_numbers)}", str(find(str(model))), device)
+        job = PrepareJob(f"prepare-{next(_numbers)}", str(find(str(model)).absolute()), device)
 
         def listen(event: events.Event) -> None:
             isEnd = event["event"] in ("result", "error") and event.get("exit_code") != Cancelled.exit_code

@@ -179,7 +179,7 @@ class TrainLogic:
                 if onFinished is not None:
                     call(onFinished, plan)
 
-        self.client.submit(PlanJob(plan.number, str(data), preset, tuple(assignments), memory), listen)
+        self.client.submit(PlanJob(plan.number, str(Path(data).resolve()), preset, tuple(assignments), memory), listen)
         if wait:
             self.client.wait(plan.number)
             if plan.error is not None:

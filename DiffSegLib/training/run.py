@@ -1,11 +1,13 @@
 """A training from a data folder to a model file."""
 
+import math
 import platform
 import shutil
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from DiffSegLib.models import store
 from DiffSegLib.models.card import Card, card_of
 from DiffSegLib.network.build import build
 from DiffSegLib.network.precision import pick_device
+from DiffSegLib.schema import read_json
 from DiffSegLib.training import distributed
 from DiffSegLib.training.calibration import Answers, fit_smoothing, fit_temperature
 from DiffSegLib.training.lock import locked
@@ -28,6 +31,7 @@ from DiffSegLib.training.plan import Plan, make_plan
 from DiffSegLib.training.proposal import MEMORY
 from DiffSegLib.whole_files import write_text
 
+DATA = ("dimensions", "cases", "spacing_mm", "shape_voxels", "labels", "channels")  # of a fingerprint.json
 BUDGET = ("iterations", "minutes", "patience")  # of `training`: what a resumed training may change
 
 
@@ -85,6 +89,8 @@ def train_folder(
                 listener=report,
             )
             dataset, settings = plan.dataset, plan.settings
+            if resume:
+                _check_data(run, data, plan)
             if group.first and not resume:
                 parts = {"train": plan.training, "val": plan.validation}
                 split = {part: [case.name for case in some] for part, some in parts.items()}
@@ -146,6 +152,29 @@ def frozen(run: Path, settings: Config) -> Config:
     kept = kept_config(run)
     budget = {key: getattr(settings.training, key) for key in BUDGET}
     return replace(kept, training=replace(kept.training, **budget))
+
+
+def _check_data(run: Path, data: Path, plan: Plan) -> None:
+    """Raise InputError where the data are not those of the training in `run`; their folder may have moved."""
+    path = run / "fingerprint.json"
+    if not path.is_file():
+        return
+    kept, found = read_json(path), plan.to_json()
+    for key in (key for key in DATA if key in kept):
+        if not _alike(kept[key], found[key]):
+            text = f"is not the data that the training in {run} began with (its {key} differ, see {path})"
+            raise InputError(f"{data}: {text}; name that folder, or start anew in another run folder.")
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same but for rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-3)
+    return bool(one == other)
 
 
 def _card(run: Path, plan: Plan, training: list[Prepared], trained: Trained, **fitted: float) -> Card:
