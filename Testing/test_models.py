@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import blob_case
+from DiffSegLib import commands
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference import windows
@@ -214,3 +217,13 @@ def test_a_pipe_among_ones_own_models_is_none(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     os.mkfifo(tmp_path / "models" / "endless.safetensors")
     assert "endless" not in available() and "hippocampus" in available()
+
+
+def test_the_list_says_where_ones_own_models_are_and_how_one_gets_there(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DIFFSEG_HOME", str(tmp_path))
+    for words in (r"none yet \(train --name NAME", "delete one to remove it"):
+        assert commands.run(["models"]) == 0
+        told = capsys.readouterr()
+        assert re.search(f"{re.escape(str(tmp_path / 'models'))}; .*{words}", told.err) and "hippocampus" in told.out
+        (tmp_path / "models").mkdir(exist_ok=True)
+        shutil.copy(tiny_model, tmp_path / "models" / "mine.safetensors")

@@ -38,8 +38,8 @@ def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if not options.json:
         for name, card in cards.items():
             print(f"{name:20s} {card.description}")
-        if own():
-            print(f"Your own are files in {home() / 'models'}; delete one to remove it.", file=sys.stderr)
+        text = "delete one to remove it" if own() else "there are none yet (train --name NAME puts one there)"
+        print(f"Your own are files in {home() / 'models'}; {text}.", file=sys.stderr)
     return 0, {"models": {name: card.to_json() for name, card in cards.items()}}
 
 
