@@ -106,6 +106,20 @@ def test_large_maps_are_channels_last_and_the_answer_and_gradient_are_the_same(m
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("channels", "last"), [(16, False), (32, True)])
+def test_the_first_convolution_lies_as_the_level_behind_it_does(monkeypatch, channels, last):
+    """In bfloat16, though its input is float32: multiples of 32 channels."""
+    network = UNet(3, 1, 2, channels=(channels, 64), strides=((2, 2, 2),), blocks=1, heads=2, mask_channels=2)
+    monkeypatch.setattr(blocks, "LARGE", 9 * 8 * 8)
+    monkeypatch.setattr(blocks, "has_tiles", lambda: False)
+    seen = []
+    network.stem_norm.register_forward_hook(lambda _m, args, _o: seen.append(channels_last(args[0])))
+    network.encoder[0][0].register_forward_pre_hook(lambda _m, args: seen.append(channels_last(args[0])))
+    with precision.autocast(torch.device("cpu"), torch.bfloat16):
+        network(torch.randn(2, 1, 9, 8, 8), torch.rand(2, 2, 9, 8, 8), torch.ones(2))
+    assert seen == [last, last]
+
+
 def layouts_of(network):
     """Filled in each pass: whether the input of each residual block is channels-last."""
     found = []

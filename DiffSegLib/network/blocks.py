@@ -115,7 +115,8 @@ def arranged(x: Tensor, channels: int | None = None) -> Tensor:
     few voxels or of other numbers of channels is slower then. In float32 vectors are half as long, and 16 channels are
     enough (40 x 56 x 40: 7.5 instead of 10.4 ms).
     """
-    several = 16 if x.dtype == torch.float32 else 32
+    computed = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype  # an image is float32
+    several = 16 if computed == torch.float32 else 32
     large = x.ndim == 5 and (channels or x.shape[1]) % several == 0 and x.shape[2:].numel() >= LARGE
     return _laid_out(x, torch.channels_last_3d) if large and x.is_cpu else usual_layout(x)
 
