@@ -202,16 +202,39 @@ def test_what_is_added_to_each_channel_is_the_same_in_both_layouts():
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN")
 @pytest.mark.parametrize("size", [(4, 12, 10, 8), (24, 3, 5, 4), (1, 7, 6, 5)])
-def test_one_small_volume_takes_the_fast_convolution_in_inference_and_the_answer_is_the_same(size):
+def test_one_small_volume_takes_the_fast_convolution_and_the_answer_and_gradient_are_the_same(size):
     layer, x = Conv3d(size[0], 6, 3, padding=1), torch.randn(1, *size)
-    with torch.inference_mode(), torch.profiler.profile() as seen:
-        found = layer(x)
+    own = torch.nn.Conv3d(size[0], 6, 3, padding=1)
+    own.load_state_dict(layer.state_dict())
+
+    def learnt(module):
+        image = x.clone().requires_grad_()
+        answer = module(image)
+        answer.square().mean().backward()
+        return answer.detach(), image.grad, module.weight.grad, module.bias.grad
+
+    with torch.profiler.profile() as seen:
+        found = learnt(layer)
+        with torch.inference_mode():
+            torch.testing.assert_close(layer(x), found[0])
     names = {event.key for event in seen.key_averages()}
     assert "aten::mkldnn_convolution" in names and not [name for name in names if "slow_conv" in name]
-    learning = layer(x)  # with a gradient torch chooses by itself
-    torch.testing.assert_close(found, learning.detach(), rtol=1e-5, atol=1e-5)
-    learning.sum().backward()
-    assert found.is_contiguous() and layer.weight.grad.abs().sum() > 0
+    assert all(each.is_contiguous() for each in found)
+    for one, other in zip(found, learnt(own), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_on_one_volume_in_float32_takes_no_slow_convolution(checkpointing):
+    shape = {"channels": (8, 16), "strides": ((2, 2, 2),), "blocks": 1, "heads": 2, "mask_channels": 2}
+    network = CachedUNet(3, 1, 2, checkpointing=checkpointing, **shape)
+    with torch.profiler.profile(record_shapes=True) as seen:
+        network(torch.randn(1, 1, 8, 8, 8), torch.rand(1, 2, 8, 8, 8), torch.ones(1)).square().mean().backward()
+    slow = [event for event in seen.key_averages(group_by_input_shape=True) if "slow_conv" in event.key]
+    kernels = {tuple(event.input_shapes[1][2:]) for event in slow}
+    assert kernels <= {(1, 1, 1), (2, 2, 2)}, "which read each voxel once, where oneDNN gains nothing"
+    assert all(parameter.grad is not None for parameter in network.image.stem.parameters())
 
 
 def exported(layer, x):
@@ -252,7 +275,7 @@ WAYS = [exported, compiled, without_onednn, fake, traced, counted, mapped]
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:TF32")
-@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("guard", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_fast_convolution_stands_wherever_torch_s_own_does(way, guard):
     layer, own, x = Conv3d(3, 4, 3, padding=1), torch.nn.Conv3d(3, 4, 3, padding=1), torch.randn(1, 3, 6, 5, 4)

@@ -19,10 +19,11 @@ FEW = 1024  # voxels below which group norm of channels-last maps takes another 
 
 
 class Conv3d(nn.Conv3d):
-    """torch's convolution, which in inference mode on a CPU computes with oneDNN whatever the size.
+    """torch's convolution, which on a CPU computes with oneDNN whatever the size.
 
     For one volume in float32 whose channels, depth and height multiply to no more than 20,480 torch takes a kernel of
-    its own instead, and needs two to five times as long (`use_mkldnn` in ATen's Convolution.cpp).
+    its own instead, and needs two to five times as long, with its gradient up to three times (`use_mkldnn` in ATen's
+    Convolution.cpp).
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ class Conv3d(nn.Conv3d):
     @staticmethod
     def _is_watched() -> bool:
         """Whether oneDNN is switched off, or something follows each call, which could not take its opaque tensors."""
-        free = torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
+        free = not torch.is_autocast_enabled("cpu")
         allowed = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
         # tracing, dispatch modes, functorch's transforms: torch has no public question for all of them
         private = ("_is_tracing", "_len_torch_dispatch_stack", "_are_functorch_transforms_active")
