@@ -7,6 +7,7 @@ import torch
 
 from DiffSegLib.errors import Cancelled
 from DiffSegLib.training import loop
+from DiffSegLib.training.determinism import WORKSPACE, deterministic
 from small_training import assert_same, settings_of, small_training, state_of
 
 SWITCH = "training.deterministic=true"
@@ -27,7 +28,7 @@ def seen(monkeypatch):
         return plain(*args)
 
     monkeypatch.setattr(loop, "training_loss", watched)
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # a user's own, which stays
+    monkeypatch.setenv(WORKSPACE, ":16:8")  # a user's own, which stays
     return found
 
 
@@ -38,7 +39,7 @@ def test_it_is_on_while_a_training_steps_and_changes_nothing_on_a_cpu(seen, tmp_
         before = now()
         small_training(tmp_path / "switched", settings_of(SWITCH, "training.iterations=3"))
         assert seen == [(True, True, True, False)] * 3
-        assert now() == before and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+        assert now() == before and os.environ[WORKSPACE] == ":16:8"
         seen.clear()
         small_training(tmp_path / "plain", settings_of("training.iterations=3"))
         assert seen == [before] * 3
@@ -55,10 +56,19 @@ def test_it_is_off_after_a_training_that_was_stopped(seen, tmp_path):
     assert len(seen) == 2 and now() == before
 
 
-def test_a_setting_that_somebody_made_stays(tmp_path):
+def test_a_setting_that_somebody_made_stays_meanwhile_and_afterwards(seen, tmp_path):
     torch.use_deterministic_algorithms(True)
     try:
         small_training(tmp_path, settings_of(SWITCH, "training.iterations=1"))
-        assert now()[:2] == (True, False)
+        assert [each[:2] for each in (*seen, now())] == [(True, False)] * 2
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_what_cublas_reads_is_set_meanwhile_and_removed_afterwards(monkeypatch):
+    monkeypatch.delenv(WORKSPACE, raising=False)
+    with deterministic(False):
+        assert WORKSPACE not in os.environ
+    with deterministic(True):
+        assert os.environ[WORKSPACE] == ":4096:8"
+    assert WORKSPACE not in os.environ

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
 
 @contextlib.contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
@@ -18,11 +20,13 @@ def deterministic(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    workspace = os.environ.get(WORKSPACE)
+    os.environ.setdefault(WORKSPACE, ":4096:8")
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     kept = cudnn.deterministic, cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    strict = before == (True, False)  # the caller's own wish, which is more than ours
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
     cudnn.deterministic, cudnn.benchmark = True, False
     # told to warn only, torch keeps attention's faster backward pass, whose sums have no order (attention_backward.cu)
     attention = sdpa_kernel(SDPBackend.MATH) if torch.cuda.is_available() else contextlib.nullcontext()
@@ -32,3 +36,5 @@ def deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         cudnn.deterministic, cudnn.benchmark = kept
+        if workspace is None:
+            os.environ.pop(WORKSPACE, None)
