@@ -5,8 +5,11 @@ cancelled.
 """
 
 import argparse
+import difflib
+import itertools
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -21,7 +24,14 @@ class Parser(argparse.ArgumentParser):
     """One sentence instead of the usage text, and exit code 2; a verb says itself what it does not know."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
-        """See argparse."""
+        """See argparse, which would say of a misspelt option only that the right one is required."""
+        known, is_verb = self._option_string_actions, self._subparsers is None
+        own = itertools.takewhile(lambda text: text != "--" and (is_verb or text[:1] == "-"), args or ())
+        names = [name for text in own if re.fullmatch(r"-{1,2}[a-z][\w-]*", name := text.partition("=")[0], re.I)]
+        if wrong := [name for name in dict.fromkeys(names) if name not in known]:
+            near = {name: difflib.get_close_matches(name.replace("_", "-"), known, 1, 0.75) for name in wrong}
+            told = [f"{name} (is {near[name][0]} meant?)" if near[name] else name for name in wrong]
+            self.error(f"unrecognized arguments: {', '.join(told)}")
         found, rest = super().parse_known_args(args, namespace)
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -198,6 +198,25 @@ def test_a_mistake_gets_one_sentence_exit_code_2_and_leaves_nothing(tmp_path, da
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "--imput", "x"], "diffseg predict: unrecognized arguments: --imput (is --input meant?)."),
+        (["predict", "--imput=x", "--model", "m"], "unrecognized arguments: --imput (is --input meant?)."),
+        (["predict", "--save_steps", "--frob"], "--save_steps (is --save-steps meant?), --frob."),
+        (["evaluate", "-prediction", "a"], "-prediction (is --prediction meant?)."),
+        (["--verison"], "diffseg: unrecognized arguments: --verison (is --version meant?)."),
+        (["predict", "--model", "m"], "required: --input, --output."),
+        (["train", "--iterations", "-3"], "required: --data."),
+        (["predict", "--model", "m", "--output", "o", "--input", "x", "--", "--imput"], "arguments: -- --imput."),
+    ],
+)
+def test_a_misspelt_option_is_named_with_the_one_that_is_meant(capsys, arguments, words):
+    assert run(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+
+
 def test_every_option_has_a_help_text_that_names_its_default():
     verbs = next(action for action in make_parser()._actions if action.dest == "verb").choices
     assert {"predict", "train", "evaluate", "bench"} <= set(verbs)
