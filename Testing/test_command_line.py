@@ -135,7 +135,7 @@ def mistakes(tmp_path, dataset, tiny_model):
         ([*train, str(dataset), "--minutes", "3", "--iterations", "10"], "not allowed with argument --minutes"),
         (["predict", "--model", str(text), "--input", str(text), "--output", out], "text.nii.gz: is no model file"),
         (["predict", "--model", "nowhere", "--input", str(text), "--output", out], "neither a model file"),
-        ([*train, str(dataset)], "image blob_02.nii.gz of case blob_02"),
+        ([*train, str(dataset)], "1 file is missing: image imagesTr/blob_02.nii.gz of case blob_02"),
         ([*train, str(tmp_path / "empty")], "dataset.json"),
         ([*train, str(dataset), "--preset", "huge"], "allowed: default, fast"),
         ([*train, str(dataset), "--set", "training.batch=none"], "training.batch"),

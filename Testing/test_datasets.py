@@ -187,11 +187,22 @@ def test_a_model_of_two_channels_is_trained_and_used_from_the_command_line(tmp_p
 def test_a_part_of_a_data_set_trains_without_the_cases_that_are_not_there(dataset):
     (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
     (dataset / "labelsTr" / "blob_03.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"image blob_01.*; label blob_03"):
+    with pytest.raises(InputError, match=r"image imagesTr/blob_01.*; label labelsTr/blob_03"):
         load_dataset(dataset)
     found = load_dataset(dataset, skip_missing=True)
     assert [case.name for case in found.cases] == ["blob_00", "blob_02", "blob_04", "blob_05"]
     assert len(found.missing) == 2
+
+
+def test_of_hundreds_of_missing_files_the_first_are_named_and_where_they_were_looked_for(tmp_path):
+    entries = [{"image": f"./imagesTr/c{n}.nii.gz", "label": f"./labelsTr/c{n}.nii.gz"} for n in range(200)]
+    text = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "a"}, "training": entries}
+    (tmp_path / "dataset.json").write_text(json.dumps(text))
+    with pytest.raises(InputError) as told:
+        make_plan(tmp_path, config.from_json(TINY), skip_bad=True)
+    said = str(told.value)
+    assert said.startswith(f"{tmp_path}: 400 files are missing: image imagesTr/c0.nii.gz of case c0; ")
+    assert said.endswith("; and 395 more; copy them there, or name the folder that has them.") and "\n" not in said
 
 
 def test_an_odd_case_does_not_speak_for_the_others(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 from DiffSegLib import events
 from DiffSegLib.config import Config
-from DiffSegLib.data.cases import Case, Dataset
+from DiffSegLib.data.cases import Case, Dataset, missing_sentence
 from DiffSegLib.data.checks import Facts, examine
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.fingerprint import Fingerprint, fingerprint
@@ -54,20 +54,22 @@ def make_plan(
     """
     dataset = load_dataset(data, skip_missing=True)
     cases = list(dataset.cases)
-    incomplete = bool(dataset.missing) and not (skip_bad or frozen)
-    if len(cases) > 1 and not incomplete:
+    missing = () if skip_bad or frozen else dataset.missing
+    if len(cases) > 1 and not missing:
         chosen = {case.name for part in split(dataset, split_file) for case in part}
         cases = [case for case in cases if case.name in chosen]
     found = examine(dataset, cases, listener)
-    if incomplete:  # told with everything else that is wrong
-        found.problems.setdefault("", []).extend(f"{dataset.folder}: {text} is missing." for _, text in dataset.missing)
+    if missing:  # told with everything else that is wrong
+        found.problems.setdefault("", []).append(missing_sentence(dataset.folder, missing))
     if found.problems and not skip_bad:
-        raise InputError(found.message(dataset))
-    left_out = [] if frozen else [f"{text} is missing" for _, text in dataset.missing]
-    left_out += [text for texts in found.problems.values() for text in texts]
-    training, validation = split(dataset, split_file, skip=found.problems)
-    for text in [f"Left out: {text}" for text in left_out] + found.warnings:
+        raise InputError(found.message(dataset, missing))
+    lacking = () if frozen else dataset.missing
+    bad = [text for texts in found.problems.values() for text in texts]
+    told = [missing_sentence(dataset.folder, lacking)] if lacking else []
+    for text in [f"Left out: {text}" for text in told + bad] + found.warnings:
         listener(events.make("warning", text=text))
+    training, validation = split(dataset, split_file, skip=found.problems)
+    left_out = [f"{text} is missing" for _, text in lacking] + bad
     prints = fingerprint(dataset, found.facts)
     settings, reasons = propose(prints, settings, open_keys, memory)
     return Plan(dataset, training, validation, found.facts, prints, settings, reasons, left_out)
