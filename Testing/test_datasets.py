@@ -98,6 +98,7 @@ def make_pairs(folder, layout):
         image, label = blob_case(n)
         where = {
             "two folders": (f"images/{name}.nii.gz", f"labels/{name}.nii.gz"),
+            "of nnU-Net": (f"imagesTr/{name}_0000.nii.gz", f"labelsTr/{name}.nii.gz"),
             "singular": (f"image/{name}.nrrd", f"label/{name}.nii.gz"),
             "side by side": (f"{name}_image.nii.gz", f"{name}_label.nii.gz"),
             "subfolders": (f"{name}/image.nii.gz", f"{name}/label.mha"),
@@ -108,7 +109,7 @@ def make_pairs(folder, layout):
     return folder
 
 
-LAYOUTS = ["two folders", "singular", "side by side", "subfolders"]
+LAYOUTS = ["two folders", "of nnU-Net", "singular", "side by side", "subfolders"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -167,7 +168,7 @@ def test_pairs_without_their_other_half_are_all_listed(tmp_path):
 
 
 def test_a_folder_without_a_layout_says_what_was_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"looked for: dataset.json.*images/ and labels/.*x_image.*subfolder"):
+    with pytest.raises(InputError, match=r"looked for: dataset.json.*images/ and labels/.*, imagesTr/ and labelsTr/.*x_image.*subfolder"):
         load_dataset(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         load_dataset(tmp_path / "none")
