@@ -15,7 +15,7 @@ from DiffSegLib.data import files
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
-from DiffSegLib.models.shipped import shipped
+from DiffSegLib.models.shipped import read_card, shipped
 from DiffSegLib.models.store import load
 
 
@@ -24,7 +24,14 @@ def test_train_predict_evaluate_one_after_another(dataset, tmp_path, capsys):
     settings.write_text(json.dumps(TINY))
     trained = tmp_path / "run"
     assert run(["train", "--data", str(dataset), "--out", str(trained), "--config", str(settings), "--json"]) == 0
-    model = json.loads(capsys.readouterr().out)["model"]
+    told = capsys.readouterr()
+    model = json.loads(told.out)["model"]
+    assert "\nCases for training: 5, for validation: 1 (blob_0" in told.err and "--split FILE" in told.err
+    card = read_card(trained / "model.safetensors")
+    dice, iterations = card.training["best_validation_dice"], card.training["iterations"]
+    use = f"diffseg predict --model {model} --input IMAGES --output MASKS"
+    words = f"Its Dice on the validation cases: {dice:.4f} after {iterations} iterations. To use it: {use}\n"
+    assert told.err.endswith(words) and json.loads(told.out)["validation_dice"] == dice
     masks = tmp_path / "masks"
     images = str(dataset / "imagesTr")
     assert run(["predict", "--model", model, "--input", images, "--output", str(masks), "--json"]) == 0

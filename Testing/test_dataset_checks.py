@@ -125,7 +125,9 @@ def test_a_split_file_without_its_bad_cases(dataset, tmp_path):
         make_plan(dataset, config.from_json(TINY), split_file=path, skip_bad=True, listener=heard.append)
     assert any("blob_00.nii.gz: is empty" in event["text"] for event in heard), "what is wrong with it"
     path.write_text('{"train": ["blob_01"], "val": ["blob_02"]}')  # the bad one is in neither: nobody asks
-    assert len(make_plan(dataset, config.from_json(TINY), split_file=path).facts) == 2
+    plan = make_plan(dataset, config.from_json(TINY), split_file=path)
+    assert len(plan.facts) == 2
+    assert plan.division == f"Cases for training: 1, for validation: 1 (blob_02), as {path} names them."
 
 
 def test_missing_files_are_told_with_everything_else_that_is_wrong(dataset):

@@ -18,7 +18,10 @@ from DiffSegLib.training.proposal import MEMORY, propose
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is decided before a training. reasons: proposed key -> why. left_out: sentences on what is wrong."""
+    """What is decided before a training. reasons: proposed key -> why. left_out: sentences on what is wrong.
+
+    division: a sentence on which cases train and validate.
+    """
 
     dataset: Dataset
     training: list[Case]
@@ -28,6 +31,7 @@ class Plan:
     settings: Config
     reasons: dict[str, str]
     left_out: list[str]
+    division: str
 
     def to_json(self) -> dict[str, Any]:
         """The `fingerprint.json` of a run folder."""
@@ -69,7 +73,15 @@ def make_plan(
     for text in [f"Left out: {text}" for text in told + bad] + found.warnings:
         listener(events.make("warning", text=text))
     training, validation = split(dataset, split_file, skip=found.problems)
+    division = _division(training, validation, split_file or data / "splits.json")
     left_out = [f"{text} is missing" for _, text in lacking] + bad
     prints = fingerprint(dataset, found.facts)
     settings, reasons = propose(prints, settings, open_keys, memory)
-    return Plan(dataset, training, validation, found.facts, prints, settings, reasons, left_out)
+    return Plan(dataset, training, validation, found.facts, prints, settings, reasons, left_out, division)
+
+
+def _division(training: list[Case], validation: list[Case], source: Path) -> str:
+    names = ", ".join([case.name for case in validation[:3]] + ["..."] * (len(validation) > 3))
+    drawn = f"drawn at random. Where a person has several cases, keep them together with {source} or --split FILE"
+    how = f"as {source} names them" if source.is_file() else drawn
+    return f"Cases for training: {len(training)}, for validation: {len(validation)} ({names}), {how}."

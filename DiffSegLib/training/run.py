@@ -89,6 +89,7 @@ def train_folder(
                 listener=report,
             )
             dataset, settings = plan.dataset, plan.settings
+            report(events.make("log", text=plan.division))
             if resume:
                 _check_data(run, data, plan)
             if group.first and not resume:
