@@ -34,8 +34,9 @@ def test_train_predict_evaluate_one_after_another(dataset, tmp_path, capsys):
     assert told.err.endswith(words) and json.loads(told.out)["validation_dice"] == dice
     masks = tmp_path / "masks"
     images = str(dataset / "imagesTr")
-    assert run(["predict", "--model", model, "--input", images, "--output", str(masks), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["done"]) == 6
+    assert run(["predict", "--model", str(trained), "--input", images, "--output", str(masks), "--json"]) == 0
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)["done"]) == 6 and told.err.startswith(f"The model is {model}.\n")
     report = tmp_path / "report"
     labels = str(dataset / "labelsTr")
     assert run(["evaluate", "--prediction", str(masks), "--reference", labels, "--out", str(report), "--json"]) == 0
