@@ -168,7 +168,8 @@ def test_pairs_without_their_other_half_are_all_listed(tmp_path):
 
 
 def test_a_folder_without_a_layout_says_what_was_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"looked for: dataset.json.*images/ and labels/.*, imagesTr/ and labelsTr/.*x_image.*subfolder"):
+    places = r"looked for: dataset.json.*images/ and labels/.*, imagesTr/ and labelsTr/.*x_image.*subfolder"
+    with pytest.raises(InputError, match=places):
         load_dataset(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         load_dataset(tmp_path / "none")
