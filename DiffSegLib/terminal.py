@@ -117,7 +117,7 @@ class StopFlag:
 class Show:
     """A listener that writes events to stderr: a progress line that rewrites itself, warnings on lines of their own.
 
-    Without a terminal a progress line appears every ten seconds only.
+    Without a terminal a progress line appears every ten seconds only, and the last one at the end.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -125,6 +125,7 @@ class Show:
         self.terminal = self.stream.isatty()
         self.next_line = 0.0
         self.open_line = False
+        self.unsaid = ""  # the last progress, while nobody has seen it
 
     def __call__(self, event: events.Event) -> None:
         """Show one event."""
@@ -141,7 +142,13 @@ class Show:
             self._line(f"{text}, at the first step {event['dice_first_step']:.4f}")
 
     def close(self) -> None:
-        """End an open progress line."""
+        """Say how far it came at last."""
+        self._end_line()
+        self.stream.write(self.unsaid)
+        self.unsaid = ""
+        self.stream.flush()
+
+    def _end_line(self) -> None:
         if self.open_line:
             self.stream.write("\n")
             self.open_line = False
@@ -153,10 +160,12 @@ class Show:
             self.open_line = True
         elif time.monotonic() >= self.next_line:
             self.stream.write(text + "\n")
-            self.next_line = time.monotonic() + 10.0
+            self.next_line, self.unsaid = time.monotonic() + 10.0, ""
+        else:
+            self.unsaid = text + "\n"
         self.stream.flush()
 
     def _line(self, text: str) -> None:
-        self.close()
+        self._end_line()
         self.stream.write(printable(text) + "\n")
         self.stream.flush()

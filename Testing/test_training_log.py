@@ -114,3 +114,14 @@ def test_a_class_that_no_validation_case_holds_is_shown_as_a_dash(capsys):
     show = Show(sys.stderr)
     show(events.make("metric", iteration=5, dice=0.5, dice_by_class=[0.5, None], dice_first_step=0.4))
     assert "Dice 0.5000 (0.500, -)" in capsys.readouterr().err
+
+
+def test_without_a_terminal_the_last_progress_is_the_last_line(capsys):
+    show = Show(sys.stderr)
+    for n in range(5):
+        show(events.make("progress", fraction=n / 4, text=f"case {n}"))
+    show(events.make("warning", text="w"))
+    assert capsys.readouterr().err == "  0 %  case 0\nWarning: w\n"
+    show.close()
+    show.close()
+    assert capsys.readouterr().err == "100 %  case 4\n"

@@ -206,6 +206,8 @@ def run_cases(
     over = {*outcome.done, *outcome.skipped, *outcome.failed}
     outcome.again = [name for name in outcome.again if name in outcome.done]
     outcome.left = [name for name, _ in cases if name not in over]  # by a cancel
+    if outcome.done and not outcome.left:
+        listener(events.make("progress", fraction=1.0, text=f"{len(cases)} of {len(cases)} cases"))
     if outcome.done or outcome.skipped:
         try:
             for text in outputs.write_table(overwrite):
