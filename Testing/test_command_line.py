@@ -37,7 +37,8 @@ def test_train_predict_evaluate_one_after_another(dataset, tmp_path, capsys):
     assert run(["predict", "--model", str(trained), "--input", images, "--output", str(masks), "--json"]) == 0
     told = capsys.readouterr()
     assert len(json.loads(told.out)["done"]) == 6 and told.err.startswith(f"The model is {model}.\n")
-    assert told.err.splitlines()[-2:] == ["100 %  6 of 6 cases", f"6 done, 0 skipped, 0 failed; the masks are in {masks}."]
+    counts = f"6 done, 0 skipped, 0 failed; the masks are in {masks}."
+    assert told.err.splitlines()[-2:] == ["100 %  6 of 6 cases", counts]
     report = tmp_path / "report"
     labels = str(dataset / "labelsTr")
     assert run(["evaluate", "--prediction", str(masks), "--reference", labels, "--out", str(report), "--json"]) == 0
