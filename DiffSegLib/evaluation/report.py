@@ -53,7 +53,7 @@ def evaluate(
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV text: case, label, name, then every field of `Scores`.
+    """The table as CSV text: case, label, name, then every field of `Scores` in six significant digits.
 
     Distances of a missed or spurious structure are `inf`; a measure without meaning (the structure is in neither mask)
     is an empty field.
@@ -69,4 +69,4 @@ def to_csv(table: Table) -> str:
 def _cell(value: str | float) -> str:
     if isinstance(value, str):
         return value
-    return "" if math.isnan(value) else repr(float(value))
+    return "" if math.isnan(value) else f"{value:.6g}"
