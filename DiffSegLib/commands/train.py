@@ -95,11 +95,13 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         show.close()
     if options.plan_only:
         print(plan.division, file=sys.stderr)
+        settled = plan.settings.to_json()
         for key, why in plan.reasons.items():
-            print(f"{key}: {why}.", file=sys.stderr)
+            section, _, name = key.partition(".")
+            print(f"{key}={json.dumps(settled[section][name])}: {why}.", file=sys.stderr)
         if not options.json:
-            print(config.to_text(plan.settings.to_json()))
-        return 0, {"config": plan.settings.to_json(), "fingerprint": plan.to_json()}
+            print(config.to_text(settled))
+        return 0, {"config": settled, "fingerprint": plan.to_json()}
     return 0, _named(path, options.name, options.out, labels) if speaks() else {"model": str(path)}
 
 

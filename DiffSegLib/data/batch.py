@@ -52,7 +52,8 @@ class Outcome:
 
         Of several cases the listener was told why each failed, so that here it is only named.
         """
-        names, is_one = list(map(printable, self.failed)), len({*self.done, *self.skipped, *self.failed, *self.left}) == 1
+        names = list(map(printable, self.failed))
+        is_one = len({*self.done, *self.skipped, *self.failed, *self.left}) == 1
         for name, problem in zip(names, self.failed.values(), strict=True) if is_one else ():
             named = name in problem.partition(": ")[0]  # by its file
             print(f"{program}: {problem if named else f'{name}: {problem}'}", file=sys.stderr)
