@@ -17,7 +17,8 @@ FORMATS = ("seg.nrrd", "nii.gz", "nrrd", "png")
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of `predict`."""
-    parser.add_argument("--model", required=True, help="a model's name, or a .safetensors file")
+    model = "a model's name, a .safetensors file, or the folder of a training"
+    parser.add_argument("--model", required=True, help=model)
     images = "image files or folders of images; several channels: files CASE_0000, CASE_0001, ... in a folder"
     parser.add_argument("--input", type=Path, nargs="+", action="extend", required=True, help=images)
     parser.add_argument("--output", type=Path, required=True, help="folder for masks, records and volumes.csv")

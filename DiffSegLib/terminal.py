@@ -5,8 +5,11 @@ cancelled.
 """
 
 import argparse
+import difflib
+import itertools
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -21,7 +24,14 @@ class Parser(argparse.ArgumentParser):
     """One sentence instead of the usage text, and exit code 2; a verb says itself what it does not know."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
-        """See argparse."""
+        """See argparse, which would say of a misspelt option only that the right one is required."""
+        known, is_verb = self._option_string_actions, self._subparsers is None
+        own = itertools.takewhile(lambda text: text != "--" and (is_verb or text[:1] == "-"), args or ())
+        names = [name for text in own if re.fullmatch(r"-{1,2}[a-z][\w-]*", name := text.partition("=")[0], re.I)]
+        if wrong := [name for name in dict.fromkeys(names) if name not in known]:
+            near = {name: difflib.get_close_matches(name.replace("_", "-"), known, 1, 0.75) for name in wrong}
+            told = [f"{name} (is {near[name][0]} meant?)" if near[name] else name for name in wrong]
+            self.error(f"unrecognized arguments: {', '.join(told)}")
         found, rest = super().parse_known_args(args, namespace)
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -107,7 +117,7 @@ class StopFlag:
 class Show:
     """A listener that writes events to stderr: a progress line that rewrites itself, warnings on lines of their own.
 
-    Without a terminal a progress line appears every ten seconds only.
+    Without a terminal a progress line appears every ten seconds only, and the last one at the end.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -115,6 +125,7 @@ class Show:
         self.terminal = self.stream.isatty()
         self.next_line = 0.0
         self.open_line = False
+        self.unsaid = ""  # the last progress, while nobody has seen it
 
     def __call__(self, event: events.Event) -> None:
         """Show one event."""
@@ -131,7 +142,13 @@ class Show:
             self._line(f"{text}, at the first step {event['dice_first_step']:.4f}")
 
     def close(self) -> None:
-        """End an open progress line."""
+        """Say how far it came at last."""
+        self._end_line()
+        self.stream.write(self.unsaid)
+        self.unsaid = ""
+        self.stream.flush()
+
+    def _end_line(self) -> None:
         if self.open_line:
             self.stream.write("\n")
             self.open_line = False
@@ -143,10 +160,12 @@ class Show:
             self.open_line = True
         elif time.monotonic() >= self.next_line:
             self.stream.write(text + "\n")
-            self.next_line = time.monotonic() + 10.0
+            self.next_line, self.unsaid = time.monotonic() + 10.0, ""
+        else:
+            self.unsaid = text + "\n"
         self.stream.flush()
 
     def _line(self, text: str) -> None:
-        self.close()
+        self._end_line()
         self.stream.write(printable(text) + "\n")
         self.stream.flush()

@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,14 @@ def test_a_model_of_two_channels_gets_both(warm, tmp_path):
     masks = [read_label(tmp_path / folder / "a.seg.nrrd")[0] for folder in ("out", "wanted")]
     np.testing.assert_array_equal(*masks)
     assert masks[0].any()
+
+
+def test_the_folder_of_a_training_stands_for_its_model(warm, scans, tmp_path, tiny_model, capsys):
+    (tmp_path / "run").mkdir()
+    file = shutil.copy(tiny_model, tmp_path / "run" / "model.safetensors")
+    given = arguments(tmp_path / "run", scans / "case0.nii.gz", tmp_path / "out")
+    assert batch.main(given) == 0
+    assert capsys.readouterr().err.startswith(f"The model is {file}.\n")
 
 
 def test_pictures_are_segmented_by_a_2d_model(warm, tmp_path, capsys):

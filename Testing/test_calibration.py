@@ -16,7 +16,8 @@ from DiffSegLib.inference.uncertainty import entropy, tempered, uncertainty
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models import store
 from DiffSegLib.models.join import join
-from DiffSegLib.training.calibration import Answers, fit_temperature
+from DiffSegLib.training import run as training_run
+from DiffSegLib.training.calibration import Answers, at_an_end, fit_temperature
 from DiffSegLib.training.run import train_folder
 
 CPU = torch.device("cpu")
@@ -98,6 +99,25 @@ def test_training_ends_with_a_temperature_that_the_uncertainty_follows_and_no_ma
     ]
     np.testing.assert_array_equal(answers[0].mask, answers[1].mask)
     assert answers[1].uncertainty.mean() > answers[0].uncertainty.mean()
+
+
+def test_a_number_at_the_end_of_what_was_tried_is_told(dataset, tmp_path, monkeypatch):
+    assert at_an_end(0.0, 1.0) == at_an_end(1.0, 4.8) == ""
+    assert "smoothing of 1.2 voxels and temperature of 5 is at the end" in at_an_end(1.2, 5.0)
+    sure = fit_temperature(boasting(0.01)), fit_temperature(boasting(100.0))
+    assert sure == (0.5, 5.0) and all(f"temperature of {t:g} is" in at_an_end(0.4, t) for t in sure)
+    monkeypatch.setattr(training_run, "fit_temperature", lambda *_: 5.0)
+    heard = []
+    train_folder(dataset, tmp_path / "run", config.from_json(TINY), device="cpu", listener=heard.append)
+    assert sum("temperature of 5 is at the end" in event.get("text", "") for event in heard) == 1
+
+
+def boasting(times):
+    logits = 1.5 * normal(3, 24, 24, 24)
+    noise = torch.rand(24, 24, 24, generator=torch.Generator().manual_seed(1))
+    label = (noise > logits.softmax(0).cumsum(0)).sum(0).clamp_max(2)
+    case = Prepared("case", normal(1, 24, 24, 24), label.to(torch.uint8), (1.0, 1.0, 1.0), ())
+    return Answers(Boastful(logits, times), [case], 3, config.from_json({"data": {"patch": [24, 24, 24]}}), CPU)
 
 
 def test_an_ensemble_has_its_members_mean_temperature_and_smoothing(tiny_model, tmp_path):

@@ -15,7 +15,7 @@ from DiffSegLib.data import files
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
-from DiffSegLib.models.shipped import shipped
+from DiffSegLib.models.shipped import read_card, shipped
 from DiffSegLib.models.store import load
 
 
@@ -24,11 +24,21 @@ def test_train_predict_evaluate_one_after_another(dataset, tmp_path, capsys):
     settings.write_text(json.dumps(TINY))
     trained = tmp_path / "run"
     assert run(["train", "--data", str(dataset), "--out", str(trained), "--config", str(settings), "--json"]) == 0
-    model = json.loads(capsys.readouterr().out)["model"]
+    told = capsys.readouterr()
+    model = json.loads(told.out)["model"]
+    assert "\nCases for training: 5, for validation: 1 (blob_0" in told.err and "--split FILE" in told.err
+    card = read_card(trained / "model.safetensors")
+    dice, iterations = card.training["best_validation_dice"], card.training["iterations"]
+    use = f"diffseg predict --model {model} --input IMAGES --output MASKS"
+    words = f"Its Dice on the validation cases: {dice:.4f} after {iterations} iterations. To use it: {use}\n"
+    assert told.err.endswith(words) and json.loads(told.out)["validation_dice"] == dice
     masks = tmp_path / "masks"
     images = str(dataset / "imagesTr")
-    assert run(["predict", "--model", model, "--input", images, "--output", str(masks), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["done"]) == 6
+    assert run(["predict", "--model", str(trained), "--input", images, "--output", str(masks), "--json"]) == 0
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)["done"]) == 6 and told.err.startswith(f"The model is {model}.\n")
+    counts = f"6 done, 0 skipped, 0 failed; the masks are in {masks}."
+    assert told.err.splitlines()[-2:] == ["100 %  6 of 6 cases", counts]
     report = tmp_path / "report"
     labels = str(dataset / "labelsTr")
     assert run(["evaluate", "--prediction", str(masks), "--reference", labels, "--out", str(report), "--json"]) == 0
@@ -135,7 +145,7 @@ def mistakes(tmp_path, dataset, tiny_model):
         ([*train, str(dataset), "--minutes", "3", "--iterations", "10"], "not allowed with argument --minutes"),
         (["predict", "--model", str(text), "--input", str(text), "--output", out], "text.nii.gz: is no model file"),
         (["predict", "--model", "nowhere", "--input", str(text), "--output", out], "neither a model file"),
-        ([*train, str(dataset)], "image blob_02.nii.gz of case blob_02"),
+        ([*train, str(dataset)], "1 file is missing: image imagesTr/blob_02.nii.gz of case blob_02"),
         ([*train, str(tmp_path / "empty")], "dataset.json"),
         ([*train, str(dataset), "--preset", "huge"], "allowed: default, fast"),
         ([*train, str(dataset), "--set", "training.batch=none"], "training.batch"),
@@ -196,6 +206,25 @@ def test_a_mistake_gets_one_sentence_exit_code_2_and_leaves_nothing(tmp_path, da
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "--imput", "x"], "diffseg predict: unrecognized arguments: --imput (is --input meant?)."),
+        (["predict", "--imput=x", "--model", "m"], "unrecognized arguments: --imput (is --input meant?)."),
+        (["predict", "--save_steps", "--frob"], "--save_steps (is --save-steps meant?), --frob."),
+        (["evaluate", "-prediction", "a"], "-prediction (is --prediction meant?)."),
+        (["--verison"], "diffseg: unrecognized arguments: --verison (is --version meant?)."),
+        (["predict", "--model", "m"], "required: --input, --output."),
+        (["train", "--iterations", "-3"], "required: --data."),
+        (["predict", "--model", "m", "--output", "o", "--input", "x", "--", "--imput"], "arguments: -- --imput."),
+    ],
+)
+def test_a_misspelt_option_is_named_with_the_one_that_is_meant(capsys, arguments, words):
+    assert run(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
 
 
 def test_every_option_has_a_help_text_that_names_its_default():

@@ -119,10 +119,15 @@ def test_a_split_file_without_its_bad_cases(dataset, tmp_path):
     plan = make_plan(dataset, config.from_json(TINY), split_file=path, skip_bad=True)
     assert [case.name for case in plan.training] == ["blob_01"] and [c.name for c in plan.validation] == ["blob_02"]
     path.write_text('{"train": ["blob_01"], "val": ["blob_00"]}')
-    with pytest.raises(InputError, match="split.json: none of its val cases can be used"):
-        make_plan(dataset, config.from_json(TINY), split_file=path, skip_bad=True)
+    heard = []
+    words = r"split.json: none of its val cases can be used \(blob_00\): .* mend them, or name others .* --split"
+    with pytest.raises(InputError, match=words):
+        make_plan(dataset, config.from_json(TINY), split_file=path, skip_bad=True, listener=heard.append)
+    assert any("blob_00.nii.gz: is empty" in event["text"] for event in heard), "what is wrong with it"
     path.write_text('{"train": ["blob_01"], "val": ["blob_02"]}')  # the bad one is in neither: nobody asks
-    assert len(make_plan(dataset, config.from_json(TINY), split_file=path).facts) == 2
+    plan = make_plan(dataset, config.from_json(TINY), split_file=path)
+    assert len(plan.facts) == 2
+    assert plan.division == f"Cases for training: 1, for validation: 1 (blob_02), as {path} names them."
 
 
 def test_missing_files_are_told_with_everything_else_that_is_wrong(dataset):
@@ -135,6 +140,20 @@ def test_missing_files_are_told_with_everything_else_that_is_wrong(dataset):
     assert "is empty" in str(told.value)
     plan = make_plan(dataset, settings, keys, skip_bad=True)
     assert {case.name for case in plan.training + plan.validation} == {f"blob_0{n}" for n in (0, 3, 4, 5)}
+
+
+def test_a_description_that_was_copied_without_most_of_its_files_is_one_line(dataset):
+    text = json.loads((dataset / "dataset.json").read_text())
+    text["training"] += [{"image": f"imagesTr/c{n}.nii.gz", "label": f"labelsTr/c{n}.nii.gz"} for n in range(50)]
+    (dataset / "dataset.json").write_text(json.dumps(text))
+    with pytest.raises(InputError, match="50 of 56 cases cannot be used") as told:
+        make_plan(dataset, config.from_json(TINY))
+    said = str(told.value)
+    assert "100 files are missing: image imagesTr/c0.nii.gz of case c0; " in said and "; and 95 more." in said
+    assert said.count("\n") == 2 and said.endswith("--skip-bad.")
+    heard = []
+    plan = make_plan(dataset, config.from_json(TINY), skip_bad=True, listener=heard.append)
+    assert sum(event["event"] == "warning" for event in heard) == 1 and len(plan.left_out) == 100
 
 
 def planned(folder, **options):

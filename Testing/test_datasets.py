@@ -98,6 +98,7 @@ def make_pairs(folder, layout):
         image, label = blob_case(n)
         where = {
             "two folders": (f"images/{name}.nii.gz", f"labels/{name}.nii.gz"),
+            "of nnU-Net": (f"imagesTr/{name}_0000.nii.gz", f"labelsTr/{name}.nii.gz"),
             "singular": (f"image/{name}.nrrd", f"label/{name}.nii.gz"),
             "side by side": (f"{name}_image.nii.gz", f"{name}_label.nii.gz"),
             "subfolders": (f"{name}/image.nii.gz", f"{name}/label.mha"),
@@ -108,7 +109,7 @@ def make_pairs(folder, layout):
     return folder
 
 
-LAYOUTS = ["two folders", "singular", "side by side", "subfolders"]
+LAYOUTS = ["two folders", "of nnU-Net", "singular", "side by side", "subfolders"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -167,7 +168,8 @@ def test_pairs_without_their_other_half_are_all_listed(tmp_path):
 
 
 def test_a_folder_without_a_layout_says_what_was_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"looked for: dataset.json.*images/ and labels/.*x_image.*subfolder"):
+    places = r"looked for: dataset.json.*images/ and labels/.*, imagesTr/ and labelsTr/.*x_image.*subfolder"
+    with pytest.raises(InputError, match=places):
         load_dataset(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         load_dataset(tmp_path / "none")
@@ -187,11 +189,22 @@ def test_a_model_of_two_channels_is_trained_and_used_from_the_command_line(tmp_p
 def test_a_part_of_a_data_set_trains_without_the_cases_that_are_not_there(dataset):
     (dataset / "imagesTr" / "blob_01.nii.gz").unlink()
     (dataset / "labelsTr" / "blob_03.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"image blob_01.*; label blob_03"):
+    with pytest.raises(InputError, match=r"image imagesTr/blob_01.*; label labelsTr/blob_03"):
         load_dataset(dataset)
     found = load_dataset(dataset, skip_missing=True)
     assert [case.name for case in found.cases] == ["blob_00", "blob_02", "blob_04", "blob_05"]
     assert len(found.missing) == 2
+
+
+def test_of_hundreds_of_missing_files_the_first_are_named_and_where_they_were_looked_for(tmp_path):
+    entries = [{"image": f"./imagesTr/c{n}.nii.gz", "label": f"./labelsTr/c{n}.nii.gz"} for n in range(200)]
+    text = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "a"}, "training": entries}
+    (tmp_path / "dataset.json").write_text(json.dumps(text))
+    with pytest.raises(InputError) as told:
+        make_plan(tmp_path, config.from_json(TINY), skip_bad=True)
+    said = str(told.value)
+    assert said.startswith(f"{tmp_path}: 400 files are missing: image imagesTr/c0.nii.gz of case c0; ")
+    assert said.endswith("; and 395 more; copy them there, or name the folder that has them.") and "\n" not in said
 
 
 def test_an_odd_case_does_not_speak_for_the_others(tmp_path):

@@ -1,11 +1,14 @@
 """The demo on the real template: the hippocampi are where they belong, and every promised file is there."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from conftest import ROOT
 from DiffSegLib.commands import run
 from DiffSegLib.data.files import read_label
 from DiffSegLib.models.shipped import read_card, shipped
@@ -68,3 +71,18 @@ def test_the_shipped_model_is_small_and_its_card_complete():
     assert card.licence == "CC BY-SA 4.0" and card.not_for and card.training["train_cases"] == 181
     assert card.scores["dice"] >= 0.86 and card.scores["dice_by_step"][-1] >= card.scores["dice_by_step"][0]
     assert [label.type[1] for label in card.labels] == ["5366008", "5366008"]
+
+
+def test_the_python_example_of_the_readme_names_what_it_found_and_saves_it(demo, tmp_path, monkeypatch, capsys):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "demo").mkdir()
+    shutil.copy(demo / "mni152.nii.gz", tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(re.search(r"From Python:\n\n```python\n(.*?)```", text, re.DOTALL)[1], names)
+    said = capsys.readouterr().out
+    assert re.fullmatch(r"Anterior hippocampus: \d\.\d\d ml\nPosterior hippocampus: \d\.\d\d ml\n", said)
+    mask, affine = read_label(tmp_path / "right.seg.nrrd")
+    np.testing.assert_array_equal(mask, names["prediction"].mask)
+    np.testing.assert_allclose(affine, names["volume"].affine, atol=1e-4)
+    assert set(np.unique(mask)) == {0, 1, 2} and len(names["prediction"].steps) == 5

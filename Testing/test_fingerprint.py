@@ -241,7 +241,8 @@ def test_plan_only_prints_a_config_that_can_be_given_back(dataset, tmp_path, cap
     path = tmp_path / "config.json"
     path.write_text(printed.out)
     assert config.choose("fast", path, []) == (config.load(path), frozenset())
-    assert config.load(path).data.patch == (20, 24, 20) and "data.patch: from the median image" in printed.err
+    assert config.load(path).data.patch == (20, 24, 20)
+    assert "data.patch=[20, 24, 20]: from the median image" in printed.err
     assert run(["train", "--data", str(dataset), "--plan-only", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["config"]["data"]["patch"] == [20, 24, 20] and answer["fingerprint"]["dimensions"] == 3

@@ -98,7 +98,7 @@ def test_weights_whose_answer_is_no_number_give_no_empty_mask(tiny_model, monkey
 
 
 def test_an_unknown_name_lists_what_is_there(tmp_path):
-    with pytest.raises(InputError, match="is a folder; name the model.safetensors in it"):
+    with pytest.raises(InputError, match="is a folder without a model.safetensors, with which a training ends"):
         find(str(tmp_path))
     with pytest.raises(InputError, match="neither a model file nor the name of a model"):
         find("no-such-model")

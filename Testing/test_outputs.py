@@ -104,6 +104,8 @@ def test_a_mask_that_was_corrected_since_is_not_replaced(predict, tmp_path):
         answer, said = predict(*options, code=1)
         assert "b.seg.nrrd: was not written by DiffSeg, or was changed since" in said
         assert answer["done"] == ["a"] and mask.read_bytes() == before["b.seg.nrrd"]
+        assert said.count("b.seg.nrrd") == 1 and "b: is there" not in said and "1 failed (b)" in said, said
+        assert ("as this case was made otherwise (seed 0 instead of 5)" in said) == bool(options)
     predict("--overwrite")
     assert not (read_label(mask)[0] == 1).all()
 

@@ -145,7 +145,7 @@ def test_a_cancelled_batch_has_written_what_was_done_and_says_how_to_go_on(cases
     assert code == 4 and answer["left"] == ["case2", "case3"]
     assert answer["done"] == ["case1"] and set(answer["failed"]) == {"case0"}
     said = capsys.readouterr().err
-    assert "cancelled: 1 done, 0 skipped, 1 failed, 2 left" in said and "--skip-existing goes on" in said
+    assert "cancelled: 1 done, 0 skipped, 1 failed (case0), 2 left" in said and "--skip-existing goes on" in said
 
 
 def test_a_folder_that_nothing_can_be_written_into_is_told_before_the_work(cases, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """What a training tells while it runs: a line each in log.jsonl, and TensorBoard events where that is installed."""
 
+import itertools
 import json
+import re
 import sys
 
 import pytest
@@ -34,6 +36,18 @@ def test_the_loss_stands_in_the_log_with_clock_and_time_left(tmp_path, monkeypat
     assert losses[-1]["seconds_left"] == 0 and len(scores[0]["dice_by_class"]) == 2
     shown = [event for event in heard if event["event"] == "progress"]
     assert [event["fraction"] for event in shown] == [0.25, 0.5, 0.75, 1.0] and "loss" in shown[0]["text"]
+    assert shown[-1]["text"].endswith(", 0 s left")
+
+
+def test_the_time_left_is_told_in_minutes_from_two_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_log, "SHOW_EVERY", 0.0)
+    clock, heard = itertools.count(0.0, 8.0), []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    small_training(tmp_path, settings_of("training.iterations=6", "training.validations=1"), listener=heard.append)
+    left = [event["text"].rpartition(", ")[2] for event in heard if event["event"] == "progress"]
+    assert re.fullmatch(r"\d+ min left", left[0]) and left[-1] == "0 s left"
+    for number, unit, _ in map(str.split, left):
+        assert int(number) >= 2 if unit == "min" else int(number) < 120
 
 
 def test_a_bad_step_leaves_no_number_in_the_log_that_is_none(tmp_path, monkeypatch):
@@ -100,3 +114,14 @@ def test_a_class_that_no_validation_case_holds_is_shown_as_a_dash(capsys):
     show = Show(sys.stderr)
     show(events.make("metric", iteration=5, dice=0.5, dice_by_class=[0.5, None], dice_first_step=0.4))
     assert "Dice 0.5000 (0.500, -)" in capsys.readouterr().err
+
+
+def test_without_a_terminal_the_last_progress_is_the_last_line(capsys):
+    show = Show(sys.stderr)
+    for n in range(5):
+        show(events.make("progress", fraction=n / 4, text=f"case {n}"))
+    show(events.make("warning", text="w"))
+    assert capsys.readouterr().err == "  0 %  case 0\nWarning: w\n"
+    show.close()
+    show.close()
+    assert capsys.readouterr().err == "100 %  case 4\n"

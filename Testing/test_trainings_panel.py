@@ -224,11 +224,12 @@ def test_what_could_not_be_done_with_a_training_stays_in_view(window, monkeypatc
     panel.trainings[0].kill()
 
 
-def test_a_training_as_slow_as_to_have_logged_nothing_is_told_in_plain_words(window):
+@pytest.mark.parametrize(("left", "told"), [("12 min", 12), ("118 s", 2)])
+def test_a_training_as_slow_as_to_have_logged_nothing_is_told_in_plain_words(window, left, told):
     panel = window.trainingsPanel
-    run = fake_run("slow", rows=0, alive=True, stderr="checking\n  8 %  iteration 6, loss 1.575, 12 min left\n")
+    run = fake_run("slow", rows=0, alive=True, stderr=f"checking\n  8 %  iteration 6, loss 1.575, {left} left\n")
     panel.ui.trainingsCollapsibleButton.collapsed = False
-    assert panel.ui.trainingLabel.text == "Iteration 6 of the training, about 12 min left."
+    assert panel.ui.trainingLabel.text == f"Iteration 6 of the training, about {told} min left."
     Training(run).kill()
 
 

@@ -29,7 +29,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if not options.json:
         print(table_of(summary))
     print(f"The report is {options.out / 'report.html'}.", file=sys.stderr)
-    return (0 if not summary["problems"] else 1 if summary["cases"] else 2), summary
+    return (1 if summary["problems"] else 0), summary
 
 
 def table_of(summary: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--name", help="what --join calls the new one among your own")
     verb.set_defaults(call=call_models)
     verb = verbs.add_parser("info", help="show the card of a model", allow_abbrev=False)
-    verb.add_argument("model", help="a model's name, or a .safetensors file")
+    verb.add_argument("model", help="a model's name, a .safetensors file, or the folder of a training")
     verb.set_defaults(call=call_info)
 
 

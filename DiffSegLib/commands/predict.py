@@ -1,6 +1,8 @@
 """`diffseg predict`: segment files or folders."""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
 from DiffSegLib.options import add_predict_arguments, check_model, segment_options, shard_of
@@ -29,7 +31,9 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from DiffSegLib.models.shipped import find
     from DiffSegLib.models.store import load
 
-    model = load(find(options.model))
+    model = load(file := find(options.model))
+    if Path(options.model).is_dir() and file.is_relative_to(options.model):
+        print(f"The model is {file}.", file=sys.stderr)
     card = model.card
     check_model(options, card)
     cases = find_cases(options.input, len(card.channels))[shard]

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,11 +94,14 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     finally:
         show.close()
     if options.plan_only:
+        print(plan.division, file=sys.stderr)
+        settled = plan.settings.to_json()
         for key, why in plan.reasons.items():
-            print(f"{key}: {why}.", file=sys.stderr)
+            section, _, name = key.partition(".")
+            print(f"{key}={json.dumps(settled[section][name])}: {why}.", file=sys.stderr)
         if not options.json:
-            print(config.to_text(plan.settings.to_json()))
-        return 0, {"config": plan.settings.to_json(), "fingerprint": plan.to_json()}
+            print(config.to_text(settled))
+        return 0, {"config": settled, "fingerprint": plan.to_json()}
     return 0, _named(path, options.name, options.out, labels) if speaks() else {"model": str(path)}
 
 
@@ -128,6 +132,7 @@ def _labels(path: Path | None) -> tuple[Label, ...]:
 def _named(path: Path, name: str | None, run: Path, labels: tuple[Label, ...]) -> dict[str, Any]:
     """Give a finished model its labels and its place among the others; what came of it."""
     from DiffSegLib.models import library
+    from DiffSegLib.models.shipped import read_card
 
     if labels:
         library.relabel(path, labels)
@@ -137,5 +142,9 @@ def _named(path: Path, name: str | None, run: Path, labels: tuple[Label, ...]) -
             answer["named"] = str(library.add(path, name, library.run_id(run)))
         except InputError as problem:  # taken while it trained, or a full disk: the training is not lost for that
             answer["warning"] = f"The model is {path}, but it is not among your own. {problem}"
+    found = read_card(path).training
     print(answer.get("warning") or f"The model is {answer.get('named', path)}.", file=sys.stderr)
-    return answer
+    score = f"{found['best_validation_dice']:.4f} after {found['iterations']} iterations"
+    use = shlex.join(["diffseg", "predict", "--model", str(name if "named" in answer else path)])
+    print(f"Its Dice on the validation cases: {score}. To use it: {use} --input IMAGES --output MASKS", file=sys.stderr)
+    return answer | {"validation_dice": found["best_validation_dice"]}

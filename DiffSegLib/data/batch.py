@@ -48,11 +48,17 @@ class Outcome:
     left: list[str] = field(default_factory=list)
 
     def report(self, program: str, output: Path) -> tuple[int, dict[str, Any]]:
-        """Say on stderr what became of the cases; returns the exit code and the answer for `--json`."""
-        for name, problem in ((printable(case), problem) for case, problem in self.failed.items()):
+        """Say on stderr what became of the cases; returns the exit code and the answer for `--json`.
+
+        Of several cases the listener was told why each failed, so that here it is only named.
+        """
+        names = list(map(printable, self.failed))
+        is_one = len({*self.done, *self.skipped, *self.failed, *self.left}) == 1
+        for name, problem in zip(names, self.failed.values(), strict=True) if is_one else ():
             named = name in problem.partition(": ")[0]  # by its file
             print(f"{program}: {problem if named else f'{name}: {problem}'}", file=sys.stderr)
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
+        counts += f" ({', '.join(names[:9] + ['...'] * (len(names) > 9))})" if names and not is_one else ""
         counts += f", {len(self.again)} of the done for the second time (made otherwise before)" if self.again else ""
         where = f"; the masks are in {output}" if self.done or self.skipped else ""
         if self.left:
@@ -178,15 +184,15 @@ def run_cases(
             if not is_left(case):  # another process may have done it meanwhile
                 outcome.skipped.append(name)
                 continue
-            if skip_existing and outputs.is_there(name):
-                outcome.again.append(name)
-                text = f"{name}: is there, but made otherwise ({outputs.difference(name)}); it is done again."
-                listener(events.make("warning", text=text))
             if not overwrite:
                 with working_on(case):
                     outputs.check(name)
                 if name in outcome.failed:
                     continue
+            if skip_existing and outputs.is_there(name):
+                outcome.again.append(name)
+                text = f"{name}: is there, but made otherwise ({outputs.difference(name)}); it is done again."
+                listener(events.make("warning", text=text))
             here = here or reader.submit(read_case, paths, channels)
             for after in itertools.islice(filter(is_left, cases[number + 1 :]), 1):
                 read[after[0]] = reader.submit(read_case, after[1], channels)
@@ -206,6 +212,8 @@ def run_cases(
     over = {*outcome.done, *outcome.skipped, *outcome.failed}
     outcome.again = [name for name in outcome.again if name in outcome.done]
     outcome.left = [name for name, _ in cases if name not in over]  # by a cancel
+    if outcome.done and not outcome.left:
+        listener(events.make("progress", fraction=1.0, text=f"{len(cases)} of {len(cases)} cases"))
     if outcome.done or outcome.skipped:
         try:
             for text in outputs.write_table(overwrite):

@@ -10,6 +10,7 @@ from DiffSegLib.data.files import is_image_file
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label, Region
 
+NAMED = 5  # files that are missing: a copied description without its images lacks hundreds
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of a case's name: CASE_0000 is channel 0
 
 
@@ -69,9 +70,10 @@ def whole_cases(
 
     Raises InputError for two cases of one name and for a folder without any whole case.
     """
+    wanted = [(case.name, "image", path) for case in cases for path in case.images]
+    wanted += [(case.name, "label", case.label) for case in cases]
     missing = [
-        *((c.name, f"image {path.name} of case {c.name}") for c in cases for path in c.images if not path.is_file()),
-        *((c.name, f"label {c.label.name} of case {c.name}") for c in cases if not c.label.is_file()),
+        *((n, f"{what} {os.path.relpath(p, folder)} of case {n}") for n, what, p in wanted if not p.is_file()),
         *lonely,
     ]
     names = [case.name for case in cases]
@@ -80,10 +82,13 @@ def whole_cases(
         raise InputError(f"{folder}: several cases are called {', '.join(twice[:10])}.")
     kept = tuple(case for case in cases if all(path.is_file() for path in (*case.images, case.label)))
     if not kept:
-        raise InputError(missing_sentence(folder, missing) if missing else f"{folder}: names no training cases.")
+        text = f"{missing_sentence(folder, missing)[:-1]}; copy them there, or name the folder that has them."
+        raise InputError(text if missing else f"{folder}: names no training cases.")
     return kept, tuple(missing)
 
 
 def missing_sentence(folder: Path, missing: Sequence[tuple[str, str]]) -> str:
-    """One sentence on all files that are missing."""
-    return f"{folder}: missing: {'; '.join(text for _, text in missing)}."
+    """One sentence on all files that are missing, the first of them by name."""
+    texts, more = [text for _, text in missing[:NAMED]], len(missing) - NAMED
+    texts += [f"and {more} more"] if more > 0 else []
+    return f"{folder}: {len(missing)} {'file is' if len(missing) == 1 else 'files are'} missing: {'; '.join(texts)}."

@@ -45,12 +45,10 @@ class Findings:
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def message(self, dataset: Dataset) -> str:
-        """All problems, a line each, and what can be done."""
+    def message(self, dataset: Dataset, missing: Sequence[tuple[str, str]] = ()) -> str:
+        """All problems, a line each, and what can be done. missing: as of the data set, where that is one of them."""
         lines = [f"  {text}" for texts in self.problems.values() for text in texts]
-        told = "\n".join(self.problems.get("", ()))
-        missing = {name for name, text in dataset.missing if text in told}
-        bad = len((self.problems.keys() | missing) - {""})
+        bad = len((self.problems.keys() | {name for name, _ in missing}) - {""})
         total = len(self.facts) + bad
         head = f"{dataset.folder}: {bad} of {total} cases cannot be used:" if bad else f"{dataset.folder}:"
         advice = "Correct this, or train without what is wrong with --skip-bad."

@@ -9,7 +9,7 @@ from DiffSegLib.errors import InputError
 LAYOUTS = (nnunet.read, msd.read, pairs.read)  # the first that fits
 LOOKED_FOR = (
     "dataset.json of MSD or nnU-Net (imagesTr/, labelsTr/)",
-    "images/ and labels/ (or image/ and label/) with files of the same names",
+    "images/ and labels/ (or image/ and label/, imagesTr/ and labelsTr/) with files of the same names",
     "x_image.* beside x_label.*",
     "a subfolder for each case with image.* and label.*",
 )

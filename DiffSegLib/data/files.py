@@ -18,6 +18,7 @@ from DiffSegLib.labels import Label
 from DiffSegLib.whole_files import whole_file
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own go to stderr, between the lines of progress
+MANY = 32  # values of a label map that may be an image
 MOST_PACKED = 1100  # values that a byte of a file can hold: zlib packs at most 1032 to 1
 # ending -> what reads it in ITK, which would else go by what stands in the file
 ENDINGS = {".nii.gz": "Nifti", ".nii": "Nifti", ".nrrd": "Nrrd", ".nhdr": "Nrrd", ".mha": "Meta", ".mhd": "Meta"}
@@ -98,8 +99,20 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
         array = sitk.GetArrayFromImage(image)
         whole = np.rint(array)
         if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:
-            raise InputError(f"{path}: labels must be whole numbers from 0 to 255.")
+            raise InputError(f"{path}: labels must be whole numbers from 0 to 255; is it an image?")
+        if _is_restless(whole):
+            text = f"holds more than {MANY} values that change from voxel to voxel, as those of an image do"
+            raise InputError(f"{path}: {text}; a label map is needed.")
         return whole.astype(np.uint8), affine_of(image)
+
+
+def _is_restless(array: np.ndarray) -> bool:
+    """Whether there are many values and most voxels have another one than the voxel before: in a label map few have."""
+    flat = array.reshape(-1)
+    step = max(1, flat.size // 1_000_000)
+    one, next_one = flat[:-1:step], flat[1::step]
+    inside = next_one > 0
+    return len(np.unique(next_one)) > MANY and bool((one != next_one)[inside].mean() > 0.6)
 
 
 def channel_count(path: Path) -> int:

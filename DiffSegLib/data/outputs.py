@@ -105,10 +105,10 @@ class Outputs:
         beside = (self.mask(name), *self._beside(name))
         foreign += [p for p in beside if os.path.lexists(p) and not _is_own(p, former)]
         if foreign:
-            raise InputError(
-                f"{foreign[0]}: was not written by DiffSeg, or was changed since, and would be replaced; "
-                "choose another folder, or say --overwrite."
-            )
+            other = self.difference(name) if self.is_there(name) else ""
+            why = f" as this case was made otherwise ({other})" if other else ""
+            text = f"was not written by DiffSeg, or was changed since, and would be replaced{why}"
+            raise InputError(f"{foreign[0]}: {text}; choose another folder, or say --overwrite.")
 
     def write(self, name: str, found: Prediction, affine: np.ndarray) -> None:
         """Write a case, its record last. Raises InputError; what was there is as before if nothing was written."""

@@ -47,7 +47,9 @@ def split(dataset: Dataset, file: Path | None = None, skip: Collection[str] = ()
             raise InputError(f"{path}: {part} names {next(x for x in names if names.count(x) > 1)} twice.")
         parts.append([by_name[name] for name in names if name in by_name and name not in skip])
         if not parts[-1]:
-            raise InputError(f"{path}: none of its {part} cases can be used.")
+            lost = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+            text = "each lacks a file or is bad; mend them, or name others in a file for --split"
+            raise InputError(f"{path}: none of its {part} cases can be used ({lost}): {text}.")
     shared = {case.name for case in parts[0]} & {case.name for case in parts[1]}
     if shared:
         raise InputError(f"{path}: {sorted(shared)[0]} stands in both train and val.")

@@ -29,14 +29,17 @@ def evaluate(
     """Measure a folder of masks against references, write the report into `out`, and return the summary.
 
     Writes `metrics.csv` (a line per case and structure), `summary.json` and `report.html`, each aside and then renamed;
-    nothing is written before everything is measured. `summary["problems"]` names every case that could not be measured.
-    For the parameters and what is raised see `evaluate_folders`.
+    nothing is written before everything is measured, nor where no case could be: that is raised. `summary["problems"]`
+    names every case that could not be measured. For the parameters and what else is raised see `evaluate_folders`.
     """
     check_folder(out)
     table = evaluate_folders(
         prediction, reference, tolerance_mm=tolerance_mm, predicted_only=predicted_only, listener=listener
     )
-    if not table.labels and not table.problems:
+    if table.problems and not table.rows:
+        first = next(iter(table.problems.values()))
+        raise InputError(f"None of {len(table.problems)} cases could be measured; the first: {first}")
+    if not table.labels:
         raise InputError(f"{reference}: neither its masks nor those of {prediction} hold a label above 0.")
     summary = {"prediction": str(prediction), "reference": str(reference), **summarize(table)}
     texts = {
@@ -50,7 +53,7 @@ def evaluate(
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV text: case, label, name, then every field of `Scores`.
+    """The table as CSV text: case, label, name, then every field of `Scores` in six significant digits.
 
     Distances of a missed or spurious structure are `inf`; a measure without meaning (the structure is in neither mask)
     is an empty field.
@@ -66,4 +69,4 @@ def to_csv(table: Table) -> str:
 def _cell(value: str | float) -> str:
     if isinstance(value, str):
         return value
-    return "" if math.isnan(value) else repr(float(value))
+    return "" if math.isnan(value) else f"{value:.6g}"

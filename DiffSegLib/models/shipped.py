@@ -51,16 +51,17 @@ def available() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """The file of a model's name, or of a path. Raises InputError listing the names."""
+    """The file of a model's name, of a path, or in the folder of a training. Raises InputError listing the names."""
     known = available()
     if name in known:
         return known[name]
     path = Path(name)
-    if path.is_file():
-        return path
+    for file in (path, path / "model.safetensors"):
+        if file.is_file():
+            return file
     is_path = path.name != name or path.suffix == ".safetensors"
     what = "there is no such model file (any more)" if is_path else "is neither a model file nor the name of a model"
-    what = "is a folder; name the model.safetensors in it" if path.is_dir() else what
+    what = "is a folder without a model.safetensors, with which a training ends" if path.is_dir() else what
     raise InputError(f"{name}: {what}; the models are: {', '.join(known) or 'none'}.")
 
 

@@ -60,6 +60,8 @@ def segment_files(chosen: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     options, shard = segment_options(chosen), shard_of(chosen.shard)
     model = find(chosen.model)
+    if Path(chosen.model).is_dir() and model.is_relative_to(chosen.model):
+        print(f"The model is {model}.", file=sys.stderr)
     card = read_card(model)
     check_model(chosen, card)
     cases = find_cases(chosen.input, len(card.channels))[shard]

@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 from DiffSegLib.scene.panels.run_line import WARNING
 from DiffSegLib.scene.training import FAILED, FINISHED, RUNNING, STARTING, STOPPED, STOPPING, Training
 
-PROGRESS = re.compile(r"iteration (\d+), loss .*, (\d+) min left")  # as training.loop tells it at a terminal
+PROGRESS = re.compile(r"iteration (\d+), loss .*, (\d+) (min|s) left")  # as training.loop tells it at a terminal
 
 
 def stateOf(training: Training) -> str:
@@ -54,7 +54,7 @@ def _news(training: Training) -> Iterator[str]:
     elif training.active and left is not None:
         yield _going(training.iteration, left / 60)
     elif training.active and (found := PROGRESS.search(plain)):  # a slow one that has logged no number yet
-        yield _going(int(found.group(1)), int(found.group(2)))
+        yield _going(int(found.group(1)), int(found.group(2)) / {"min": 1, "s": 60}[found.group(3)])
     elif training.active:
         yield _("At work: {what}.").format(what=plain)
     elif training.state == FINISHED:

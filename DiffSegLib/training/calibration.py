@@ -84,6 +84,15 @@ def fit_temperature(answers: Answers, smoothing: float = 0.0) -> float:
     return round(float(TEMPERATURES[losses.argmin()]), 3) if losses.any() else 1.0
 
 
+def at_an_end(smoothing: float, temperature: float) -> str:
+    """A sentence where a fitted number is the last of those that were tried, so that the best may lie beyond."""
+    ends = {round(float(t), 3) for t in (TEMPERATURES[0], TEMPERATURES[-1])}
+    found = [f"smoothing of {smoothing:g} voxels"] if smoothing == SMOOTHINGS[-1] else []
+    found += [f"temperature of {temperature:g}"] if temperature in ends else []
+    text = f"The fitted {' and '.join(found)} is at the end of what was tried; train longer, or validate on more cases."
+    return text if found else ""
+
+
 def _near(inside: Tensor) -> Tensor:
     pool = {2: torch.nn.functional.max_pool2d, 3: torch.nn.functional.max_pool3d}[inside.ndim]
     return pool(inside[None, None].float(), 2 * MARGIN + 1, stride=1, padding=MARGIN)[0, 0] > 0

@@ -190,11 +190,12 @@ def train(
 
                 done = max(fraction(progress.iteration, elapsed()), 1e-9)
                 left = elapsed() * max(1.0 - done, 0.0) / done
-                log.progress(done, f"iteration {progress.iteration}, loss {value:.3f}, {left / 60:.0f} min left")
+                clock = f"{left / 60:.0f} min" if left >= 120 else f"{left:.0f} s"
+                log.progress(done, f"iteration {progress.iteration}, loss {value:.3f}, {clock} left")
                 if progress.iteration % LOG_EVERY == 0 and good:
                     means = dict(zip(("loss", "gradient_norm"), np.mean(good, axis=0).tolist(), strict=True))
-                    clock = {"seconds": round(elapsed(), 1), "seconds_left": round(left, 1)}
-                    log(events.make("metric", iteration=progress.iteration, **means, learning_rate=rate, **clock))
+                    means |= {"learning_rate": rate, "seconds": round(elapsed(), 1), "seconds_left": round(left, 1)}
+                    log(events.make("metric", iteration=progress.iteration, **means))
                     good.clear()
         except Cancelled as stop:
             save()

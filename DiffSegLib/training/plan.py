@@ -7,7 +7,7 @@ from typing import Any
 
 from DiffSegLib import events
 from DiffSegLib.config import Config
-from DiffSegLib.data.cases import Case, Dataset
+from DiffSegLib.data.cases import Case, Dataset, missing_sentence
 from DiffSegLib.data.checks import Facts, examine
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.fingerprint import Fingerprint, fingerprint
@@ -18,7 +18,10 @@ from DiffSegLib.training.proposal import MEMORY, propose
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is decided before a training. reasons: proposed key -> why. left_out: sentences on what is wrong."""
+    """What is decided before a training. reasons: proposed key -> why. left_out: sentences on what is wrong.
+
+    division: a sentence on which cases train and validate.
+    """
 
     dataset: Dataset
     training: list[Case]
@@ -28,6 +31,7 @@ class Plan:
     settings: Config
     reasons: dict[str, str]
     left_out: list[str]
+    division: str
 
     def to_json(self) -> dict[str, Any]:
         """The `fingerprint.json` of a run folder."""
@@ -54,20 +58,30 @@ def make_plan(
     """
     dataset = load_dataset(data, skip_missing=True)
     cases = list(dataset.cases)
-    incomplete = bool(dataset.missing) and not (skip_bad or frozen)
-    if len(cases) > 1 and not incomplete:
+    missing = () if skip_bad or frozen else dataset.missing
+    if len(cases) > 1 and not missing:
         chosen = {case.name for part in split(dataset, split_file) for case in part}
         cases = [case for case in cases if case.name in chosen]
     found = examine(dataset, cases, listener)
-    if incomplete:  # told with everything else that is wrong
-        found.problems.setdefault("", []).extend(f"{dataset.folder}: {text} is missing." for _, text in dataset.missing)
+    if missing:  # told with everything else that is wrong
+        found.problems.setdefault("", []).append(missing_sentence(dataset.folder, missing))
     if found.problems and not skip_bad:
-        raise InputError(found.message(dataset))
-    left_out = [] if frozen else [f"{text} is missing" for _, text in dataset.missing]
-    left_out += [text for texts in found.problems.values() for text in texts]
-    training, validation = split(dataset, split_file, skip=found.problems)
-    for text in [f"Left out: {text}" for text in left_out] + found.warnings:
+        raise InputError(found.message(dataset, missing))
+    lacking = () if frozen else dataset.missing
+    bad = [text for texts in found.problems.values() for text in texts]
+    told = [missing_sentence(dataset.folder, lacking)] if lacking else []
+    for text in [f"Left out: {text}" for text in told + bad] + found.warnings:
         listener(events.make("warning", text=text))
+    training, validation = split(dataset, split_file, skip=found.problems)
+    division = _division(training, validation, split_file or data / "splits.json")
+    left_out = [f"{text} is missing" for _, text in lacking] + bad
     prints = fingerprint(dataset, found.facts)
     settings, reasons = propose(prints, settings, open_keys, memory)
-    return Plan(dataset, training, validation, found.facts, prints, settings, reasons, left_out)
+    return Plan(dataset, training, validation, found.facts, prints, settings, reasons, left_out, division)
+
+
+def _division(training: list[Case], validation: list[Case], source: Path) -> str:
+    names = ", ".join([case.name for case in validation[:3]] + ["..."] * (len(validation) > 3))
+    drawn = f"drawn at random. Where a person has several cases, keep them together with {source} or --split FILE"
+    how = f"as {source} names them" if source.is_file() else drawn
+    return f"Cases for training: {len(training)}, for validation: {len(validation)} ({names}), {how}."

@@ -24,7 +24,7 @@ from DiffSegLib.network.build import build
 from DiffSegLib.network.precision import pick_device
 from DiffSegLib.schema import read_json
 from DiffSegLib.training import distributed
-from DiffSegLib.training.calibration import Answers, fit_smoothing, fit_temperature
+from DiffSegLib.training.calibration import Answers, at_an_end, fit_smoothing, fit_temperature
 from DiffSegLib.training.lock import locked
 from DiffSegLib.training.loop import Trained, train
 from DiffSegLib.training.plan import Plan, make_plan
@@ -89,6 +89,7 @@ def train_folder(
                 listener=report,
             )
             dataset, settings = plan.dataset, plan.settings
+            report(events.make("log", text=plan.division))
             if resume:
                 _check_data(run, data, plan)
             if group.first and not resume:
@@ -131,6 +132,8 @@ def train_folder(
                 )
                 smoothing = fit_smoothing(answers) if settings.training.smoothing else 0.0
                 temperature = fit_temperature(answers, smoothing)
+                if text := at_an_end(smoothing, temperature):
+                    listener(events.make("warning", text=text))
                 card = _card(run, plan, training, trained, smoothing=smoothing, temperature=temperature)
                 store.save(path, trained.weights, card)
         del prepared, training, validation  # the mapped files must be closed before they can be removed on Windows

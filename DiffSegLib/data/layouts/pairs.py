@@ -1,7 +1,8 @@
 """A folder of image and label pairs without any description file; PNG images make a 2D data set.
 
-`images/x.*` + `labels/x.*` (or `image/` + `label/`), `x_image.*` + `x_label.*` side by side, or a subfolder per case
-with `image.*` and `label.*`. Several channels are files `x_0000.*`, `x_0001.*` (`image_0000.*` in a subfolder).
+`images/x.*` + `labels/x.*` (or `image/` + `label/`, `imagesTr/` + `labelsTr/`), `x_image.*` + `x_label.*` side by
+side, or a subfolder per case with `image.*` and `label.*`. Several channels are files `x_0000.*`, `x_0001.*`
+(`image_0000.*` in a subfolder).
 """
 
 import csv
