@@ -48,7 +48,7 @@ class Label:
             raise InputError(f"{where}: label {self.name!r} needs a color of three numbers from 0 to 1.")
         check_name(self.name, where)
         for text in (text for code in (self.category, self.type, self.modifier) for text in code or ()):
-            if not _is_one_line(text) or set(text) & set("|~^"):  # which part Slicer's tags, entries and codes
+            if not is_one_line(text) or set(text) & set("|~^"):  # which part Slicer's tags, entries and codes
                 raise InputError(f"{where}: label {self.name!r} has a code with {text[:40]!r}; |, ~ and ^ part codes.")
 
     def terminology_entry(self) -> str | None:
@@ -92,12 +92,13 @@ class Region:
 
 def check_name(name: str, where: str) -> None:
     """Raise InputError, naming `where`, for a name that no segment could bear: files of masks would cut it."""
-    if not _is_one_line(name) or not name.strip() or len(name) > LONGEST_NAME:
+    if not is_one_line(name) or not name.strip() or len(name) > LONGEST_NAME:
         shown = f"{name[:40]!r}{'...' if len(name) > 40 else ''}"
         raise InputError(f"{where}: a label is called {shown}; it needs 1 to {LONGEST_NAME} letters on one line.")
 
 
-def _is_one_line(text: str) -> bool:
+def is_one_line(text: str) -> bool:
+    """Whether a text has no line break and no other control character."""
     return all(unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 

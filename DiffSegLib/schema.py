@@ -19,7 +19,7 @@ WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; raises InputError naming the file, and a key that occurs twice in one object."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)  # editors add a mark
+        data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=only_once)  # editors add a mark
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror}).") from None
     except (ValueError, RecursionError) as problem:
@@ -29,7 +29,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for json.loads; raises ValueError for a key that occurs twice."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

@@ -61,6 +61,10 @@ def test_safetensors_without_a_card_are_refused(tmp_path):
     ("change", "words"),
     [
         (lambda c: {**c, "schema": 99}, "schema 99"),
+        (lambda c: {**c, "schema": True}, "schema True"),
+        (lambda c: {k: v for k, v in c.items() if k != "schema"}, "schema None"),
+        (lambda c: {**c, "orientation": "RAS"}, "orientation 'RAS'; this DiffSeg reads LPS"),
+        (lambda c: {**c, "name": "two\nlines"}, "name of its model card is .*one line"),
         (lambda c: {**c, "surprise": 1}, "surprise"),
         (lambda c: {k: v for k, v in c.items() if k != "labels"}, "labels"),
         (lambda c: {**c, "labels": [{"value": 300, "name": "x"}]}, "1 to 255"),
@@ -76,6 +80,48 @@ def test_a_card_that_does_not_fit_is_refused_by_name(tiny_model, tmp_path, chang
     path = rewrite(tiny_model, tmp_path / "x.safetensors", change)
     with pytest.raises(InputError, match=f"x.safetensors: .*({words})"):
         store.load(path)
+
+
+def test_a_card_that_says_a_thing_twice_is_refused(tiny_model):
+    text = json.dumps(store.load(tiny_model).card.to_json())
+    with pytest.raises(InputError, match="no valid JSON .'smoothing' occurs twice"):
+        parse_card(text[:-1] + ', "smoothing": 2.0}', "here")
+
+
+def with_one_bit_changed(path):
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 0x10
+    path.write_bytes(data)
+
+
+def with_two_weights_exchanged(path):
+    """Of one shape, by their names in the header."""
+    data = path.read_bytes()
+    one, other = b'"encoder.0.0.conv1.weight"', b'"encoder.0.0.conv2.weight"'
+    assert one in data and other in data
+    path.write_bytes(data.replace(one, b"<one>").replace(other, one).replace(b"<one>", other))
+
+
+def as_another_kind_of_number(path):
+    data = path.read_bytes()
+    assert b'"F16"' in data
+    path.write_bytes(data.replace(b'"F16"', b'"I16"'))
+
+
+@pytest.mark.parametrize("spoil", [with_one_bit_changed, with_two_weights_exchanged, as_another_kind_of_number])
+def test_weights_that_are_not_those_that_were_written_are_refused(tiny_model, tmp_path, spoil):
+    path = shutil.copy(tiny_model, tmp_path / "x.safetensors")
+    assert store.load(path).path == path
+    spoil(path)
+    with pytest.raises(InputError, match=r"x\.safetensors: its weights are not those that were written; copy it again"):
+        store.load(path)
+
+
+def test_a_model_from_before_there_was_a_checksum_is_read(tiny_model, tmp_path):
+    path = tmp_path / "x.safetensors"
+    data = tiny_model.read_bytes().replace(store.SEAL.encode(), b"x" * len(store.SEAL))
+    path.write_bytes(data)
+    assert store.load(path).card == store.load(tiny_model).card
 
 
 def test_weights_that_are_not_numbers_are_refused(tiny_model, tmp_path):

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,13 +102,22 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_goes_on(whole, tmp_p
         small_training(tmp_path, settings_of(*ALL), resume=True)
 
 
-def test_a_damaged_best_checkpoint_leaves_the_last_weights(whole, tmp_path):
+def of_another_shape(path):
+    tensors, more = checkpoint.read(path)
+    key = next(key for key, value in tensors.items() if value.ndim == 1)
+    checkpoint.write(path, tensors | {key: tensors[key][:1]}, more)
+
+
+@pytest.mark.parametrize("spoil", [flip_a_bit, Path.unlink, of_another_shape])
+def test_a_damaged_best_checkpoint_leaves_the_last_weights_with_a_score_of_their_own(tmp_path, spoil, monkeypatch):
     settings = settings_of("training.iterations=3", "training.validations=1")
     small_training(tmp_path, settings)
-    flip_a_bit(tmp_path / "checkpoint" / checkpoint.BEST)
+    spoil(tmp_path / "checkpoint" / checkpoint.BEST)
+    scripted(monkeypatch, [0.25])
     heard = []
     trained = small_training(tmp_path, settings, resume=True, listener=heard.append)
-    assert "has the last weights instead" in heard[0]["text"]
+    assert "best.safetensors: is" in heard[0]["text"] and "has the last weights instead" in heard[0]["text"]
+    assert (trained.dice, trained.iteration) == (0.25, 3)
     last = state_of(tmp_path)
     assert all(torch.equal(value, last[f"ema.{key}"]) for key, value in trained.weights.items())
 

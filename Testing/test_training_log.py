@@ -4,12 +4,13 @@ import itertools
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from DiffSegLib import events
-from DiffSegLib.errors import DiffSegError
+from DiffSegLib.errors import DiffSegError, InputError
 from DiffSegLib.terminal import Show
 from DiffSegLib.training import log as training_log
 from DiffSegLib.training import loop
@@ -48,6 +49,29 @@ def test_the_time_left_is_told_in_minutes_from_two_on(tmp_path, monkeypatch):
     assert re.fullmatch(r"\d+ min left", left[0]) and left[-1] == "0 s left"
     for number, unit, _ in map(str.split, left):
         assert int(number) >= 2 if unit == "min" else int(number) < 120
+
+
+def test_bytes_that_are_no_text_keep_no_training_from_going_on(tmp_path):
+    small_training(tmp_path, settings_of("training.iterations=2", "training.validations=1"))
+    with open(tmp_path / "log.jsonl", "ab") as file:
+        file.write(b"\xff\xfe what a disk made of it\n")
+    small_training(tmp_path, settings_of("training.iterations=3", "training.validations=1"), resume=True)
+    assert lines(tmp_path)[-1]["iteration"] == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_that_cannot_be_written_ends_the_training_in_one_sentence(tmp_path, monkeypatch):
+    settings = settings_of("training.iterations=2", "training.validations=1")
+    small_training(tmp_path, settings)
+    (tmp_path / "log.jsonl").unlink()
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(
+        InputError, match=r"log\.jsonl: cannot be written \(.*\); make room, then go on with --resume\."
+    ):
+        small_training(tmp_path, settings_of("training.iterations=4", "training.validations=1"), resume=True)
+    (tmp_path / "log.jsonl").unlink()
+    small_training(tmp_path, settings_of("training.iterations=4", "training.validations=1"), resume=True)
+    assert lines(tmp_path)[-1]["iteration"] == 4
 
 
 def test_a_bad_step_leaves_no_number_in_the_log_that_is_none(tmp_path, monkeypatch):

@@ -9,10 +9,11 @@ from typing import Any
 from DiffSegLib.config import AugmentConfig, Config, DataConfig, DiffusionConfig, LossConfig, NetworkConfig, StrategyKey
 from DiffSegLib.config_rules import check
 from DiffSegLib.errors import InputError
-from DiffSegLib.labels import Label, Region
-from DiffSegLib.schema import Text, build
+from DiffSegLib.labels import Label, Region, is_one_line
+from DiffSegLib.schema import Text, build, only_once
 
 CARD_SCHEMA = 1
+ORIENTATION = "LPS"  # of the grid that images are resampled to
 MAX_PARAMETERS = 500_000_000
 MAX_MEMBERS = 100  # of an ensemble: each is built before its parameters are counted
 FAR_LARGER = 2.0  # times the field of view that a model was trained on: from there on it sees what it never saw
@@ -99,25 +100,29 @@ class Card:
         """JSON-ready, with the schema version first."""
         body = asdict(self)
         body["labels"] = [label.to_json() for label in self.labels]
-        return {"schema": CARD_SCHEMA, "orientation": "LPS", **body}
+        return {"schema": CARD_SCHEMA, "orientation": ORIENTATION, **body}
 
 
 def parse_card(text: str, where: str) -> Card:
     """A validated card from the JSON in a model's header. Raises InputError naming `where` and the wrong key."""
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InputError(f"{where}: its model card is no valid JSON.") from None
+        data = json.loads(text, object_pairs_hook=only_once)
+    except (ValueError, RecursionError) as problem:
+        raise InputError(f"{where}: its model card is no valid JSON ({problem}).") from None
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: its model card must be one JSON object.")
-    if data.get("schema") != CARD_SCHEMA:
-        raise InputError(f"{where}: its card has schema {data.get('schema')!r}; this DiffSeg reads {CARD_SCHEMA}.")
+    said = {"orientation": ORIENTATION, **data}
+    for key, known in (("schema", CARD_SCHEMA), ("orientation", ORIENTATION)):
+        if (value := said.get(key)) != known or (type(value) is not int and key == "schema"):
+            raise InputError(f"{where}: its card has {key} {value!r}; this DiffSeg reads {known}.")
     body = {key: value for key, value in data.items() if key not in ("schema", "orientation")}
     card: Card = build(Card, body, f"{where}: model card")
     if not 0.01 <= card.temperature <= 100.0:
         raise InputError(f"{where}: temperature of its model card must be a number from 0.01 to 100.")
     if not 0.0 <= card.smoothing <= 10.0:
         raise InputError(f"{where}: smoothing of its model card must be a number of voxels from 0 to 10.")
+    if not is_one_line(card.name):
+        raise InputError(f"{where}: name of its model card is {card.name[:40]!r}; it must be letters on one line.")
     _check_expects(card.expects, where)
     if len(card.members) > MAX_MEMBERS:
         raise InputError(f"{where}: its model card has {len(card.members)} members; at most {MAX_MEMBERS} are read.")

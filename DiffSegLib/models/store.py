@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from DiffSegLib.errors import InputError
 from DiffSegLib.models.card import MAX_PARAMETERS, Card, Member
-from DiffSegLib.models.shipped import read_card
+from DiffSegLib.models.shipped import read_card, read_header
 from DiffSegLib.network.build import build
 from DiffSegLib.network.ensemble import Ensemble
-from DiffSegLib.network.weights import write_safetensors
+from DiffSegLib.network.weights import digest, write_safetensors
 from DiffSegLib.whole_files import checksum
+
+SEAL = "weights_sha256"  # in the header beside the card, which may change
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +49,13 @@ def load(path: Path) -> Model:
             if shapes != wanted:
                 different = sorted(set(shapes.items()) ^ set(wanted.items()))
                 raise InputError(f"{path}: its weights do not fit its card (first at {different[0][0]!r}).")
-            weights: dict[str, Tensor] = {key: file.get_tensor(key).float() for key in shapes}
+            stored: dict[str, Tensor] = {key: file.get_tensor(key) for key in shapes}
     except (SafetensorError, OSError) as problem:
         raise InputError(f"{path}: cannot be read ({_short(problem)}); copy it again.") from None
+    known = read_header(path).get(SEAL)  # of a model that was written before there was one: None
+    if known is not None and known != _seal(stored):
+        raise InputError(f"{path}: its weights are not those that were written; copy it again.")
+    weights = {key: value.float() for key, value in stored.items()}
     broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
         raise InputError(f"{path}: weight {broken[0]!r} holds values that are not numbers.")
@@ -73,7 +79,11 @@ def _network(card: Card) -> nn.Module:
 def save(path: Path, weights: dict[str, Tensor], card: Card, dtype: torch.dtype = torch.float16) -> None:
     """Write a model file; half precision halves its size and costs no Dice."""
     halved = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
-    write_safetensors(path, halved, {"diffseg": json.dumps(card.to_json()), "format": "pt"})
+    write_safetensors(path, halved, {"diffseg": json.dumps(card.to_json()), SEAL: _seal(halved), "format": "pt"})
+
+
+def _seal(weights: dict[str, Tensor]) -> str:
+    return digest(weights, "".join(f"{key}: {weights[key].dtype}\n" for key in sorted(weights)))
 
 
 def _short(problem: BaseException) -> str:

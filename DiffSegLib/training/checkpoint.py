@@ -4,7 +4,6 @@
 validation. Each carries a checksum; a file is read back before it takes the place of another.
 """
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from DiffSegLib.errors import InputError
-from DiffSegLib.network.weights import write_safetensors
+from DiffSegLib.network.weights import digest, write_safetensors
 from DiffSegLib.training.time_sampling import TimeSampler
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
@@ -115,10 +114,9 @@ def load_best(folder: Path, state: State) -> str:
     """Put the best weights into `state.ema`; where they are damaged it stays, and a sentence says so."""
     try:
         tensors, more = read(folder / BEST)
+        _replace(state.ema, _part(tensors, "ema."), folder / BEST)
     except Damaged as problem:
         return f"{problem} The model has the last weights instead."
-    for key, value in _part(tensors, "ema.").items():
-        state.ema[key].copy_(value)
     for key in ("best_dice", "best_iteration"):  # that belong to these weights
         setattr(state.progress, key, more["progress"][key])
     return ""
@@ -129,9 +127,8 @@ def write(path: Path, tensors: dict[str, Tensor], more: dict[str, Any]) -> None:
 
     Raises InputError where the disk does not take it.
     """
-    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     text = json.dumps(more)
-    write_safetensors(path, tensors, {"state": text, "sha256": _sum(tensors, text)})
+    write_safetensors(path, tensors, {"state": text, "sha256": digest(tensors, text)})
     read(path)
 
 
@@ -141,7 +138,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        if header.get("sha256") != _sum(tensors, header["state"]):
+        if header.get("sha256") != digest(tensors, header["state"]):
             raise ValueError("its checksum is wrong")
         return tensors, json.loads(header["state"])
     except (SafetensorError, OSError, KeyError, ValueError) as problem:
@@ -152,8 +149,7 @@ def _restore(path: Path, state: State, tensors: dict[str, Tensor], more: dict[st
     try:
         progress = Progress(**more["progress"])
         state.network.load_state_dict(_part(tensors, "network."))
-        for key, value in _part(tensors, "ema.").items():
-            state.ema[key].copy_(value)
+        _replace(state.ema, _part(tensors, "ema."), path)
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _part(tensors, "optimizer.").items():
             number, name = key.split(".", 1)
@@ -167,13 +163,12 @@ def _restore(path: Path, state: State, tensors: dict[str, Tensor], more: dict[st
     vars(state.progress).update(vars(progress))
 
 
-def _sum(tensors: dict[str, Tensor], text: str) -> str:
-    """Over names, bytes and text."""
-    total = hashlib.sha256(text.encode())
-    for key in sorted(tensors):
-        total.update(key.encode())
-        total.update(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
+def _replace(old: dict[str, Tensor], new: dict[str, Tensor], path: Path) -> None:
+    """Copy values; raises Damaged for others than were there, of which some would be spread over larger ones."""
+    if {key: value.shape for key, value in old.items()} != {key: value.shape for key, value in new.items()}:
+        raise Damaged(f"{path}: is no checkpoint of this configuration (its averaged weights are of another network).")
+    for key, value in new.items():
+        old[key].copy_(value)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from DiffSegLib import events
+from DiffSegLib.errors import InputError
 from DiffSegLib.whole_files import write_text
 
 CLOCKS = ("seconds", "seconds_left")
@@ -26,7 +27,7 @@ class Log:
         if not active:
             return
         if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             found = [(line, events.from_line(line)) for line in lines if line.endswith("\n")]  # the last may be cut off
             kept = [line for line, event in found if event and event.get("iteration", 0) <= iteration]
             write_text(self.path, "".join(kept))
@@ -41,8 +42,12 @@ class Log:
         """Write one event, and tell it."""
         if not self.active:
             return
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(events.to_line(event) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(events.to_line(event) + "\n")
+        except OSError as problem:
+            text = f"cannot be written ({problem.strerror}); make room, then go on with --resume"
+            raise InputError(f"{self.path}: {text}.") from None
         if self.board is not None and event["event"] == "metric":
             for name, value in event.items():
                 if name in CLOCKS:

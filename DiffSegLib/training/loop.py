@@ -212,6 +212,8 @@ def train(
         damage = checkpoint.load_best(folder, state)
         if damage:
             log(events.make("warning", text=damage))
+            score = validate(state, validation, num_classes, config, target, precision, regions=regions, group=group)
+            progress.best_dice, progress.best_iteration = score["dice"], progress.iteration
     return Trained(state.ema, progress.best_dice, progress.best_iteration)
 
 
