@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,23 @@ def test_the_shipped_model_says_what_it_expects():
     card = read_card(find("hippocampus"))
     assert card.expects["modality"] == "MR" and card.expects["contrast"] == "T1" and card.dims == 3
     assert card.field_of_view == (36.0, 50.0, 35.0) and "one hippocampus" in card.expects["anatomy"]
+
+
+def test_every_page_says_of_the_shipped_model_what_its_own_page_and_its_card_say():
+    card = read_card(find("hippocampus"))
+    own = (ROOT / "docs" / "models" / "hippocampus.md").read_text(encoding="utf-8")
+    dice = re.search(r"mean Dice \*\*(0\.\d{4})\*\*", own)[1]
+    seconds = re.search(r"One case takes (\S+ s)", own)[1]
+    error = re.search(r"temperature of (\S+) (0\.\d{4})\.", own)
+    assert float(dice) == card.scores["dice"] and float(error[1]) == card.temperature
+    assert f"smoothed by {card.smoothing:g} voxels" in own
+    readme, decisions = ((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/decisions.md"))
+    table = readme.split("## The hippocampus model")[1].split("It is a research model")[0]
+    assert f"**{dice}**" in table and f"smoothed by {card.smoothing:g} voxels {dice}" in table
+    assert f"**{seconds}**" in table and f"| {error[2]} with smoothing and temperature" in table
+    assert table.count("round differently") == 1
+    for words in (f"to {error[2]};", f"to {dice} ([models/hippocampus.md]", f"A Gaussian of {card.smoothing:g} voxels"):
+        assert words in decisions, words
 
 
 @pytest.mark.parametrize(

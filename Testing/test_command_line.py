@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import ROOT, TINY, blob_case, write_image
 from DiffSegLib.commands import make_parser, run
@@ -277,11 +278,17 @@ def test_bench_measures_each_contestant(monkeypatch, capsys):
 
     monkeypatch.setattr(bench, "SHAPE", (16, 16, 16))
     assert run(["bench", "--rounds", "1", "--device", "cpu", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert told.err.endswith("100 %  1 rounds\n") and f"torch {torch.__version__}" in found["machine"]
     assert len(found["rows"]) == 6 and min(found["ceilings"].values()) > 0
     for row in found["rows"]:
         assert 0 < row["fastest"] <= row["seconds"] <= row["slowest"] and row["cpu_seconds"] > 0
         assert row["parameters"] > 1e6 and row["gflop"] > 0
+    monkeypatch.setattr(bench, "run", lambda *_: found)
+    assert run(["bench"]) == 0
+    said = capsys.readouterr().out
+    assert "ratio: seconds against the first row" in said and f"Machine: {found['machine']}." in said
     by_name = {row["what"]: row["gflop"] for row in found["rows"]}
     assert by_name["unet, five diffusion steps"] > 4.9 * by_name["unet, supervised twin, one pass"]
 

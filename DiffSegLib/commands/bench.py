@@ -16,7 +16,7 @@ def add(verbs: Any) -> None:
 
 
 def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
-    """Measure and print a table; every time also as a multiple of the first row."""
+    """Measure and print a table, what its columns mean, and on what it was measured."""
     from DiffSegLib.errors import InputError
     from DiffSegLib.terminal import Show
     from DiffSegLib.training import bench
@@ -29,6 +29,9 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if not options.json:
         most = found["ceilings"]
         print("\n".join(table(found["rows"], most["tflops"])))
+        print("Seconds are medians, CPU s those of all threads together; MB: the peak above what was held before;")
+        print("ratio: seconds against the first row; ceiling: FLOPs in a second against a large convolution's.")
+        print(f"Machine: {found['machine']}.", end=" ")
         print(f"Ceilings: a large {found['precision']} convolution {most['tflops']:.2f} TFLOP/s,", end=" ")
         print(f"copying memory {most['gigabytes_per_second']:.1f} GB/s.")
     return 0, found

@@ -5,6 +5,8 @@ Ratios within one run are what counts; the rounds are interleaved, so that a mac
 
 import ctypes
 import math
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -42,12 +44,22 @@ class Contestant:
 
 
 def run(name: str, rounds: int, listener: events.Listener = events.silent) -> dict[str, Any]:
-    """rows, ceilings and precision of our own networks on a device of that name."""
+    """rows, ceilings, precision and machine: of our own networks on a device of that name."""
     device = pick_device(name)
     precision = pick_precision("auto", device)
     most = ceilings(device, precision)
     rows = measure(own(device, precision), rounds, device, listener)
-    return {"rows": rows, "ceilings": most, "precision": str(precision).removeprefix("torch.")}
+    found = {"rows": rows, "ceilings": most, "precision": str(precision).removeprefix("torch.")}
+    return {**found, "machine": machine(device)}
+
+
+def machine(device: torch.device) -> str:
+    """What is measured, in words."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError, IndexError):  # Linux
+        name = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")[1].splitlines()[0].strip("\t :")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else name
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def measure(
