@@ -4,6 +4,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
         with whole_file(Path("a.json")) as aside:
             aside.write_text("{}")
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part{ending}")
+    # a name that nobody knows before, so that nobody can put a link there in a folder that several may write
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):

@@ -21,7 +21,8 @@ from DiffSegLib.data.cases import CHANNEL, image_files
 from DiffSegLib.data.channels import read_case
 from DiffSegLib.data.dicom import find_series
 from DiffSegLib.data.files import case_name
-from DiffSegLib.data.outputs import BESIDE, Outputs, Prediction
+from DiffSegLib.data.outputs import BESIDE, OTHER_IMAGE, Outputs, Prediction
+from DiffSegLib.data.sources import sources_of
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError, printable
 from DiffSegLib.whole_files import check_folder
@@ -145,11 +146,15 @@ def run_cases(
     """
 
     def is_left(case: Case) -> bool:
-        return not (skip_existing and outputs.is_there(case[0]) and not outputs.difference(case[0]))
+        return not (skip_existing and outputs.is_there(case[0]) and not outputs.difference(*case))
+
+    def read_with_sources(paths: Sequence[Path]) -> tuple[Volume, list[dict[str, Any]]]:
+        sources = sources_of(paths)  # before: what is changed meanwhile counts as another image
+        return read_case(paths, channels), sources
 
     _check(outputs, list(filter(is_left, cases)))
     outcome = Outcome()
-    read: dict[str, Future[Volume]] = {}
+    read: dict[str, Future[tuple[Volume, list[dict[str, Any]]]]] = {}
     written: list[tuple[Case, Future[None]]] = []
 
     @contextlib.contextmanager
@@ -189,13 +194,15 @@ def run_cases(
                     outputs.check(name)
                 if name in outcome.failed:
                     continue
-            if skip_existing and outputs.is_there(name):
+            other = outputs.difference(name, paths) if outputs.is_there(name) else ""
+            if skip_existing and other:
                 outcome.again.append(name)
-                text = f"{name}: is there, but made otherwise ({outputs.difference(name)}); it is done again."
+            if other and (skip_existing or other == OTHER_IMAGE):
+                text = f"{name}: is there, but made otherwise ({other}); it is done again."
                 listener(events.make("warning", text=text))
-            here = here or reader.submit(read_case, paths, channels)
+            here = here or reader.submit(read_with_sources, paths)
             for after in itertools.islice(filter(is_left, cases[number + 1 :]), 1):
-                read[after[0]] = reader.submit(read_case, after[1], channels)
+                read[after[0]] = reader.submit(read_with_sources, after[1])
 
             def relay(event: events.Event, number: int = number, name: str = name) -> None:
                 if event["event"] == "progress":
@@ -204,10 +211,10 @@ def run_cases(
                 listener(event)
 
             with working_on(case):
-                volume = here.result()
+                volume, sources = here.result()
                 found = segment(volume, relay)
                 finish_writing()
-                written.append((case, writer.submit(outputs.write, name, found, volume.affine)))
+                written.append((case, writer.submit(outputs.write, name, found, volume.affine, sources)))
     finish_writing()
     over = {*outcome.done, *outcome.skipped, *outcome.failed}
     outcome.again = [name for name in outcome.again if name in outcome.done]

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from DiffSegLib.data.files import case_name, write_mask, write_volume
+from DiffSegLib.data.files import case_name, read, write_mask, write_volume
+from DiffSegLib.data.sources import is_other
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
@@ -28,6 +29,7 @@ from DiffSegLib.whole_files import checksum, whole_file, write_text
 BESIDE = re.compile(r"\.(step-\d+|uncertainty)$", re.IGNORECASE)  # how names end that lie beside a mask
 TABLE = "volumes.csv"
 OTHERS = "files_of_other_runs"  # in a record: masks in another format that were made otherwise, and what is theirs
+OTHER_IMAGE = "of another image"
 LONGEST = 255  # bytes of a file's name that common file systems take
 
 
@@ -75,12 +77,21 @@ class Outputs:
         return self.folder / f"{name}.{self.file_format}"
 
     def is_there(self, name: str) -> bool:
-        """Whether a case has a mask and the record that is written last."""
-        return self.mask(name).is_file() and self._record(name) is not None
+        """Whether a case has the record that is written last, and a mask that is as it was written or can be read."""
+        is_there = self.mask(name).is_file() and self._record(name) is not None
+        return is_there and (_is_own(self.mask(name), self._former(name)) or self._is_readable(name))
 
-    def difference(self, name: str) -> str:
-        """In what a case that is there is not as wished, in words; empty where it is."""
+    def _is_readable(self, name: str) -> bool:
+        try:
+            return bool(read(self.mask(name)))
+        except InputError:
+            return False
+
+    def difference(self, name: str, images: Sequence[Path] = ()) -> str:
+        """In what a case that is there is not as wished, in words; empty where it is. images: its files now."""
         record = self._record(name) or {}
+        if is_other(record.get("images"), images):
+            return OTHER_IMAGE
         wished = (self.mask(name), *self._beside(name))
         found = [f"without {path.name}" for path in wished if not path.is_file()]
         if (own := _listed(record)) is not None:  # older records do not say
@@ -95,7 +106,7 @@ class Outputs:
 
     def check(self, name: str) -> None:
         """Raise InputError where a case would replace what DiffSeg did not write, or what was changed since."""
-        names = [f".{p.name}.{os.getpid()}.part{p.suffix}.gz" for p in (self.mask(name), *self._beside(name))]
+        names = [f".{p.name}.01234567.part{p.suffix}.gz" for p in (self.mask(name), *self._beside(name))]
         if max(len(os.fsencode(each)) for each in names) > LONGEST:
             raise InputError(f"{self.mask(name)}: this name is too long for the files that are written; shorten it.")
         with _alone(self.folder):
@@ -104,22 +115,28 @@ class Outputs:
         foreign = [record] if os.path.lexists(record) and self._record(name) is None else []  # links, too, to nowhere
         beside = (self.mask(name), *self._beside(name))
         foreign += [p for p in beside if os.path.lexists(p) and not _is_own(p, former)]
+        if record.is_file() and self.mask(name) in foreign and not self._is_readable(name):
+            text = "is there with its record, but cannot be read (any more)"
+            raise InputError(f"{self.mask(name)}: {text}; remove it, or say --overwrite.")
         if foreign:
             other = self.difference(name) if self.is_there(name) else ""
             why = f" as this case was made otherwise ({other})" if other else ""
             text = f"was not written by DiffSeg, or was changed since, and would be replaced{why}"
             raise InputError(f"{foreign[0]}: {text}; choose another folder, or say --overwrite.")
 
-    def write(self, name: str, found: Prediction, affine: np.ndarray) -> None:
-        """Write a case, its record last. Raises InputError; what was there is as before if nothing was written."""
+    def write(self, name: str, found: Prediction, affine: np.ndarray, images: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write a case, its record last. Raises InputError; what was there is as before if nothing was written.
+
+        images: what it was made of, see `sources`.
+        """
         with contextlib.suppress(OSError):  # told below
             self.folder.mkdir(parents=True, exist_ok=True)
         with _alone(self.folder):
             if (record := self.folder / f"{name}.json").is_dir():
                 raise InputError(f"{record}: is a folder where the case's record belongs; rename it.")
-            self._write(name, found, affine)
+            self._write(name, found, affine, images)
 
-    def _write(self, name: str, found: Prediction, affine: np.ndarray) -> None:
+    def _write(self, name: str, found: Prediction, affine: np.ndarray, images: Sequence[Mapping[str, Any]]) -> None:
         record, unfinished = self.folder / f"{name}.json", self.folder / f".{name}.unfinished"
         files: list[tuple[Path, Callable[..., None], tuple[Any, ...]]] = [
             (self._step(name, n), write_mask, (step, affine, self.labels))
@@ -145,6 +162,7 @@ class Outputs:
                 "files": {file: known for file, known in kept.items() if file in same} | written,
                 OTHERS: {file: known for file, known in kept.items() if file not in {**same, **written}},
                 **found.provenance,
+                "images": list(images),
             }
             write_text(record, json.dumps(body, indent=2) + "\n")
         unfinished.unlink(missing_ok=True)
@@ -243,9 +261,13 @@ def _is_own(path: Path, former: Mapping[str, str]) -> bool:
     if path.name not in former:
         return False
     try:
-        return former[path.name] in ("", checksum(path))
+        if not former[path.name]:
+            return True
+        if path.is_file():  # a pipe would block
+            return checksum(path) == former[path.name]
     except OSError:  # another process replaces it just now
-        return not path.exists()
+        pass
+    return not path.exists()
 
 
 @contextlib.contextmanager

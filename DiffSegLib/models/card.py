@@ -107,8 +107,8 @@ def parse_card(text: str, where: str) -> Card:
     """A validated card from the JSON in a model's header. Raises InputError naming `where` and the wrong key."""
     try:
         data = json.loads(text, object_pairs_hook=only_once)
-    except (ValueError, RecursionError) as problem:
-        raise InputError(f"{where}: its model card is no valid JSON ({problem}).") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: its model card is no valid JSON ({error}).") from None
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: its model card must be one JSON object.")
     said = {"orientation": ORIENTATION, **data}

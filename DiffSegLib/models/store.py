@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -22,21 +21,17 @@ SEAL = "weights_sha256"  # in the header beside the card, which may change
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model: its network (eval mode, float32, CPU) and its card."""
+    """A loaded model: its network (eval mode, float32, CPU), its card, and the file's SHA-256 when it was read."""
 
     network: nn.Module
     card: Card
     path: Path
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of the file."""
-        return checksum(self.path)
+    sha256: str
 
 
 def load(path: Path) -> Model:
     """Read a model; shapes are compared before anything of the network's size is allocated."""
-    card = read_card(path)
+    card, sha256 = read_card(path), checksum(path)
     with torch.device("meta"):
         plan = _network(card).state_dict()
     count = sum(value.numel() for value in plan.values())
@@ -61,7 +56,7 @@ def load(path: Path) -> Model:
         raise InputError(f"{path}: weight {broken[0]!r} holds values that are not numbers.")
     network = _network(card)
     network.load_state_dict(weights)
-    return Model(network.eval(), card, path)
+    return Model(network.eval(), card, path, sha256)
 
 
 def _network(card: Card) -> nn.Module:

@@ -14,6 +14,8 @@ def load_array(path: str) -> np.ndarray:
         array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as problem:
         raise InputError(f"{path}: cannot be read as an array ({problem}).") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: is an archive; an array (.npy) is needed.")
     return array
 
 
