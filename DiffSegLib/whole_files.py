@@ -4,6 +4,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from DiffSegLib.errors import InputError
 
+LEFT = re.compile(r"\.(\d+|[0-9a-f]{8})\.part(\.\w+)*$")  # how a name ends while its file is written
 STALE = 600  # seconds without another byte after which nobody writes a file any more
 
 
@@ -30,9 +32,7 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part*"):
-            if time.time() - left.stat().st_mtime > STALE:
-                left.unlink()
+        _remove_left(path.parent, f".{glob.escape(path.name)}.*.part*")
         yield aside
         if durable:
             with open(aside, "r+b") as file:  # Windows flushes only what is open for writing
@@ -45,8 +45,18 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
             aside.unlink()
 
 
+def _remove_left(folder: Path, pattern: str = ".*.part*") -> None:
+    """Remove what killed processes left while they wrote."""
+    for left in folder.glob(pattern):
+        if LEFT.search(left.name) and time.time() - left.lstat().st_mtime > STALE:
+            left.unlink()
+
+
 def check_folder(folder: Path) -> None:
-    """Raise InputError, before any work, for a folder that cannot be made, or in which nothing can be written."""
+    """Raise InputError, before any work, for a folder that cannot be made, or in which nothing can be written.
+
+    What killed processes left in it while they wrote is removed.
+    """
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not os.path.isdir(there):
         what = "a link that leads to no folder" if there.is_symlink() else "a file"
@@ -54,6 +64,7 @@ def check_folder(folder: Path) -> None:
     if not os.access(there, os.W_OK):
         raise InputError(f"{folder}: cannot be written ({there} is read-only for you).")
     try:
+        _remove_left(folder)
         with tempfile.TemporaryDirectory(prefix=".diffseg-", dir=there):
             pass  # not every folder that may be written can be: a full disk, a network's, those of the system
     except OSError as problem:

@@ -18,7 +18,7 @@ from conftest import ROOT, blob_case, write_image
 from DiffSegLib.commands import run
 from DiffSegLib.data.cases import image_files
 from DiffSegLib.data.files import read_label
-from DiffSegLib.whole_files import write_text
+from DiffSegLib.whole_files import check_folder, whole_file, write_text
 from tally import tried
 
 KILLS = int(os.environ.get("DIFFSEG_KILLS", "3"))
@@ -32,6 +32,27 @@ def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_
         os.utime(path, (time.time() - 3600,) * 2)
     write_text(tmp_path / "a.json", "{}")
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", young.name, other.name}
+
+
+def test_what_killed_processes_left_of_files_that_are_whole_goes_when_the_folder_is_looked_at(tmp_path):
+    old = [tmp_path / name for name in (".a.seg.nrrd.77.part.nrrd", ".b.nii.gz.0123abcd.part.nii.gz", ".c.npy.1.part")]
+    own = [tmp_path / name for name in (".notes.part", "a.1.part", ".thesis.draft.part2", ".a.part.nrrd")]
+    for path in (*old, *own, young := tmp_path / ".d.json.1.part"):
+        path.write_text("half")
+        if path != young:
+            os.utime(path, (time.time() - 3600,) * 2)
+    check_folder(tmp_path)
+    assert set(tmp_path.iterdir()) == {*own, young}
+
+
+def test_nobody_knows_what_a_file_is_called_while_it_is_written(tmp_path):
+    """Else a link of that name could lead the writer to a file of its user's elsewhere."""
+    names = set()
+    for _ in range(3):
+        with whole_file(tmp_path / "a.json") as aside:
+            names.add(aside.name)
+            aside.write_text("{}")
+    assert len(names) == 3 and [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_no_test_reaches_another_machine():

@@ -21,7 +21,7 @@ from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models import library, store
 from DiffSegLib.models.card import parse_card
-from DiffSegLib.models.shipped import available, find, home, read_card
+from DiffSegLib.models.shipped import available, find, home, own, read_card
 from full_disk import no_more_than
 from tally import tried
 
@@ -200,6 +200,16 @@ def test_a_header_nested_without_end_is_no_model(tmp_path):
     (tmp_path / "deep.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(InputError, match="is no model file"):
         store.load(tmp_path / "deep.safetensors")
+
+
+def test_a_home_that_may_not_be_entered_hides_no_shipped_model(monkeypatch):
+    def closed(_folder, _pattern):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(library.Path, "glob", closed)
+    assert own() == {}
+    monkeypatch.undo()
+    assert "hippocampus" in available()
 
 
 def test_an_own_model_is_called_as_its_owner_wishes_and_no_other_is_overwritten(tiny_model, tmp_path, monkeypatch):

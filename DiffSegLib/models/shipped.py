@@ -7,6 +7,7 @@ A safetensors file begins with the length of its header (8 bytes, little endian)
 the header's `__metadata__`.
 """
 
+import contextlib
 import json
 import os
 import struct
@@ -40,7 +41,9 @@ def home() -> Path:
 
 def own() -> dict[str, Path]:
     """Name -> file of a person's own models."""
-    found = sorted(path for path in (home() / "models").glob("*.safetensors") if path.is_file())
+    found: list[Path] = []
+    with contextlib.suppress(OSError):  # a home that may not be entered, as in some containers
+        found = sorted(path for path in (home() / "models").glob("*.safetensors") if path.is_file())
     return {path.stem: path for path in found if path.name[0] != "."}
 
 
