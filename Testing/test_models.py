@@ -21,7 +21,7 @@ from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
 from DiffSegLib.models import library, store
 from DiffSegLib.models.card import parse_card
-from DiffSegLib.models.shipped import available, find, home, own, read_card
+from DiffSegLib.models.shipped import available, find, home, own, read_card, read_header, shipped
 from full_disk import no_more_than
 from tally import tried
 
@@ -115,6 +115,10 @@ def test_weights_that_are_not_those_that_were_written_are_refused(tiny_model, tm
     spoil(path)
     with pytest.raises(InputError, match=r"x\.safetensors: its weights are not those that were written; copy it again"):
         store.load(path)
+
+
+def test_the_shipped_models_carry_a_checksum():
+    assert all(store.SEAL in read_header(path) for path in shipped().values())
 
 
 def test_a_model_from_before_there_was_a_checksum_is_read(tiny_model, tmp_path):
