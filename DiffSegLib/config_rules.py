@@ -55,8 +55,8 @@ def _rules(config: "Config") -> Rules:
     yield all(0 < n <= 16 for s in network.strides for n in s), "network.strides must be from 1 to 16"
     text = "data.patch must leave more than one voxel at the bottom of the network; enlarge it, or take fewer strides"
     yield _bottom(data.patch, network.strides) > 1, text, patch, strides
-    heads = network.heads > 0 and 0 <= network.dropout < 1
-    yield heads, "network.heads must be above 0, dropout from 0 to below 1"
+    heads = 0 < network.heads <= 4096 and 0 <= network.dropout < 1
+    yield heads, "network.heads must be from 1 to 4096, dropout from 0 to below 1"
     small = max(data.patch) <= 4096 and diffusion.timesteps <= 100_000
     yield small, "data.patch or diffusion.timesteps is too large"
     yield network.channels[-1] % 4 == 0, "the last of network.channels must be a multiple of 4"
@@ -128,11 +128,13 @@ def _ranges(augment: "AugmentConfig") -> Rules:
 
 def _training(training: "TrainingConfig") -> Rules:
     yield 0 <= training.warmup < training.decay <= 1, "training.warmup must be below decay, both from 0 to 1"
-    counts = min(training.batch, training.accumulate, training.iterations, training.validations)
-    yield counts > 0, "training.batch, accumulate, iterations and validations must be above 0"
+    most = {"batch": 4096, "accumulate": 4096, "iterations": 10**9, "validations": 10**6}  # above is a slip of the hand
+    for key, limit in most.items():
+        yield 1 <= getattr(training, key) <= limit, f"training.{key} must be from 1 to {limit}"
     yield training.patience is None or training.patience > 0, "training.patience must be above 0, or null"
     yield 0 <= training.seed < 2**32, "training.seed must be from 0 to 4294967295"
-    yield training.minutes is None or training.minutes > 0, "training.minutes must be above 0"
+    timed = training.minutes is None or 0 < training.minutes <= 10**7
+    yield timed, "training.minutes must be from above 0 to 10000000"
     yield 0 < training.learning_rate <= 1, "training.learning_rate must be above 0, at most 1"
     for key in ("learning_rate_start", "learning_rate_end"):
         text = f"training.{key} must be from 0 to training.learning_rate, {training.learning_rate:g}; set it as well"

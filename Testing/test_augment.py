@@ -118,7 +118,7 @@ def test_wrong_ranges_are_refused_by_name():
         ("augment.low_resolution=0.5", "augment.low_resolution must be from 1 to 100"),
         ("augment.scale=1", "augment.scale must be from 0 to 0.7"),
         ("augment.blur=-1", "augment.blur must be from 0 to 100"),
-        ("training.accumulate=0", "accumulate, iterations and validations must be above 0"),
+        ("training.accumulate=0", "training.accumulate must be from 1 to 4096"),
         ("training.patience=0", "training.patience must be above 0, or null"),
         ("data.patch=[8,8,8]", "more than one voxel at the bottom"),
         ("diffusion.parametrisation=epsilon", "epsilon needs loss.mse above 0"),

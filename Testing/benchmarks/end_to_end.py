@@ -83,6 +83,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     counted = rounds[1:] or rounds
     result = {key: float(np.median([each[key] for each in counted])) for key in counted[0]}
     result |= {"peak_mb": peak_memory() / 1e6, "start_mb": before, "image_mb": size}
+    walls = [each["seconds"] for each in counted]
+    result |= {"fastest": min(walls), "slowest": max(walls)}
     result |= {"other": result["seconds"] - sum(result[stage] for stage in STAGES)}
     described = {key: value for key, value in vars(options).items() if key != "network"}
     return {**described, **result}

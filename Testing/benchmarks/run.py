@@ -27,7 +27,7 @@ from DiffSegLib.tuning import tuned
 
 HERE = Path(__file__).resolve().parent
 MEASURED = HERE / "measured.json"
-PARTS = ("networks", "volumes", "growth", "processes", "loading")
+PARTS = ("networks", "volumes", "growth", "processes", "loading", "worker")
 
 # a crop, a part of a head, a head, a body; the last one's model works on 3 mm, as TotalSegmentator's fastest
 VOLUMES = (
@@ -59,17 +59,17 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     options.parts = () if options.page else options.parts
     found: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
-    if options.parts:
-        found["machine"] = machine()
     work = {
         "networks": lambda: networks(options.device, options.rounds),
         "volumes": lambda: [one(**case) for case in VOLUMES],
-        "growth": lambda: {name: [one(rounds=1, **case) for case in cases] for name, cases in GROWTH.items()},
+        "growth": lambda: {name: [one(rounds=3, **case) for case in cases] for name, cases in GROWTH.items()},
         "processes": lambda: [several(count) for count in (1, 2, 4)],
         "loading": lambda: json.loads(start("loading.py", {}).communicate()[0]),
+        "worker": lambda: json.loads(start("worker.py", {}).communicate()[0]),
     }
     for part in (part for part in PARTS if part in options.parts):  # each is kept as soon as it is there
         found[part] = work[part]()
+        found.setdefault("machines", {})[part] = machine()
         MEASURED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(page.write(found))
     return 0
@@ -82,7 +82,9 @@ def machine() -> dict[str, str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {"processor": cpu, "cores": str(os.cpu_count()), "gpu": gpu, "torch": torch.__version__}
+    precision = str(pick_precision("auto", torch.device("cpu"))).removeprefix("torch.")
+    kind = f"{torch.backends.cpu.get_cpu_capability()}, {precision}"  # some systems hide the processor's own name
+    return {"processor": cpu, "kind": kind, "cores": str(os.cpu_count()), "gpu": gpu, "torch": torch.__version__}
 
 
 def networks(name: str, rounds: int) -> dict[str, Any]:
@@ -115,7 +117,10 @@ def several(count: int) -> dict[str, Any]:
     running = [start("end_to_end.py", case) for _ in range(count)]
     rows = [json.loads(process.communicate()[0]) for process in running]
     rate = sum(1.0 / row["seconds"] for row in rows)
-    return {"processes": count, "volumes_a_second": rate, "seconds": time.perf_counter() - began}
+    found = {key: max(row[key] for row in rows) for key in ("seconds", "slowest", "network")}
+    found |= {"fastest": min(row["fastest"] for row in rows)}
+    found |= {key: sum(row[key] for row in rows) for key in ("peak_mb", "start_mb")}
+    return {"processes": count, "volumes_a_second": rate, "whole": time.perf_counter() - began, **found}
 
 
 def start(program: str, case: dict[str, Any]) -> subprocess.Popen[str]:
