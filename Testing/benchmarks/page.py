@@ -15,14 +15,15 @@ DOCS = HERE.parents[1] / "docs"
 LEVERS = HERE / "levers.md"  # what a person says of them
 STAGES = ("read", "prepare", "network", "diffusion and blending", "resample back", "write", "other")
 
-WHY_NOT_STRAIGHT = """Time grows with the voxels, but by more where a volume passes three patches: from there on windows
-overlap by half (here between 64^3 and 96^3). Memory grows with the voxels while the volume is one window; of several it
-is that of one window's maps and of the sums of all, and where these would pass 1 GB the volume goes in layers and
-memory stays. Steps cost the light denoiser alone, so ten cost less than twice one. Classes cost the network little
-while the volume is one window, and the diffusion's formulas, which are bound by memory, in proportion; where the state of all
-classes would pass 1 GB, one window becomes several that overlap (128^3 with 100 classes in the table: four times the
-network's time of 10). Samples cost what they are. Several processes on the same cores share them without loss, since
-threads that wait go to sleep soon (`GOMP_SPINCOUNT`, which the command line sets), and each has its own memory."""
+WHY_NOT_STRAIGHT = """Time grows with the voxels, but by more where a volume passes three patches: from there on
+windows overlap by half (here between 64^3 and 96^3). Memory grows with the voxels while the volume is one window; of
+several it is that of one window's maps and of the sums of all, and where these would pass 1 GB the volume goes in
+layers and memory stays. Steps cost the light denoiser alone, so ten cost less than twice one. Classes cost the
+network little while the volume is one window, and the diffusion's formulas, which are bound by memory, in proportion;
+where the state of all classes would pass 1 GB, one window becomes several that overlap (128^3 with 100 classes in the
+table: four times the network's time of 10). Samples cost what they are. Several processes on the same cores share
+them without loss, since threads that wait go to sleep soon (`GOMP_SPINCOUNT`, which the command line sets), and each
+has its own memory."""
 
 HEAD = """# Performance
 
