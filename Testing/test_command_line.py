@@ -280,7 +280,7 @@ def test_bench_measures_each_contestant(monkeypatch, capsys):
     assert run(["bench", "--rounds", "1", "--device", "cpu", "--json"]) == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
-    assert told.err.endswith("100 %  1 rounds\n") and f"torch {torch.__version__}" in found["machine"]
+    assert told.err.endswith("100 %  1 of 1 rounds\n") and f"torch {torch.__version__}" in found["machine"]
     assert len(found["rows"]) == 6 and min(found["ceilings"].values()) > 0
     for row in found["rows"]:
         assert 0 < row["fastest"] <= row["seconds"] <= row["slowest"] and row["cpu_seconds"] > 0

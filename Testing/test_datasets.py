@@ -207,6 +207,14 @@ def test_of_hundreds_of_missing_files_the_first_are_named_and_where_they_were_lo
     assert said.endswith("; and 395 more; copy them there, or name the folder that has them.") and "\n" not in said
 
 
+def test_images_in_place_of_labels_are_called_so(tmp_path):
+    folder = make_pairs(tmp_path / "set", "two folders")
+    shutil.rmtree(folder / "labels")
+    shutil.copytree(folder / "images", folder / "labels")
+    with pytest.raises(InputError, match=r"labels/b\.nii\.gz: labels must be whole numbers .* is it an image\?"):
+        load_dataset(folder)
+
+
 def test_an_odd_case_does_not_speak_for_the_others(tmp_path):
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()

@@ -1,5 +1,7 @@
 """The demo on the real template: the hippocampi are where they belong, and every promised file is there."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -25,7 +27,9 @@ TOLERANCE_MM = 5.0
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "out"
-    assert run(["demo", "--out", str(out)]) == 0
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert run(["demo", "--out", str(out)]) == 0
+    assert re.search(r"\n100 %  \d+ files\nWrote:\n", said.getvalue())
     return out
 
 

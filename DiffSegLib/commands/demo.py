@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from DiffSegLib import events
 from DiffSegLib.errors import DiffSegError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     show = Show()
     demo = run_demo(options.out, show)
     files = [*demo.files, *_scene(options.out, demo, show)]
+    show(events.make("progress", fraction=1.0, text=f"{len(files)} files"))
     show.close()
     print("Wrote:", *(f"  {path}" for path in files), sep="\n", file=sys.stderr)
     return 0, {"files": [str(path) for path in files]}
@@ -37,8 +39,6 @@ def _scene(out: Path, demo: "Demo", show: "Show") -> list[Path]:
     import importlib.util
 
     import numpy as np
-
-    from DiffSegLib import events
 
     if importlib.util.find_spec("slicer") is None:
         show(events.make("warning", text="No scene and no 3D picture: install slicer-core (pip install slicer-core)."))

@@ -83,7 +83,7 @@ def measure(
                 each.work()
             flops[each.name] = float(counter.get_total_flops())
             memory[each.name] = (peak_memory(device) - before) / 1e6
-    listener(events.make("progress", fraction=1.0, text=f"{rounds} rounds"))
+    listener(events.make("progress", fraction=1.0, text=f"{rounds} of {rounds} rounds"))
     rows: list[Row] = []
     for each in contestants:
         wall, processor = (list(values) for values in zip(*taken[each.name], strict=True))

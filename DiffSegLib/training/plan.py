@@ -82,6 +82,6 @@ def make_plan(
 
 def _division(training: list[Case], validation: list[Case], source: Path) -> str:
     names = ", ".join([case.name for case in validation[:3]] + ["..."] * (len(validation) > 3))
-    drawn = f"drawn at random. Where a person has several cases, keep them together with {source} or --split FILE"
-    how = f"as {source} names them" if source.is_file() else drawn
+    how = f"drawn at random. Where a person has several cases, keep them together with {source} or --split FILE"
+    how = f"as {source} names them" if source.is_file() else f"{how} (docs/datasets.md)"
     return f"Cases for training: {len(training)}, for validation: {len(validation)} ({names}), {how}."

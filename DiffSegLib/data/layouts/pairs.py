@@ -113,11 +113,17 @@ def _label_names(folder: Path) -> dict[int, str]:
 
 
 def _label_values(cases: Iterable[Case]) -> list[int]:
-    """The values that occur in the label maps; one that cannot be read is left to the checks before training."""
+    """The values that occur in the label maps; one that cannot be read is left to the checks before training.
+
+    Raises InputError where none can be read.
+    """
     found: set[int] = set()
+    problem: InputError | None = None
     for case in cases:
         try:
             found |= set(np.unique(read_label(case.label)[0]).tolist())
-        except InputError:
-            continue
+        except InputError as caught:
+            problem = caught
+    if problem and not found:
+        raise problem
     return sorted(found)
