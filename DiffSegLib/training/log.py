@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from DiffSegLib import events
-from DiffSegLib.errors import InputError
 from DiffSegLib.whole_files import write_text
 
 CLOCKS = ("seconds", "seconds_left")
@@ -22,7 +21,7 @@ class Log:
 
     def __init__(self, run: Path, listener: events.Listener, iteration: int, active: bool = True) -> None:
         self.path, self.listener, self.active = run / "log.jsonl", listener, active
-        self.shown = -math.inf
+        self.shown, self.is_told = -math.inf, False
         self.board: Any = None
         if not active:
             return
@@ -46,8 +45,10 @@ class Log:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(events.to_line(event) + "\n")
         except OSError as problem:
-            text = f"cannot be written ({problem.strerror}); make room, then go on with --resume"
-            raise InputError(f"{self.path}: {text}.") from None
+            if not self.is_told:
+                text = f"cannot be written ({problem.strerror}); training goes on, and lines are missing there"
+                self.listener(events.make("warning", text=f"{self.path}: {text}."))
+            self.is_told = True
         if self.board is not None and event["event"] == "metric":
             for name, value in event.items():
                 if name in CLOCKS:
