@@ -46,6 +46,14 @@ def test_a_channel_on_another_grid_is_resampled_to_the_first(tmp_path):
     np.testing.assert_allclose(volume.array[1], ramp((6, 8, 10), fine), atol=1e-3)
 
 
+def test_where_a_channel_does_not_reach_it_has_its_lowest_value(tmp_path):
+    """Air of a CT, say; not 0, which is water."""
+    first = write_image(tmp_path / "x_0000.nii.gz", np.zeros((4, 5, 9), np.float32))
+    second = write_image(tmp_path / "x_0001.nii.gz", np.linspace(-1024, -500, 4 * 5 * 6).reshape(4, 5, 6))
+    found = read_case((first, second)).array[1]
+    assert (found[:, :, 6:] == -1024).all() and found[:, :, :6].max() == pytest.approx(-500)
+
+
 def test_a_channel_that_lies_elsewhere_is_refused(tmp_path):
     away = np.eye(4)
     away[:3, 3] = 500.0

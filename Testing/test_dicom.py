@@ -60,9 +60,31 @@ def tilted(n, at):
     return at + 0.2 * n * OBLIQUE[:3, 1]
 
 
+def a_tenth(n, at):
+    return at + (n == 7) * 0.1 * OBLIQUE[:3, 2]
+
+
+def one_degree(n, at):
+    return at + 0.03 * n * OBLIQUE[:3, 1]
+
+
+def rounded(n, at):
+    return at + (n % 2) * 0.005 * OBLIQUE[:3, 2]
+
+
+def test_places_that_were_rounded_are_those_of_a_volume(tmp_path):
+    assert read(write_series(tmp_path / "series", move=rounded)).array[0].shape == IMAGE.shape
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(far, "slices are missing or double"), (tilted, "right angles"), ("gone", "slices are missing")],
+    [
+        (far, "slices are missing or double"),
+        (a_tenth, "slices are missing or double"),
+        (tilted, "right angles"),
+        (one_degree, "right angles"),
+        ("gone", "slices are missing"),
+    ],
 )
 def test_series_that_are_no_volume_are_refused(tmp_path, change, words):
     folder = write_series(tmp_path / "series", move=change if callable(change) else lambda n, at: at)

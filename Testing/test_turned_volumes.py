@@ -61,5 +61,6 @@ def test_the_mask_of_a_turned_image_is_the_turned_mask(predictor, monkeypatch, g
     back, _ = turned(masks[0][None], affine, order, signs)
     assert (back[0] == masks[1]).mean() > 0.998, "but for ties in the last digit"
     voxel = float(np.prod(np.linalg.norm(affine[:3, :3], axis=0))) / 1000
-    for value, size in ml[0].items():
-        assert size == pytest.approx((masks[0] == value).sum() * voxel, rel=1e-4, abs=1e-5)
+    for mask, sizes in zip(masks, ml, strict=True):
+        for value, size in sizes.items():
+            assert size == pytest.approx((mask == value).sum() * voxel, rel=1e-4, abs=1e-5)

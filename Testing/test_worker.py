@@ -17,6 +17,7 @@ from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentJob, SegmentOptions
+from DiffSegLib.models.library import write_card
 from DiffSegLib.models.store import load
 
 IDENTITY = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
@@ -130,6 +131,30 @@ def test_a_running_job_is_cancelled(worker, tmp_path, tiny_model):
     error = worker.until("result", "error")[-1]
     assert error["event"] == "error" and error["exit_code"] == 4
     assert not (tmp_path / "out" / "mask.npy").exists()
+
+
+def test_a_job_whose_number_was_cancelled_before_is_done(worker, tmp_path, tiny_model):
+    worker.send(job(tmp_path, tiny_model, "again", steps=1000, shape=(32, 32, 32)).to_line())
+    assert worker.next()["event"] == "progress"
+    worker.send('{"do": "cancel", "id": "again"}')
+    assert worker.until("result", "error")[-1]["exit_code"] == 4
+    worker.send(job(tmp_path, tiny_model, "again", steps=1).to_line())
+    assert worker.until("result", "error")[-1]["event"] == "result"
+
+
+def test_a_model_that_was_replaced_is_read_again(worker, tmp_path, tiny_model):
+    from DiffSegLib.models.shipped import read_card
+    from DiffSegLib.whole_files import checksum
+
+    model, seen = tmp_path / "model.safetensors", []
+    for name in ("first", "second"):
+        write_card(tiny_model, replace(read_card(tiny_model), name=name), model)
+        os.utime(model, (len(seen), len(seen)))
+        worker.send(job(tmp_path, model, name, steps=1).to_line())
+        found = worker.until("result", "error")[-1]["provenance"]
+        seen.append((found["model"], found["model_sha256"]))
+        assert seen[-1] == (name, checksum(model))
+    assert len(set(seen)) == 2
 
 
 def test_the_worker_ends_with_its_parent(tmp_path, tiny_model):
