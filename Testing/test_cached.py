@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bfloat16 import with_bfloat16
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.diffusion.strategies import STRATEGIES
 from DiffSegLib.inference import sampling, windows
@@ -129,7 +130,7 @@ def test_features_stay_contiguous_though_the_mask_is_channels_last():
     assert len(layouts) > 20 and all(a.is_contiguous() and b.is_contiguous() for a, b in layouts)
 
 
-@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("tiles", [False, pytest.param(True, marks=with_bfloat16)])
 def test_the_recycled_pass_of_a_training_lies_as_its_features_do(monkeypatch, tiles):
     """Whatever layout the mask comes in."""
     monkeypatch.setattr(blocks, "has_tiles", lambda: tiles)

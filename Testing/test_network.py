@@ -6,6 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from bfloat16 import with_bfloat16
 from DiffSegLib import config
 from DiffSegLib.config import DiffusionConfig
 from DiffSegLib.network import blocks, precision
@@ -15,10 +16,6 @@ from DiffSegLib.network.cached import CachedUNet
 from DiffSegLib.network.unet import UNet
 
 SMALL = {"channels": (8, 16, 24), "blocks": 1, "heads": 2}
-with_bfloat16 = pytest.mark.skipif(
-    precision.pick_precision("auto", torch.device("cpu")) != torch.bfloat16,
-    reason="this processor has no bfloat16: torch's convolution, which is never asked for it, answers planar",
-)
 
 
 @pytest.mark.parametrize("shape", [(9, 8, 6), (16, 8, 8), (7, 13, 5)])

@@ -6,9 +6,11 @@ are and is several times faster.
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from DiffSegLib.network.precision import has_tiles
@@ -29,7 +31,9 @@ class Conv3d(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         """As of nn.Conv3d."""
         if not self._is_watched() and self._is_slow(input):
-            return super().forward(input.to_mkldnn()).to_dense()
+            how = (self.stride, self.padding, self.dilation, self.groups)
+            made: Tensor = OneDNN.apply(input, self.weight, self.bias, *how)
+            return made
         return super().forward(input)
 
     def _is_slow(self, x: Tensor) -> bool:
@@ -47,6 +51,29 @@ class Conv3d(nn.Conv3d):
         private = ("_is_tracing", "_len_torch_dispatch_stack", "_are_functorch_transforms_active")
         traced = torch.compiler.is_compiling() or any(getattr(torch._C, name, int)() for name in private)
         return traced or not free or not allowed
+
+
+class OneDNN(torch.autograd.Function):
+    """A convolution in oneDNN's own layout; its copies, which autograd would keep, are made anew for its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+        """how: stride, padding, dilation, groups."""
+        ctx.save_for_backward(x, weight)
+        ctx.how, ctx.bias = how, None if bias is None else [len(bias)]
+        return nn.functional.conv3d(x.to_mkldnn(), weight, bias, *how).to_dense()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """As of torch's convolution."""
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.how
+        wanted, whole = ctx.needs_input_grad[:3], (False, [0, 0, 0], groups)  # not transposed
+        given = (gradient.to_mkldnn(), x.to_mkldnn(), weight, ctx.bias, stride, padding, dilation, *whole, wanted)
+        found = torch.ops.aten.convolution_backward(*given)
+        dense = (each.to_dense() if each is not None and each.is_mkldnn else each for each in found)
+        return (*dense, None, None, None, None)
 
 
 def conv(spatial_dims: int, *args: int | tuple[int, ...], **kwargs: object) -> nn.Module:
