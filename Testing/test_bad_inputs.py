@@ -11,6 +11,7 @@ import bad.files_of_json
 import bad.headers
 import bad.images
 import bad.labels
+import bad.places
 from bad import KINDS, MENDED, READ
 from conftest import ROOT
 from DiffSegLib import config
@@ -22,7 +23,7 @@ from DiffSegLib.scene.transport import PipeTransport
 from DiffSegLib.training.plan import make_plan
 from tally import tried
 
-assert bad.images and bad.files_of_json and bad.headers and bad.labels
+assert bad.images and bad.files_of_json and bad.headers and bad.labels and bad.places
 
 
 def plan(folder):

@@ -181,13 +181,18 @@ def test_slices_among_volumes_and_images_of_one_value_are_problems(dataset):
     write_image(dataset / "imagesTr" / "blob_01.nii.gz", blob_case(1)[0][:1])
     write_image(dataset / "labelsTr" / "blob_01.nii.gz", np.ones_like(blob_case(1)[1][:1]))
     write_image(dataset / "imagesTr" / "blob_02.nii.gz", np.full((18, 22, 20), 7, np.float32))
+    small = np.zeros((40, 40, 40), np.float32)
+    small[2:6, 2:6, 2:6] = np.random.default_rng(0).random((4, 4, 4))
+    write_image(dataset / "imagesTr" / "blob_03.nii.gz", small)
+    write_image(dataset / "labelsTr" / "blob_03.nii.gz", (small > 0).astype(np.uint8))
     with pytest.raises(InputError) as told:
         planned(dataset)
     text = str(told.value)
     assert "blob_01.nii.gz: has 1 x 22 x 20 voxels, and most cases of the data set are volumes" in text
-    assert "blob_02.nii.gz: holds one value only" in text and "2 of 6 cases" in text
+    assert "blob_02.nii.gz: holds one value only" in text and "3 of 6 cases" in text
+    assert "blob_03.nii.gz: almost all of it has one value; there is nothing to learn from." in text
     plan = planned(dataset, skip_bad=True)
-    assert {case.name for case in plan.training + plan.validation} == {f"blob_0{n}" for n in (0, 3, 4, 5)}
+    assert {case.name for case in plan.training + plan.validation} == {f"blob_0{n}" for n in (0, 4, 5)}
 
 
 def test_problems_are_told_in_the_order_of_the_cases(dataset):

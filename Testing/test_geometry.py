@@ -92,6 +92,19 @@ def test_a_grid_that_no_mask_fits_is_refused_by_name(matrix, words):
         check_geometry(matrix, "scan.nrrd")
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (1, 2), (2, 0)])
+def test_how_far_from_a_right_angle_two_axes_may_be(axes):
+    """A thousandth: a tenth of a voxel over a hundred. Headers that round their directions to four digits are below."""
+    for cosine, is_straight in ((0.9e-3, True), (1.1e-3, False)):
+        matrix = np.eye(4)
+        matrix[axes] = cosine
+        if is_straight:
+            check_geometry(matrix, "scan.nrrd")
+            continue
+        with pytest.raises(InputError, match=r"scan\.nrrd: its axes are not at right angles"):
+            check_geometry(matrix, "scan.nrrd")
+
+
 @pytest.mark.parametrize("rule", ["zscore", "percentile", "ct"])
 def test_a_constant_image_stays_finite(rule):
     assert torch.isfinite(normalise(torch.full((1, 4, 4, 4), 7.0), rule)).all()

@@ -235,6 +235,11 @@ def test_an_image_of_one_value_and_a_single_slice_are_refused(tiny_model):
     predictor = Predictor(load(tiny_model), "cpu")
     with pytest.raises(InputError, match="flat: holds one value only"):
         predictor(Volume(np.full((1, 9, 9, 9), 7.0, np.float32), np.eye(4), "flat"), SegmentOptions())
+    small = np.zeros((1, 50, 50, 50), np.float32)
+    small[0, 20:28, 20:28, 20:28] = blob_case(0)[0][:8, :8, :8]  # 0.4 % of it
+    with pytest.raises(InputError, match=r"padded: almost all of it has one value, .*; crop it to what it shows\."):
+        predictor(Volume(small, np.eye(4), "padded"), SegmentOptions())
+    assert predictor(Volume(small, np.eye(4), "padded"), SegmentOptions(roi=((18, 30),) * 3)).mask.shape == (50, 50, 50)
     noise = np.random.default_rng(0).normal(size=(1, 1, 9, 9)).astype(np.float32)
     with pytest.raises(InputError, match="thin: is a single slice"):
         predictor(Volume(noise, np.eye(4), "thin"), SegmentOptions())

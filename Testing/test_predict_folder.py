@@ -1,19 +1,27 @@
 """Prediction of a folder: what fails costs one case, and nothing that is not ours is replaced or stays."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import blob_case, write_image
+from dicom_series import write_series
 from DiffSegLib.commands import run
 from DiffSegLib.data.batch import find_cases, run_cases
+from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.data.outputs import Outputs
 from DiffSegLib.errors import InputError
+from DiffSegLib.evaluation.table import evaluate_folders
 from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
+
+as_links = pytest.mark.skipif(sys.platform == "win32", reason="makes links")
 
 
 @pytest.fixture
@@ -131,3 +139,81 @@ def test_steps_of_a_longer_run_before_do_not_stay(tmp_path, tiny_model):
         "a.step-1.seg.nrrd",
         "a.step-2.seg.nrrd",
     ]
+
+
+def not_files(folder):
+    """What stands under an image's name and is none: name of the case -> what is said of it."""
+    (folder / "gone.nii.gz").symlink_to("/nowhere/annex/key")
+    (folder / "loop.nrrd").symlink_to("loop.nrrd")
+    (folder / "folder.mha").mkdir()
+    said = dict.fromkeys(("gone", "loop"), "is a link to a file that is not here; fetch it, or remove the link.")
+    said["folder"] = "is a folder and holds no DICOM series."
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe.nii")
+        said["pipe"] = "is no plain file."
+    return said
+
+
+@as_links
+def test_what_is_called_like_an_image_and_is_none_costs_its_case_and_is_told(tmp_path, tiny_model, capsys):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    said = not_files(scans)
+    (scans / "plain folder").mkdir()
+    write_image(scans / "z.nii.gz", blob_case(0)[0])
+    command = ["predict", "--model", str(tiny_model), "--output", str(tmp_path / "out"), "--json"]
+    for inputs in ([scans], sorted(scans.glob("[glpz]*.n*"))):  # as a folder, and as a shell lists them
+        assert run([*command, "--overwrite", "--input", *map(str, inputs)]) == 1
+        written = capsys.readouterr()
+        answer = json.loads(written.out)
+        assert answer["done"] == ["z"]
+        wanted = {name: text for name, text in said.items() if inputs == [scans] or name != "folder"}
+        assert {name: text.partition(": ")[2] for name, text in answer["failed"].items()} == wanted
+        assert all(text in written.err for text in answer["failed"].values())
+    (scans / "z.nii.gz").unlink()
+    for make in (lambda path: path.symlink_to("/nowhere"), getattr(os, "mkfifo", Path.mkdir)):
+        make(scans / "z.nii.gz")  # its image was dropped when it had been segmented
+        assert run([*command, "--skip-existing", "--input", str(scans / "z.nii.gz")]) == 0
+        (scans / "z.nii.gz").unlink()
+
+
+@as_links
+def test_such_files_of_a_data_set_and_of_an_evaluation_are_told(tmp_path):
+    folder = tmp_path / "pairs"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+        for n in range(3):
+            write_image(folder / part / f"{n}.nrrd", np.ones((4, 4, 4), np.uint8))
+        (folder / part / "gone.nrrd").symlink_to("/nowhere")
+    with pytest.raises(InputError, match=r"image images.gone\.nrrd of case gone; label labels.gone\.nrrd of case gone"):
+        load_dataset(folder)
+    table = evaluate_folders(folder / "labels", folder / "images")
+    assert list(table.problems) == ["gone"] and "is a link to a file that is not here" in table.problems["gone"]
+
+
+def test_a_folder_of_series_called_like_an_image_stays_one_and_others_there_are_told(tmp_path):
+    write_series(tmp_path / "a.nii.gz")
+    write_series(tmp_path / "b", uid="1.2.4")
+    (tmp_path / "c.nii").mkdir()
+    cases = dict(find_cases([tmp_path]))
+    assert list(cases) == ["a.nii.gz", "b", "c"] and cases["c"] == (tmp_path / "c.nii",)
+    assert read(cases["a.nii.gz"][0]).array.shape == read(cases["b"][0]).array.shape
+
+
+@as_links
+@pytest.mark.parametrize("count", [1, None])
+def test_slices_that_are_links_to_nowhere_cost_their_series_and_are_told(tmp_path, count):
+    """Of a series whose slices all are, nothing says that it is one but their names."""
+    for name in ("a", "b"):
+        write_series(tmp_path / name, uid=f"1.2.{len(name)}")
+    for path in sorted((tmp_path / "b").iterdir())[-1::-1][:count]:
+        path.unlink()
+        path.symlink_to("/nowhere")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes").symlink_to("/nowhere")
+    cases = dict(find_cases([tmp_path]))
+    assert list(cases) == ["a", "b"]
+    read(cases["a"][0])
+    for path in (cases["b"][0], tmp_path / "b"):
+        with pytest.raises(InputError, match=r"\.dcm: is a link to a file that is not here; fetch it"):
+            read(path)

@@ -39,6 +39,37 @@ def test_the_scale_and_the_offset_of_an_image_do_not_matter(rule):
     torch.testing.assert_close(normalise(3000.0 * image - 700.0, rule), normalise(image, rule), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("rule", ["zscore", "percentile"])
+@pytest.mark.parametrize("factor", [1e-28, 1e-12, 1e30])
+def test_nor_does_a_scale_of_any_other_unit(rule, factor):
+    image = torch.from_numpy(np.random.default_rng(1).random((1, 9, 9, 9), np.float32))
+    torch.testing.assert_close(normalise(factor * image, rule), normalise(image, rule), atol=1e-5, rtol=1e-5)
+
+
+def mostly(value: float, share: float, channels: int = 1) -> np.ndarray:
+    """An image with a share of noise, and one value elsewhere; the last of several channels."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(channels, 20, 20, 20)).astype(np.float32)
+    image[-1].ravel()[rng.permutation(8000)[round(8000 * share) :]] = value
+    return image
+
+
+@pytest.mark.parametrize("rule", ["zscore", "percentile", "ct"])
+def test_an_image_of_which_nothing_is_left_is_refused_and_one_of_little_is_not(rule):
+    data = DataConfig(spacing=None, patch=(16, 16, 16), normalisation=rule)
+    bad = {"zscore": mostly(0.0, 0.004), "percentile": mostly(0.0, 0.004), "ct": mostly(0.0, 1.0) + 3000.0}
+    with pytest.raises(InputError, match="crop: almost all of it has one value, and nothing is left .* crop it to"):
+        to_model_space(Volume(bad[rule], np.eye(4), "crop"), data)
+    image, _ = to_model_space(Volume(mostly(0.0, 0.03), np.eye(4), "crop"), data)
+    assert float(image.std()) > 0
+
+
+def test_the_channel_of_which_nothing_is_left_is_named():
+    data = DataConfig(spacing=None, patch=(16, 16, 16))
+    with pytest.raises(InputError, match="two: almost all of it has one value in channel 1, and"):
+        to_model_space(Volume(mostly(0.0, 0.004, 2), np.eye(4), "two"), data)
+
+
 def test_hounsfield_units_keep_their_meaning():
     image = torch.tensor([[[[-2000.0, -1000.0, 0.0, 500.0, 3000.0]]]])
     assert normalise(image, "ct").flatten().tolist() == [-2.0, -2.0, 0.0, 1.0, 2.0]

@@ -91,7 +91,8 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
     for path in inputs:
         if path.is_dir():
             found = [file for file in image_files(path) if not MASK.search(file.name)]
-            dicom = {} if found else find_series(path)
+            dicom = {} if any(not file.is_dir() for file in found) else find_series(path)
+            found = [file for file in found if file not in {slices.parent for slices in dicom.values()}]
             if not found and not dicom:
                 kinds = ".nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd, .png, DICOM series"
                 text = "name the folder that does, as the folders in it are not searched"
@@ -100,7 +101,7 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
             for name, file in dicom.items():
                 if series.setdefault(name, file) != file:
                     raise InputError(f"{file}: has the same case name as {series[name]}; their outputs would collide.")
-        elif path.is_file():
+        elif os.path.lexists(path):  # a link to nowhere costs one case
             files.append(path)
         else:
             raise InputError(f"{path}: there is no such file or folder.")

@@ -57,10 +57,13 @@ def inside(folder: Path, name: object, where: Path) -> Path:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images and label maps in a folder, in the order of names; none where there is no such folder."""
+    """The images and label maps in a folder, in the order of names; none where there is no such folder.
+
+    By their names: a link to nowhere, a pipe or a folder by such a name is told when it is read.
+    """
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_file() and is_image_file(p) and not p.name.startswith("."))
+    return sorted(p for p in folder.iterdir() if is_image_file(p) and not p.name.startswith("."))
 
 
 def whole_cases(

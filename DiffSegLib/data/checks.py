@@ -100,10 +100,15 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
             f"{case.images[0]}: has {len(volume.array)} channel(s); the data set has {len(dataset.channels)} "
             f"({', '.join(dataset.channels)})."
         )
+    intensities = []
     for n, channel in enumerate(volume.array if volume is not None else ()):
-        if channel.min() == channel.max():
+        thinned = channel.ravel()[:: max(1, channel.size // 100_000)]
+        low, middle, high = (float(x) for x in np.percentile(thinned, PERCENTILES))
+        intensities.append((low, middle, high))
+        if low == high:
             where = case.images[n] if len(case.images) > 1 else case.images[0]
-            problems.append(f"{where}: holds one value only; there is nothing to learn from.")
+            what = "holds one value only" if channel.min() == channel.max() else "almost all of it has one value"
+            problems.append(f"{where}: {what}; there is nothing to learn from.")
     if label is not None and affine is not None:
         values, counts = np.unique(label, return_counts=True)
         voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
@@ -119,11 +124,9 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
     if problems or volume is None:
         return None, problems
     axes = orientation_of(volume.affine).axes
-    thinned = [channel.ravel()[:: max(1, channel.size // 100_000)] for channel in volume.array]
-    intensities = tuple(tuple(float(x) for x in np.percentile(part, PERCENTILES)) for part in thinned)
     shape, spacing = volume.array.shape[1:], volume.spacing
     turned = (tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes))
-    return Facts(*turned, intensities, voxels, volume.notes), []
+    return Facts(*turned, tuple(intensities), voxels, volume.notes), []
 
 
 def _leave_out_other_dimensions(dataset: Dataset, cases: Sequence[Case], found: Findings) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib.data.dicom_elements import ITEM, claims_too_much, elements, is_dicom, pixels_of
-from DiffSegLib.data.headers import itk_name
+from DiffSegLib.data.headers import itk_name, no_file
 from DiffSegLib.data.volume import SHEARED, machine_memory
 from DiffSegLib.errors import InputError
 
@@ -34,7 +34,8 @@ def find_series(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     for place in (folder, *subfolders):
-        if not any(is_dicom(path) for path in sorted(place.iterdir()) if path.is_file()):
+        held = [path for path in sorted(place.iterdir()) if not path.is_dir()]
+        if not any(is_dicom(path) if path.is_file() else path.suffix.lower() == ".dcm" for path in held):
             continue
         damaged = _damaged(place)  # told when it is read; the other series go on
         groups = [(str(damaged),)] if damaged else _groups(place)
@@ -126,14 +127,17 @@ def _check_frames(file: Path, image: sitk.Image) -> None:
 def _groups(folder: Path) -> list[tuple[str, ...]]:
     """The files of each series in a folder. Raises InputError for a file that GDCM would allocate too much for."""
     if (damaged := _damaged(folder)) is not None:
-        raise InputError(f"{damaged}: is damaged or incomplete (shorter than it says); copy it again, or remove it.")
+        what = "is damaged or incomplete (shorter than it says); copy it again, or remove it."
+        raise InputError(f"{damaged}: {what if damaged.is_file() else no_file(damaged)}")
     reader, name = sitk.ImageSeriesReader, itk_name(folder)
     found = (reader.GetGDCMSeriesFileNames(name, series) for series in reader.GetGDCMSeriesIDs(name))
     return [files for files in found if files]
 
 
 def _damaged(folder: Path) -> Path | None:
-    return next((file for file in sorted(folder.iterdir()) if file.is_file() and claims_too_much(file)), None)
+    """The first file that is, or that is none: a link to nowhere, at which GDCM ends its search without a word."""
+    held = (path for path in sorted(folder.iterdir()) if not path.is_dir())
+    return next((path for path in held if not path.is_file() or claims_too_much(path)), None)
 
 
 def _kind(path: Path) -> bytes | None:

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 
 from DiffSegLib.data.dicom import read_series
 from DiffSegLib.data.dicom_elements import is_dicom
-from DiffSegLib.data.headers import Voxels, check_amount, itk_name, voxels_of
-from DiffSegLib.data.nifti import Holes, check_payload, is_nifti, placed_twice
+from DiffSegLib.data.headers import Voxels, check_amount, itk_name, no_file, voxels_of
+from DiffSegLib.data.nifti import Holes, check_payload, is_nifti, place_notes
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label
@@ -45,14 +45,13 @@ def read(path: Path, frames: int = 1) -> Volume:
     (C, 1, J, I). A folder, or a DICOM file, is a DICOM series.
     """
     with _in_memory(path):
-        image, odd = _read(path, frames)
+        image, odd, places = _read(path, frames)
         array = sitk.GetArrayViewFromImage(image)
         array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
         array = array[: _colours(path, len(array))]
         array = np.array(array, dtype=np.float32, order="C")
         for start, where in odd:
             array.reshape(-1)[start : start + len(where)][where] = np.nan
-        places = (placed_twice(path) if is_nifti(path) else voxels_of(path).notes) if path.is_file() else ()
         return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
 
 
@@ -91,7 +90,7 @@ def mend(array: np.ndarray, name: str) -> tuple[str, ...]:
 def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A label map: ((K, J, I) uint8, affine). Float files whose values are whole are accepted (they occur)."""
     with _in_memory(path):
-        image, odd = _read(path)
+        image, odd, _ = _read(path)
         if odd:
             raise InputError(f"{path}: holds values that are not numbers (NaN or infinite); labels are whole numbers.")
         if image.GetNumberOfComponentsPerPixel() > 1:
@@ -186,7 +185,7 @@ def _write(path: Path, image: sitk.Image) -> None:
 def _is_whole(aside: Path, image: sitk.Image) -> bool:
     """Whether a file that was just written holds the image: all voxels, and the grid as exactly as NIfTI can tell."""
     try:
-        found, odd = _read(aside)
+        found, odd, _ = _read(aside)
     except InputError:
         return False
     wanted = sitk.JoinSeries(image) if image.GetDimension() == 2 else image
@@ -223,13 +222,17 @@ def _segment_keys(mask: np.ndarray, labels: Iterable[Label]) -> list[tuple[str, 
     return keys
 
 
-def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, Holes]:
-    """The image, and where its values are not finite if ITK has hidden them (NIfTI)."""
+def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, Holes, tuple[str, ...]]:
+    """The image, where its values are not finite if ITK has hidden them (NIfTI), and what is to be told of it."""
     if not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path}: there is no such file.")
-    odd = check_payload(path) if is_nifti(path) and path.is_file() else []
+        raise InputError(f"{path}: {no_file(path)}")
+    odd, notes = (check_payload(path), place_notes(path)) if is_nifti(path) and path.is_file() else ([], ())
     try:
-        image = read_series(path) if path.is_dir() or is_dicom(path) else _read_file(path)
+        if path.is_dir() or is_dicom(path):
+            image = read_series(path)
+        else:
+            image, more = _read_file(path)
+            notes += more
     except RuntimeError as problem:
         if "orthonormal" in str(problem):
             raise InputError(f"{path}: {SHEARED}") from None
@@ -247,11 +250,14 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, Holes]:
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"{path}: holds complex numbers; export its magnitude.")
     check_geometry(affine_of(image), str(path))
-    return image, odd
+    return image, odd, notes
 
 
-def _read_file(path: Path) -> sitk.Image:
-    """Raises InputError for a header that promises more than the file can hold, before anything is allocated."""
+def _read_file(path: Path) -> tuple[sitk.Image, tuple[str, ...]]:
+    """The image, and what is to be told of it.
+
+    Raises InputError for a header that promises more than the file can hold, before anything is allocated.
+    """
     reader, voxels = header_reader(path)
     values = reader.GetNumberOfComponents() * int(np.prod([max(n, 1) for n in reader.GetSize()], dtype=object))
     if values > MOST_PACKED * sum(part.stat().st_size for part in {path, voxels.file}) + (1 << 20):
@@ -259,8 +265,8 @@ def _read_file(path: Path) -> sitk.Image:
     size = values * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
     if size + 4 * values > machine_memory():  # as it is read, and in float32
         raise MemoryError
-    check_amount(path, voxels, size, max(reader.GetSize()))
-    return reader.Execute()
+    notes = check_amount(path, voxels, size, max(reader.GetSize()))
+    return reader.Execute(), notes
 
 
 def header_reader(path: Path) -> tuple[sitk.ImageFileReader, Voxels]:

@@ -28,18 +28,20 @@ KNOWN = re.compile(
 )
 ANATOMICAL = ("left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las")
 LOCAL = ("LOCAL", "Local", "local")
+MM = ("", "?", "mm", "millimeter", "millimeters", "millimetre", "millimetres")  # or not said
 
 
 @dataclass(frozen=True)
 class Voxels:
     """The file that holds an image's voxels. packed: from which byte on and how many (-1: all), where ITK must not be
-    left to judge. start: of voxels that are not packed, None where that does not say how many there are. notes:
-    sentences on what is read in several ways.
+    left to judge. start: of voxels that are not packed, None where that does not say how many there are. last: they are
+    the file's last bytes, and where they begin is not said. notes: sentences on what is read in several ways.
     """
 
     file: Path
     packed: tuple[int, int] | None = None
     start: int | None = None
+    last: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -49,6 +51,13 @@ def itk_name(path: Path | str) -> str:
         return str(path).encode("utf-8").decode("utf-8")
     except UnicodeEncodeError:
         raise InputError(f"{path}: its name is no UTF-8 (of an old archive or disk?); rename it.") from None
+
+
+def no_file(path: Path) -> str:
+    """Why there is nothing to read at a path, after its name."""
+    if path.is_symlink():  # of data that git-annex or datalad manages, and has not fetched
+        return "is a link to a file that is not here; fetch it, or remove the link."
+    return "is no plain file." if path.exists() else "there is no such file."
 
 
 def voxels_of(path: Path) -> Voxels:
@@ -67,12 +76,15 @@ def voxels_of(path: Path) -> Voxels:
         raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
 
 
-def check_amount(path: Path, voxels: Voxels, promised: int, longest: int) -> None:
+def check_amount(path: Path, voxels: Voxels, promised: int, longest: int) -> tuple[str, ...]:
     """Raise InputError where packed voxels are damaged, or where there are fewer bytes than `promised` or a plane more.
 
-    Packed ones are inflated without keeping them. longest: the largest of the image's sizes.
+    Packed ones are inflated without keeping them. longest: the largest of the image's sizes. Returns the sentences on
+    what is read in several ways, or could be incomplete without anybody's noticing.
     """
     most = promised + max(2, promised // max(1, longest))
+    if voxels.last:  # behind a header of their own, which may be of any size; behind that of the image it is known
+        most = promised + 1 if voxels.file == path else 1 << 63
     try:
         size = promised if voxels.start is None else voxels.file.stat().st_size - voxels.start
         if voxels.packed is not None:
@@ -85,6 +97,10 @@ def check_amount(path: Path, voxels: Voxels, promised: int, longest: int) -> Non
         raise InputError(f"{path}: is damaged or incomplete ({size} of {promised} bytes); copy or export it again.")
     if size >= most:
         raise InputError(f"{path}: {too_much(promised)}")
+    if voxels.last and size > promised:
+        text = f"the last {promised} of {size} bytes of {voxels.file.name} are taken for its voxels"
+        return (*voxels.notes, f"{path}: {text}, wrongly if any are missing; let its header say where they begin.")
+    return voxels.notes
 
 
 def too_much(promised: int) -> str:
@@ -139,6 +155,7 @@ def _metaimage(path: Path, text: str) -> Voxels:
     if not re.fullmatch(r"(1(\.0*)?)?/(-?0(\.0*)?)?", f"{slope}/{shift}"):  # which ITK, and so Slicer, leaves out
         scale = f"slope {slope or 1}, intercept {shift or 0}"
         raise InputError(f"{path}: the scale of its values ({scale}) is read in different ways; correct the header.")
+    _check_units(path, [fields.get("DistanceUnits", "")])
     is_packed = fields.get("CompressedData", "")[:1] in ("T", "t", "Y", "y", "1")
     skipped, size = (fields.get(key, "0") for key in ("HeaderSize", "CompressedDataSize"))
     known = r"(0|-1)/.*" if is_local else r"(-1|\d{1,18})/.*"
@@ -151,7 +168,7 @@ def _metaimage(path: Path, text: str) -> Voxels:
     if is_packed:
         return Voxels(file, (start, int(size) or -1))
     is_text = fields.get("BinaryData", "True")[:1] not in ("T", "t", "Y", "y", "1")
-    return Voxels(file, None, None if skipped == "-1" or is_text else start + int(skipped))
+    return Voxels(file, None, None if is_text else start + max(0, int(skipped)), skipped == "-1")
 
 
 def _may_be_blank(line: str, following: str) -> bool:
@@ -172,19 +189,30 @@ def _nrrd(path: Path, text: str) -> Voxels:
     if len(names) > 1:
         raise InputError(f"{path}: names several files of voxels; only a file beside it is read.")
     fields = dict(pairs)
-    is_packed = fields.get("encoding", "").lower() in ("gzip", "gz")
-    if is_packed and fields.get("lineskip", "0") != "0":
-        raise InputError(f"{path}: is no image that can be read (packed, with lines to skip).")
+    for key in ("spaceunits", "units"):  # of axes that have any; behind three of them, time
+        _check_units(path, list(filter(None, re.findall(r'"([^"]*)"', fields.get(key, ""))))[:3])
+    encoding, skipped = fields.get("encoding", "").lower(), fields.get("byteskip", "0")
+    is_packed, lines_skipped = encoding in ("gzip", "gz"), fields.get("lineskip", "0")
+    known = r"0/(-1|\d{1,18})" if is_packed else r"0/-1|\d{1,18}/\d{1,18}"
+    if not re.fullmatch(known, f"{lines_skipped}/{skipped}"):
+        said = f"{encoding}, line skip {lines_skipped}, byte skip {skipped}"
+        raise InputError(f"{path}: does not say where its voxels lie ({said}); export it again.")
     text = (
         "lacks an anatomical space (LPS, RAS), directions or an origin; read as LPS from 0, Slicer places it elsewhere"
     )
     is_placed = fields.get("space", "").lower() in ANATOMICAL and {"spaceorigin", "spacedirections"} <= fields.keys()
     notes = () if is_placed or fields.get("dimension") == "2" else (f"{path}: {text}.",)
     start = blank.end() if blank and not names else 0
-    skipped = fields.get("byteskip", "0")
-    is_known = fields.get("encoding", "").lower() == "raw" and fields.get("lineskip", "0") == "0" and skipped.isdigit()
     file = _beside(path, names[0]) if names else path
-    return Voxels(file, (start, -1) if is_packed else None, start + int(skipped) if is_known else None, notes)
+    if encoding != "raw" or lines_skipped != "0":
+        return Voxels(file, (start, -1) if is_packed else None, notes=notes)
+    return Voxels(file, None, start + max(0, int(skipped)), skipped == "-1", notes)
+
+
+def _check_units(path: Path, units: list[str]) -> None:
+    """ITK, and so Slicer, takes every number for mm."""
+    if odd := [unit for unit in units if unit.strip().lower() not in MM]:
+        raise InputError(f"{path}: its distances are in {odd[0]!r}, and Slicer takes them for mm; convert them to mm.")
 
 
 def _beside(path: Path, name: str) -> Path:

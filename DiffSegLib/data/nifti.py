@@ -19,6 +19,7 @@ FLOATS = {16: "f4", 64: "f8"}  # NIfTI's datatype codes
 # bytes of a voxel; ITK goes by the datatype, whatever the header says of its bits
 SIZES = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 1024: 8, 1280: 8, 16: 4, 64: 8, 1536: 16}
 SIZES |= {32: 8, 1792: 16, 2048: 32, 128: 3, 2304: 4}  # complex numbers, colours
+NEAR = 0.01  # of a voxel's size: by so much two of them may differ, as headers round
 Holes = list[tuple[int, np.ndarray]]  # (first voxel, (n,) bool) of each piece with any: a byte a voxel
 
 
@@ -30,8 +31,8 @@ def is_nifti(path: Path) -> bool:
 def check_payload(path: Path) -> Holes:
     """Read a NIfTI-1 file to its end; returns where, in the order of its voxels, its numbers are not finite.
 
-    Raises InputError if it holds fewer bytes than its header promises, or a plane more, its gzip stream is damaged, a
-    spacing is 0, or the scale of its values can be understood in two ways.
+    Raises InputError if it holds fewer bytes than its header promises, or a plane more, its gzip stream is damaged, or
+    the size of its voxels or the scale of its values is 0 or can be understood in two ways.
     """
     odd: Holes = []
     passed, rest = 0, b""
@@ -46,7 +47,6 @@ def check_payload(path: Path) -> Holes:
             if header[344:348] != b"n+1\0":  # ITK would take it for another format, whose voxels begin elsewhere
                 raise InputError(f"{path}: is no NIfTI-1 image in one file (its magic is {header[344:348]!r}).")
             dims = struct.unpack(order + "8h", header[40:56])
-            spacing = struct.unpack(order + "3f", header[80:92])
             kind, bits = struct.unpack(order + "2h", header[70:74])
             if not 0 < bits == 8 * SIZES.get(kind, 0):
                 raise InputError(f"{path}: says that a voxel of datatype {kind} has {bits} bits; export it again.")
@@ -77,9 +77,7 @@ def check_payload(path: Path) -> Holes:
         raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
-    if any(dims[n + 1] > 1 and not abs(mm) > 1e-6 for n, mm in enumerate(spacing[: dims[0]])):  # ITK reads 0 as 1
-        found = ", ".join(f"{mm:g}" for mm in spacing)
-        raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
+    _check_spacing(path, header, order, dims)
     if size < promised:
         raise InputError(f"{path}: is incomplete ({size} of {promised} bytes); copy or export it again.")
     if np.isfinite(slope) and slope != 0:  # else the values are as they stand, says NIfTI; ITK adds the intercept
@@ -92,16 +90,41 @@ def check_payload(path: Path) -> Holes:
     return odd
 
 
-def placed_twice(path: Path) -> tuple[str, ...]:
-    """A sentence where the file's qform and sform, if it has both, put its voxels into different places."""
+def _check_spacing(path: Path, header: bytes, order: str, dims: tuple[int, ...]) -> None:
+    """Raise InputError unless pixdim is above zero and, where the sform counts alone, as large as the sform's columns.
+
+    ITK reads 0 as 1, mirrors an axis of less, and takes of such an sform the directions alone.
+    """
+    spacing = struct.unpack(order + "3f", header[80:92])
+    used, found = list(enumerate(spacing[: dims[0]])), ", ".join(f"{mm:g}" for mm in spacing)
+    if not all(mm > 1e-6 or (mm == 0 and dims[n + 1] <= 1) for n, mm in used):
+        raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
+    (qform, sform), _, rows = _places(header, order)
+    sizes = np.linalg.norm(rows[:, :3], axis=0)
+    if qform <= 0 < sform and any(abs((mm or 1.0) - sizes[n]) > NEAR * sizes[n] for n, mm in used):
+        other = ", ".join(f"{mm:g}" for mm in sizes)
+        text = f"its sform has voxels of {other} mm and its pixdim, which Slicer goes by, of {found} mm"
+        raise InputError(f"{path}: {text}; correct the one that is wrong.")
+
+
+def _places(header: bytes, order: str) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:
+    """The codes of qform and sform (above zero: it counts), the numbers of the one and the other's (3, 4)."""
+    numbers = struct.unpack(order + "18f", header[256:328])
+    return struct.unpack(order + "2h", header[252:256]), numbers[:6], np.reshape(numbers[6:], (3, 4))
+
+
+def place_notes(path: Path) -> tuple[str, ...]:
+    """A sentence where the file does not say how its voxels lie, or its qform and sform say it differently."""
     with _open(path) as stream:
         header = stream.read(348)
     order = "<" if header[:4] == struct.pack("<i", 348) else ">"
-    if min(struct.unpack(order + "2h", header[252:256])) <= 0:
+    codes, (b, c, d, *offset), rows = _places(header, order)
+    if max(codes) <= 0:
+        text = "has neither qform nor sform; it is read as LPS from 0, as Slicer reads it, and may be mirrored"
+        return (f"{path}: {text}.",)
+    if min(codes) <= 0:
         return ()
     handed, *spacing = struct.unpack(order + "4f", header[76:92])
-    b, c, d, *offset = struct.unpack(order + "6f", header[256:280])
-    rows = np.reshape(struct.unpack(order + "12f", header[280:328]), (3, 4))
     a = max(0.0, 1.0 - b * b - c * c - d * d) ** 0.5
     turned = np.array(  # nifti1.h, method 2
         [
@@ -111,8 +134,8 @@ def placed_twice(path: Path) -> tuple[str, ...]:
         ]
     )
     axes = turned * spacing * (1.0, 1.0, -1.0 if handed < 0 else 1.0)
-    near = 0.01 * max(spacing)
-    if np.allclose(axes, rows[:, :3], atol=near) and np.allclose(offset, rows[:, 3], atol=10 * near):
+    near = NEAR * np.array(spacing)  # of each column
+    if (abs(axes - rows[:, :3]) <= near).all() and np.allclose(offset, rows[:, 3], 0.0, 10 * near.min()):
         return ()
     return (f"{path}: its qform and sform place it differently; it is read as SimpleITK and Slicer read it.",)
 

@@ -10,6 +10,7 @@ from DiffSegLib.config import DataConfig
 from DiffSegLib.data.volume import Orientation, Volume, machine_memory, orientation_of, resample, resampled_shape
 from DiffSegLib.errors import InputError
 
+LEAST = 1e-30  # scale of an image's values; below it float32 has not all its digits
 COPIES = 2  # of the resampled float32 image: before and after it is normalised
 
 
@@ -37,7 +38,7 @@ def normalise(image: torch.Tensor, rule: str, of: torch.Tensor | None = None) ->
 
     `zscore`: clip to the 0.5 and 99.5 percentile, subtract the mean, divide by the standard deviation.
     `percentile`: the 0.5 and 99.5 percentile become 0 and 1. `ct`: HU clipped to [-1000, 1000] and divided by 500.
-    A constant channel becomes 0.
+    A channel that is constant, for this or between these percentiles, becomes 0.
     """
     if rule == "ct":
         return image.clamp(-1000.0, 1000.0) / 500.0
@@ -48,7 +49,7 @@ def normalise(image: torch.Tensor, rule: str, of: torch.Tensor | None = None) ->
             shift, scale = low, high - low
         else:
             shift, scale = _moments(source, low, high)
-        if scale > 1e-8 * max(abs(shift), 1e-8):
+        if scale > max(1e-8 * abs(shift), LEAST):
             channel.clamp_(low, high).sub_(shift).div_(scale)
         else:
             channel.zero_()
@@ -67,11 +68,18 @@ def to_model_space(volume: Volume, data: DataConfig, of: np.ndarray | None = Non
     """Canonical axes, the model's spacing, normalised: (C, *spatial) float32, where spatial is (z, y, x).
 
     With a `data.patch` of two numbers the axis of one voxel is left out: (y, x) for an axial slice or a PNG.
+    Raises InputError for a channel of which nothing is left.
     """
     turned, spacing, grid = _canonical(volume, data)
     shape = model_shape(grid.shape, spacing, data, len(turned), volume.name)
     image = resample(torch.from_numpy(turned), shape)
-    return normalise(image, data.normalisation, None if of is None else torch.from_numpy(of)), grid
+    image = normalise(image, data.normalisation, None if of is None else torch.from_numpy(of))
+    for n, channel in enumerate(image):
+        if channel.min() == channel.max():
+            where = f" in channel {n}" if len(image) > 1 else ""
+            text = f"almost all of it has one value{where}, and nothing is left when that is normalised"
+            raise InputError(f"{volume.name}: {text}; crop it to what it shows.")
+    return image, grid
 
 
 def label_to_model_space(label: np.ndarray, affine: np.ndarray, data: DataConfig) -> torch.Tensor:

@@ -10,8 +10,11 @@ from DiffSegLib.whole_files import checksum
 
 
 def sources_of(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Name, size, time of the last change and SHA-256 of each file; of a DICOM series of its first slice."""
-    return [{**_seen(path), "sha256": checksum(path)} for path in _files(paths)]
+    """Name, size, time of the last change and SHA-256 of each file; of a DICOM series of its first slice.
+
+    Of what is none nothing: a pipe would block, and who reads it will tell.
+    """
+    return [{**_seen(path), "sha256": checksum(path)} for path in _files(filter(Path.is_file, paths))]
 
 
 def is_other(recorded: object, paths: Sequence[Path]) -> bool:
@@ -19,7 +22,7 @@ def is_other(recorded: object, paths: Sequence[Path]) -> bool:
 
     False, too, for a record that does not say, and for files that cannot be read: who does read them will tell.
     """
-    if not isinstance(recorded, list) or not paths:
+    if not isinstance(recorded, list) or not paths or not all(map(Path.is_file, paths)):
         return False
     try:
         files = _files(paths)

@@ -58,7 +58,7 @@ for title, name, header, words in (
     ("nhdr: a pattern of names", "scan.nhdr", f"{NRRD}data file: ../scan%d.raw 0 6 1 2\n\n", ALONE),
     ("nhdr: two files", "scan.nhdr", f"{NRRD}data file: scan.raw\ndata file: {OUTSIDE}\n\n", "several files"),
     ("nhdr: a folder for its voxels", "scan.nhdr", f"{NRRD}data file: ..\n\n", ALONE),
-    ("nrrd: packed, with lines to skip", "scan.nrrd", f"{NRRD}line skip: 1\n".replace("raw", "gzip"), "lines to skip"),
+    ("nrrd: packed, with lines to skip", "scan.nrrd", f"{NRRD}line skip: 1\n".replace("raw", "gzip"), "line skip 1"),
     ("nrrd: a header without end", "scan.nrrd", f"{NRRD}{'# ' * 600_000}", "header is missing or damaged"),
 ):
 

@@ -292,11 +292,6 @@ def _(folder):
     return path
 
 
-@odd("NIfTI: neither of the two positions set")
-def _(folder):
-    return write(folder, put(put(nifti(), 252, "h", 0), 254, "h", 0))
-
-
 for slope, shift in ((0.0, NAN), (0.0, 0.0), (NAN, NAN), (np.inf, 0.0), (-np.inf, np.inf)):
 
     @odd(f"NIfTI: slope {slope}, intercept {shift}")
