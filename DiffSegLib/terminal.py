@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
 from DiffSegLib import events
-from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, printable
+from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,6 +86,10 @@ def _outcome(program: str, call: Callable[[], tuple[int, dict[str, Any]]]) -> tu
             raise
         text = f"The Python package {missing.name!r} is missing; install what DiffSeg needs (see its README)."
         problem = EnvironmentProblem(text)
+    except OSError as found:
+        if found.filename is None or isinstance(found, BrokenPipeError):
+            raise
+        problem = InputError(f"{found.filename}: {found.strerror or found}.")
     if str(problem):  # else another process of the same training tells it
         print(f"{program}: {problem}", file=sys.stderr, flush=True)
     return problem.exit_code, {"error": str(problem)}

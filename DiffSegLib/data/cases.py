@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from DiffSegLib.data.files import is_image_file
+from DiffSegLib.data.headers import listed
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label, Region
 
@@ -63,7 +64,7 @@ def image_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if is_image_file(p) and not p.name.startswith("."))
+    return [p for p in listed(folder) if is_image_file(p) and not p.name.startswith(".")]
 
 
 def whole_cases(

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib.data.dicom_elements import ITEM, claims_too_much, elements, is_dicom, pixels_of
-from DiffSegLib.data.headers import itk_name, no_file
+from DiffSegLib.data.headers import itk_name, listed, no_file
 from DiffSegLib.data.volume import SHEARED, machine_memory
 from DiffSegLib.errors import InputError
 
@@ -32,12 +32,15 @@ def find_series(folder: Path) -> dict[str, Path]:
     A series is called after its folder; where one holds several, with a number in the order of their identifiers.
     """
     found: dict[str, Path] = {}
-    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    subfolders = [p for p in listed(folder) if p.is_dir() and not p.name.startswith(".")]
     for place in (folder, *subfolders):
-        held = [path for path in sorted(place.iterdir()) if not path.is_dir()]
-        if not any(is_dicom(path) if path.is_file() else path.suffix.lower() == ".dcm" for path in held):
-            continue
-        damaged = _damaged(place)  # told when it is read; the other series go on
+        try:
+            held = [path for path in listed(place) if not path.is_dir()]
+            if not any(is_dicom(path) if path.is_file() else path.suffix.lower() == ".dcm" for path in held):
+                continue
+            damaged = _damaged(place)
+        except (InputError, OSError):
+            damaged = place  # told when it is read; the other series go on
         groups = [(str(damaged),)] if damaged else _groups(place)
         for n, files in enumerate(groups, start=1):
             found[place.resolve().name if len(groups) == 1 else f"{place.resolve().name}_{n}"] = Path(files[0])
@@ -57,7 +60,7 @@ def read_series(path: Path) -> sitk.Image:
         raise InputError(f"{path}: holds {len(groups)} DICOM series; name a file of the one that is meant.")
     names = groups[0] if path.is_dir() else next((g for g in groups if path in map(Path, g)), (str(path),))
     known, first = {Path(name) for group in (*groups, names) for name in group}, Path(names[0])
-    for file in sorted(folder.iterdir()):  # GDCM leaves out what it cannot read, the first or last slice say
+    for file in listed(folder):  # GDCM leaves out what it cannot read, the first or last slice say
         is_alike = file.suffix == first.suffix != "" and not file.name.startswith(".")
         is_left = file not in known and file.is_file() and (is_alike or is_dicom(file))
         if is_left and _kind(file) in (None, _kind(first)):
@@ -128,7 +131,7 @@ def _groups(folder: Path) -> list[tuple[str, ...]]:
     """The files of each series in a folder. Raises InputError for a file that GDCM would allocate too much for."""
     if (damaged := _damaged(folder)) is not None:
         what = "is damaged or incomplete (shorter than it says); copy it again, or remove it."
-        raise InputError(f"{damaged}: {what if damaged.is_file() else no_file(damaged)}")
+        raise InputError(f"{damaged}: {no_file(damaged) or what}")
     reader, name = sitk.ImageSeriesReader, itk_name(folder)
     found = (reader.GetGDCMSeriesFileNames(name, series) for series in reader.GetGDCMSeriesIDs(name))
     return [files for files in found if files]
@@ -136,8 +139,8 @@ def _groups(folder: Path) -> list[tuple[str, ...]]:
 
 def _damaged(folder: Path) -> Path | None:
     """The first file that is, or that is none: a link to nowhere, at which GDCM ends its search without a word."""
-    held = (path for path in sorted(folder.iterdir()) if not path.is_dir())
-    return next((path for path in held if not path.is_file() or claims_too_much(path)), None)
+    held = (path for path in listed(folder) if not path.is_dir())
+    return next((path for path in held if no_file(path) or claims_too_much(path)), None)
 
 
 def _kind(path: Path) -> bytes | None:

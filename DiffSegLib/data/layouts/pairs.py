@@ -14,6 +14,7 @@ import numpy as np
 
 from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, whole_cases
 from DiffSegLib.data.files import case_name, channel_count, read_label
+from DiffSegLib.data.headers import listed
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names, name_of_each, names_by_value
 from DiffSegLib.schema import read_json
@@ -83,7 +84,7 @@ def _side_by_side(folder: Path) -> Pairs | None:
 
 def _subfolders(folder: Path) -> Pairs | None:
     images, labels = {}, {}
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    for sub in (p for p in listed(folder) if p.is_dir() and not p.name.startswith(".")):
         groups = grouped(image_files(sub))
         if "image" in groups:
             images[sub.name] = groups["image"]
