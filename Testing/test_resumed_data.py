@@ -28,6 +28,18 @@ def rename_channel(data):
     (data / "dataset.json").write_text(json.dumps({**described, "modality": {"0": "CT"}}))
 
 
+def mirror_one_label(data):
+    path = data / "labelsTr" / "blob_02.nii.gz"
+    write_image(path, read_label(path)[0][::-1].copy())
+
+
+def change_one_voxel(data):
+    path = data / "imagesTr" / "blob_01.nii.gz"
+    image = read(path).array[0]
+    image[9, 9, 9] += 1.0
+    write_image(path, image)
+
+
 def crop(data):
     for part in ("imagesTr", "labelsTr"):
         for path in (data / part).iterdir():
@@ -54,6 +66,15 @@ def test_other_data_are_refused_and_nothing_changes(dataset, tmp_path, spoil, sa
     with pytest.raises(InputError, match=f"other: is not the data that the training in .*run began with .{says}"):
         train_folder(other, run, longer, device="cpu", resume=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("spoil", "case"), [(mirror_one_label, "blob_02"), (change_one_voxel, "blob_01")])
+def test_a_case_that_was_changed_is_refused_by_name_though_it_counts_as_before(dataset, tmp_path, spoil, case):
+    run, settings = tmp_path / "run", config.from_json(TINY)
+    train_folder(dataset, run, settings, device="cpu")
+    spoil(dataset)
+    with pytest.raises(InputError, match=f"image or label of case {case} is not the one .* put it back, or start anew"):
+        train_folder(dataset, run, settings, device="cpu", resume=True)
 
 
 def test_a_folder_that_was_moved_and_has_new_cases_is_taken(dataset, tmp_path):

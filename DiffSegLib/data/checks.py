@@ -3,6 +3,7 @@
 Each case is read whole once; what its fingerprint needs is noted on the way.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ class Facts:
     """One case in canonical axes (z, y, x): shape in voxels, spacing in mm, intensity percentiles per channel.
 
     voxels: label value -> voxels that have it (background left out). notes: what was mended when it was read.
+    content: a checksum of image and label, by which a case is known again.
     """
 
     shape: tuple[int, ...]
@@ -30,6 +32,7 @@ class Facts:
     intensities: tuple[tuple[float, ...], ...]
     voxels: dict[int, int]
     notes: tuple[str, ...] = ()
+    content: str = ""
 
     def plane(self, dims: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Shape and spacing along the axes that a network of `dims` dimensions sees; in 2D without one of one voxel."""
@@ -121,12 +124,13 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
             problems.append(f"{case.label}: is empty (0 everywhere).")
         if volume is not None and (other := difference(label.shape, affine, volume.array.shape[1:], volume.affine)):
             problems.append(f"{case.label}: does not lie on the grid of its image {case.images[0].name} ({other}).")
-    if problems or volume is None:
+    if problems or volume is None or label is None:
         return None, problems
     axes = orientation_of(volume.affine).axes
     shape, spacing = volume.array.shape[1:], volume.spacing
     turned = (tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes))
-    return Facts(*turned, tuple(intensities), voxels, volume.notes), []
+    content = zlib.crc32(np.ascontiguousarray(volume.array).data, zlib.crc32(np.ascontiguousarray(label).data))
+    return Facts(*turned, tuple(intensities), voxels, volume.notes, f"{content:08x}"), []
 
 
 def _leave_out_other_dimensions(dataset: Dataset, cases: Sequence[Case], found: Findings) -> None:

@@ -15,7 +15,7 @@ class Fingerprint:
     """dims: 2 where every case is one slice. spacings (mm) and shapes (voxels): (cases, dims) in the order (z, y, x).
 
     intensities: (channels, 3), the medians over the cases of the 0.5, 50 and 99.5 percentile. voxels: label value ->
-    its sizes in the cases that hold it.
+    its sizes in the cases that hold it. contents: case -> checksum of its image and label.
     """
 
     dataset: Dataset
@@ -24,6 +24,7 @@ class Fingerprint:
     shapes: np.ndarray
     intensities: np.ndarray
     voxels: dict[int, list[int]]
+    contents: dict[str, str]
 
     @property
     def is_ct(self) -> tuple[bool, ...]:
@@ -63,6 +64,7 @@ class Fingerprint:
             "shape_voxels": spread(self.shapes),
             "channels": channels,
             "labels": labels,
+            "contents_crc32": self.contents,
         }
 
 
@@ -76,4 +78,5 @@ def fingerprint(dataset: Dataset, facts: Mapping[str, Facts]) -> Fingerprint:
         for value, count in case.voxels.items():
             voxels.setdefault(value, []).append(count)
     intensities = np.median(np.array([case.intensities for case in cases]), axis=0)
-    return Fingerprint(dataset, dims, spacings, shapes, intensities, voxels)
+    contents = {name: case.content for name, case in facts.items()}
+    return Fingerprint(dataset, dims, spacings, shapes, intensities, voxels, contents)

@@ -167,6 +167,11 @@ def _check_data(run: Path, data: Path, plan: Plan) -> None:
         if not _alike(kept[key], found[key]):
             text = f"is not the data that the training in {run} began with (its {key} differ, see {path})"
             raise InputError(f"{data}: {text}; name that folder, or start anew in another run folder.")
+    contents = found["contents_crc32"]
+    for name, known in kept.get("contents_crc32", {}).items():
+        if contents.get(name, known) != known:
+            text = f"image or label of case {name} is not the one that the training in {run} began with"
+            raise InputError(f"{data}: {text}; put it back, or start anew in another run folder.")
 
 
 def _alike(one: Any, other: Any) -> bool:
