@@ -44,7 +44,8 @@ def test_later_regions_write_over_earlier_ones():
     probability[2, ..., 1:4] = 0.6
     probability[3, ..., 2] = 0.51
     probability[3, ..., 5] = 0.5  # not above a half
-    volume = Volume(np.zeros((1, 1, 1, 6), np.float32), np.diag([-1.0, 1, 1, 1]))  # stored from right to left
+    array = np.arange(6, dtype=np.float32).reshape(1, 1, 1, 6)
+    volume = Volume(array, np.diag([-1.0, 1, 1, 1]))  # stored from right to left
     grid = to_model_space(volume, DataConfig())[1]
     assert to_native(probability, grid, regions_as([1, 2, 3]))[0, 0].tolist() == [0, 0, 2, 3, 2, 1]
     assert to_native(probability, grid, regions_as([3, 1, 2]))[0, 0].tolist() == [0, 0, 1, 2, 1, 3]
