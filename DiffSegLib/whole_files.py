@@ -4,7 +4,6 @@ import contextlib
 import glob
 import hashlib
 import os
-import re
 import secrets
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from DiffSegLib.errors import InputError
 
-LEFT = re.compile(r"\.(\d+|[0-9a-f]{8})\.part(\.\w+)*$")  # how a name ends while its file is written
+OURS = "diffseg"  # in the name of a file while it is written
 STALE = 600  # seconds without another byte after which nobody writes a file any more
 
 
@@ -29,7 +28,7 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
             aside.write_text("{}")
     """
     # a name that nobody knows before, so that nobody can put a link there in a folder that several may write
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{ending}")
+    aside = path.with_name(f".{path.name}.{OURS}-{secrets.token_hex(4)}.part{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left(path.parent, f".{glob.escape(path.name)}.*.part*")
@@ -45,11 +44,13 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
             aside.unlink()
 
 
-def _remove_left(folder: Path, pattern: str = ".*.part*") -> None:
-    """Remove what killed processes left while they wrote."""
-    for left in folder.glob(pattern):
-        if LEFT.search(left.name) and time.time() - left.lstat().st_mtime > STALE:
-            left.unlink()
+def _remove_left(folder: Path, pattern: str = f".*.{OURS}-*.part*") -> None:
+    """Remove what killed processes left while they wrote; another may do so at the same moment, or hold it."""
+    with contextlib.suppress(OSError):
+        for left in folder.glob(pattern):
+            with contextlib.suppress(OSError):
+                if time.time() - left.lstat().st_mtime > STALE:
+                    left.unlink()
 
 
 def check_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,14 +36,27 @@ def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_
 
 
 def test_what_killed_processes_left_of_files_that_are_whole_goes_when_the_folder_is_looked_at(tmp_path):
-    old = [tmp_path / name for name in (".a.seg.nrrd.77.part.nrrd", ".b.nii.gz.0123abcd.part.nii.gz", ".c.npy.1.part")]
-    own = [tmp_path / name for name in (".notes.part", "a.1.part", ".thesis.draft.part2", ".a.part.nrrd")]
-    for path in (*old, *own, young := tmp_path / ".d.json.1.part"):
-        path.write_text("half")
+    names = (".a.seg.nrrd.diffseg-01234567.part.nrrd", ".b.json.diffseg-89abcdef.part", ".dir.diffseg-0.part")
+    old = [tmp_path / name for name in names]
+    own = [tmp_path / name for name in (".movie.mkv.12345678.part", ".download.1.part", "a.diffseg-1.part", ".a.part")]
+    old[-1].mkdir()
+    for path in (*old, *own, young := tmp_path / ".d.json.diffseg-1.part"):
+        if not path.is_dir():
+            path.write_text("half")
         if path != young:
             os.utime(path, (time.time() - 3600,) * 2)
     check_folder(tmp_path)
-    assert set(tmp_path.iterdir()) == {*own, young}
+    assert set(tmp_path.iterdir()) == {*own, young, old[-1]}, "what cannot be removed stays, and nothing is said"
+
+
+def test_another_process_may_remove_what_is_left_at_the_same_moment(tmp_path, monkeypatch):
+    left = tmp_path / ".a.json.diffseg-1.part"
+    left.write_text("half")
+    os.utime(left, (1, 1))
+    plain = Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda path: (plain(path), path.unlink())[0])
+    check_folder(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nobody_knows_what_a_file_is_called_while_it_is_written(tmp_path):

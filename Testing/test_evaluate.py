@@ -385,6 +385,16 @@ def test_a_map_of_many_structures_is_no_image(tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "a.nii.gz")[0], parcels)
 
 
+def test_a_map_of_many_single_voxels_is_no_image(tmp_path):
+    """Landmarks, contacts of electrodes, fibres: each voxel has another neighbour, but most have none."""
+    spots = np.zeros((20, 20, 20), np.uint8)
+    rng = np.random.default_rng(0)
+    spots.ravel()[rng.permutation(8000)[:200]] = rng.integers(1, 200, 200)
+    spots[5, 5, 3:17] = np.arange(1, 15)
+    write_mask(tmp_path / "a.nii.gz", spots, AFFINE)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.nii.gz")[0], spots)
+
+
 @pytest.mark.parametrize(("spoilt", "code", "says"), [("", 0, "3 of 3"), ("b", 1, "2 of 3"), ("abc", 2, None)])
 def test_the_exit_code_and_the_table_say_how_many_cases_were_measured(folders, tmp_path, capsys, spoilt, code, says):
     for name in spoilt:

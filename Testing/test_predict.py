@@ -18,7 +18,7 @@ from DiffSegLib.data.preprocess import to_model_space
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, InputError
 from DiffSegLib.inference import sampling, windows
-from DiffSegLib.inference.predict import Predictor, mirrored_views, volumes_ml
+from DiffSegLib.inference.predict import Predictor, mirrored_views, nothing_left, volumes_ml
 from DiffSegLib.inference.sampling import Sampling
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models.store import load
@@ -240,6 +240,8 @@ def test_an_image_of_one_value_and_a_single_slice_are_refused(tiny_model):
     with pytest.raises(InputError, match=r"padded: almost all of it has one value, .*; crop it to what it shows\."):
         predictor(Volume(small, np.eye(4), "padded"), SegmentOptions())
     assert predictor(Volume(small, np.eye(4), "padded"), SegmentOptions(roi=((18, 30),) * 3)).mask.shape == (50, 50, 50)
+    said = nothing_left(torch.stack([torch.zeros(2, 2, 2), torch.rand(2, 2, 2)]), "two")
+    assert said == "two: almost all of it has one value, and nothing is left when that is normalised, in channel 1."
     noise = np.random.default_rng(0).normal(size=(1, 1, 9, 9)).astype(np.float32)
     with pytest.raises(InputError, match="thin: is a single slice"):
         predictor(Volume(noise, np.eye(4), "thin"), SegmentOptions())

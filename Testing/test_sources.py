@@ -49,6 +49,26 @@ def test_another_image_of_the_same_name_is_told_and_segmented(predict, tmp_path,
     assert predict("--skip-existing")[0]["skipped"] == ["a", "b"]
 
 
+def test_a_mask_in_another_format_is_not_done_if_its_image_was_another_one(predict, tmp_path):
+    nifti = ("--format", "nii.gz")
+    predict(*nifti)
+    write_image(tmp_path / "in" / "a.nii.gz", blob_case(7)[0])
+    predict()
+    assert set(json.loads((tmp_path / "out" / "a.json").read_text())["files"]) == {"a.seg.nrrd"}
+    answer, said = predict("--skip-existing", *nifti)
+    assert answer["again"] == ["a"] and answer["skipped"] == ["b"]
+    assert "a: is there, but made otherwise (a.nii.gz of another run)" in said
+
+
+def test_a_mask_that_is_done_is_read_through_once(predict, monkeypatch):
+    predict()
+    seen, plain = [], outputs.checksum
+    monkeypatch.setattr(outputs, "checksum", lambda path: (seen.append(path.name), plain(path))[1])
+    monkeypatch.setattr(outputs.Outputs, "write_table", lambda *_: [])
+    assert predict("--skip-existing")[0]["skipped"] == ["a", "b"]
+    assert seen == ["a.seg.nrrd", "b.seg.nrrd"]
+
+
 def test_the_same_image_copied_anew_is_done(predict, tmp_path):
     predict()
     os.utime(tmp_path / "in" / "a.nii.gz", ns=(1, 1))

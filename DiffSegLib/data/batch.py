@@ -153,7 +153,9 @@ def run_cases(
         sources = sources_of(paths)  # before: what is changed meanwhile counts as another image
         return read_case(paths, channels), sources
 
-    _check(outputs, list(filter(is_left, cases)))
+    todo = list(filter(is_left, cases))
+    there = {name for name, _ in cases} - {name for name, _ in todo}  # so a mask's checksum is made once
+    _check(outputs, todo)
     outcome = Outcome()
     read: dict[str, Future[tuple[Volume, list[dict[str, Any]]]]] = {}
     written: list[tuple[Case, Future[None]]] = []
@@ -187,7 +189,7 @@ def run_cases(
         for number, case in enumerate(cases):
             name, paths = case
             here = read.pop(name, None)
-            if not is_left(case):  # another process may have done it meanwhile
+            if name in there or not is_left(case):  # another process may have done it meanwhile
                 outcome.skipped.append(name)
                 continue
             if not overwrite:
@@ -202,7 +204,8 @@ def run_cases(
                 text = f"{name}: is there, but made otherwise ({other}); it is done again."
                 listener(events.make("warning", text=text))
             here = here or reader.submit(read_with_sources, paths)
-            for after in itertools.islice(filter(is_left, cases[number + 1 :]), 1):
+            after_it = (each for each in cases[number + 1 :] if each[0] not in there and is_left(each))
+            for after in itertools.islice(after_it, 1):
                 read[after[0]] = reader.submit(read_with_sources, after[1])
 
             def relay(event: events.Event, number: int = number, name: str = name) -> None:

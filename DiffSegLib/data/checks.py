@@ -103,15 +103,17 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
             f"{case.images[0]}: has {len(volume.array)} channel(s); the data set has {len(dataset.channels)} "
             f"({', '.join(dataset.channels)})."
         )
-    intensities = []
+    intensities, notes = [], []
     for n, channel in enumerate(volume.array if volume is not None else ()):
         thinned = channel.ravel()[:: max(1, channel.size // 100_000)]
         low, middle, high = (float(x) for x in np.percentile(thinned, PERCENTILES))
         intensities.append((low, middle, high))
-        if low == high:
-            where = case.images[n] if len(case.images) > 1 else case.images[0]
-            what = "holds one value only" if channel.min() == channel.max() else "almost all of it has one value"
+        is_constant, where = channel.min() == channel.max(), case.images[n if len(case.images) > 1 else 0]
+        what = "holds one value only" if is_constant else "almost all of it has one value"
+        if is_constant or (low == high and len(dataset.channels) == 1):
             problems.append(f"{where}: {what}; there is nothing to learn from.")
+        elif low == high:
+            notes.append(f"{where}: {what}; of this channel nothing is left when it is normalised.")
     if label is not None and affine is not None:
         values, counts = np.unique(label, return_counts=True)
         voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
@@ -130,7 +132,7 @@ def examine_case(dataset: Dataset, case: Case) -> tuple[Facts | None, list[str]]
     shape, spacing = volume.array.shape[1:], volume.spacing
     turned = (tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes))
     content = zlib.crc32(np.ascontiguousarray(volume.array).data, zlib.crc32(np.ascontiguousarray(label).data))
-    return Facts(*turned, tuple(intensities), voxels, volume.notes, f"{content:08x}"), []
+    return Facts(*turned, tuple(intensities), voxels, (*volume.notes, *notes), f"{content:08x}"), []
 
 
 def _leave_out_other_dimensions(dataset: Dataset, cases: Sequence[Case], found: Findings) -> None:

@@ -106,12 +106,14 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_restless(array: np.ndarray) -> bool:
-    """Whether there are many values and most voxels have another one than the voxel before: in a label map few have."""
+    """Whether there are many values, and most voxels behind another one have another value: in a label map few do."""
     flat = array.reshape(-1)
     step = max(1, flat.size // 1_000_000)
     one, next_one = flat[:-1:step], flat[1::step]
-    inside = next_one > 0
-    return len(np.unique(next_one)) > MANY and bool((one != next_one)[inside].mean() > 0.6)
+    inside = (one > 0) & (next_one > 0)  # not single voxels, as landmarks are
+    if len(np.unique(next_one)) <= MANY or 10 * inside.sum() < len(inside):
+        return False
+    return bool((one != next_one)[inside].mean() > 0.6)
 
 
 def channel_count(path: Path) -> int:

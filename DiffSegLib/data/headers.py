@@ -29,7 +29,10 @@ KNOWN = re.compile(
 )
 ANATOMICAL = ("left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las")
 LOCAL = ("LOCAL", "Local", "local")
-MM = ("", "?", "mm", "millimeter", "millimeters", "millimetre", "millimetres")  # or not said
+# units of length but mm; what else stands there, "pixel" or "none" say, is nothing to go by
+LENGTHS = re.compile(
+    r"(\d+ )?([µμ]m|um|microns?|nm|cm|m|km|in|inch|inches|foot|feet|(micro|nano|centi|deci|kilo)?met(er|re)s?)"
+)
 
 
 @dataclass(frozen=True)
@@ -200,8 +203,8 @@ def _nrrd(path: Path, text: str) -> Voxels:
     if len(names) > 1:
         raise InputError(f"{path}: names several files of voxels; only a file beside it is read.")
     fields = dict(pairs)
-    for key in ("spaceunits", "units"):  # of axes that have any; behind three of them, time
-        _check_units(path, list(filter(None, re.findall(r'"([^"]*)"', fields.get(key, ""))))[:3])
+    placed = "spaceunits" if "spacedirections" in fields else "units"  # those of its axes
+    _check_units(path, re.findall(r'"([^"]*)"', fields.get(placed, ""))[:3])
     encoding, skipped = fields.get("encoding", "").lower(), fields.get("byteskip", "0")
     is_packed, lines_skipped = encoding in ("gzip", "gz"), fields.get("lineskip", "0")
     known = r"0/(-1|\d{1,18})" if is_packed else r"0/-1|\d{1,18}/\d{1,18}"
@@ -222,7 +225,7 @@ def _nrrd(path: Path, text: str) -> Voxels:
 
 def _check_units(path: Path, units: list[str]) -> None:
     """ITK, and so Slicer, takes every number for mm."""
-    if odd := [unit for unit in units if unit.strip().lower() not in MM]:
+    if odd := [unit for unit in units if LENGTHS.fullmatch(unit.strip().lower())]:
         raise InputError(f"{path}: its distances are in {odd[0]!r}, and Slicer takes them for mm; convert them to mm.")
 
 

@@ -91,20 +91,11 @@ def check_payload(path: Path) -> Holes:
 
 
 def _check_spacing(path: Path, header: bytes, order: str, dims: tuple[int, ...]) -> None:
-    """Raise InputError unless pixdim is above zero and, where the sform counts alone, as large as the sform's columns.
-
-    ITK reads 0 as 1, mirrors an axis of less, and takes of such an sform the directions alone.
-    """
+    """Raise InputError unless pixdim is above zero: ITK reads 0 as 1, and mirrors an axis of less."""
     spacing = struct.unpack(order + "3f", header[80:92])
     used, found = list(enumerate(spacing[: dims[0]])), ", ".join(f"{mm:g}" for mm in spacing)
     if not all(mm > 1e-6 or (mm == 0 and dims[n + 1] <= 1) for n, mm in used):
         raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
-    (qform, sform), _, rows = _places(header, order)
-    sizes = np.linalg.norm(rows[:, :3], axis=0)
-    if qform <= 0 < sform and any(abs((mm or 1.0) - sizes[n]) > NEAR * sizes[n] for n, mm in used):
-        other = ", ".join(f"{mm:g}" for mm in sizes)
-        text = f"its sform has voxels of {other} mm and its pixdim, which Slicer goes by, of {found} mm"
-        raise InputError(f"{path}: {text}; correct the one that is wrong.")
 
 
 def _places(header: bytes, order: str) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:
@@ -122,9 +113,17 @@ def place_notes(path: Path) -> tuple[str, ...]:
     if max(codes) <= 0:
         text = "has neither qform nor sform; it is read as LPS from 0, as Slicer reads it, and may be mirrored"
         return (f"{path}: {text}.",)
-    if min(codes) <= 0:
-        return ()
     handed, *spacing = struct.unpack(order + "4f", header[76:92])
+    sizes = np.linalg.norm(rows[:, :3], axis=0)
+    if codes[0] <= 0:  # of an sform alone ITK takes the directions, and the sizes of voxels from pixdim
+        used = struct.unpack(order + "h", header[40:42])[0]
+        if all(abs((mm or 1.0) - size) <= NEAR * size for mm, size in list(zip(spacing, sizes, strict=True))[:used]):
+            return ()
+        one, other = (", ".join(f"{mm:g}" for mm in values) for values in (sizes, spacing))
+        text = f"its sform has voxels of {one} mm, its pixdim of {other} mm, by which it is read, as Slicer reads it"
+        return (f"{path}: {text}; if they are wrong, so are volumes in ml.",)
+    if codes[1] <= 0:
+        return ()
     a = max(0.0, 1.0 - b * b - c * c - d * d) ** 0.5
     turned = np.array(  # nifti1.h, method 2
         [

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from DiffSegLib.data.files import case_name, read, write_mask, write_volume
-from DiffSegLib.data.sources import is_other
+from DiffSegLib.data.sources import is_other, of_same
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.labels import Label
@@ -106,7 +106,7 @@ class Outputs:
 
     def check(self, name: str) -> None:
         """Raise InputError where a case would replace what DiffSeg did not write, or what was changed since."""
-        names = [f".{p.name}.01234567.part{p.suffix}.gz" for p in (self.mask(name), *self._beside(name))]
+        names = [f".{p.name}.diffseg-01234567.part{p.suffix}.gz" for p in (self.mask(name), *self._beside(name))]
         if max(len(os.fsencode(each)) for each in names) > LONGEST:
             raise InputError(f"{self.mask(name)}: this name is too long for the files that are written; shorten it.")
         with _alone(self.folder):
@@ -154,7 +154,8 @@ class Outputs:
             if self.mask(name).name in former:
                 self._tidy(name, former, written)
             kept = {file: known for file, known in former.items() if known and (self.folder / file).exists()}
-            same = {} if before is None or self._unlike(before) else _listed(before) or {}
+            is_same = before is not None and not self._unlike(before) and of_same(before.get("images"), images)
+            same = _listed(before or {}) or {} if is_same else {}
             body = {
                 "case": name,
                 "volumes_ml": {label.name: found.volumes_ml[label.value] for label in self.labels},

@@ -68,18 +68,11 @@ def to_model_space(volume: Volume, data: DataConfig, of: np.ndarray | None = Non
     """Canonical axes, the model's spacing, normalised: (C, *spatial) float32, where spatial is (z, y, x).
 
     With a `data.patch` of two numbers the axis of one voxel is left out: (y, x) for an axial slice or a PNG.
-    Raises InputError for a channel of which nothing is left.
     """
     turned, spacing, grid = _canonical(volume, data)
     shape = model_shape(grid.shape, spacing, data, len(turned), volume.name)
     image = resample(torch.from_numpy(turned), shape)
-    image = normalise(image, data.normalisation, None if of is None else torch.from_numpy(of))
-    for n, channel in enumerate(image):
-        if channel.min() == channel.max():
-            where = f" in channel {n}" if len(image) > 1 else ""
-            text = f"almost all of it has one value{where}, and nothing is left when that is normalised"
-            raise InputError(f"{volume.name}: {text}; crop it to what it shows.")
-    return image, grid
+    return normalise(image, data.normalisation, None if of is None else torch.from_numpy(of)), grid
 
 
 def label_to_model_space(label: np.ndarray, affine: np.ndarray, data: DataConfig) -> torch.Tensor:

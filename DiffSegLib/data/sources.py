@@ -31,6 +31,14 @@ def is_other(recorded: object, paths: Sequence[Path]) -> bool:
         return False
 
 
+def of_same(recorded: object, images: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two records are of the same images; True where one of them does not say."""
+    if not isinstance(recorded, list) or not recorded or not images:
+        return True
+    sums = [each.get("sha256") if isinstance(each, Mapping) else None for each in recorded]
+    return sums == [each["sha256"] for each in images]
+
+
 def _is_same(known: object, path: Path) -> bool:
     if not isinstance(known, Mapping):
         return False

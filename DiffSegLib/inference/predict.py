@@ -69,6 +69,9 @@ class Predictor:
         whole = volume.array if options.roi and card.looks_like(*extents) else None
         with enough_for(volume.name):
             image, grid = to_model_space(inside, card.data, whole)
+        if text := nothing_left(image, volume.name):
+            warnings.append(text)
+            listener(events.make("warning", text=text))
         if volume.array.size >= LARGE:
             give_back()
         prepared = time.perf_counter()
@@ -273,6 +276,15 @@ def mirrored_views(flip: tuple[bool, ...]) -> list[tuple[int, ...]]:
     """
     axes = [axis for axis, is_flipped in enumerate(flip, start=1) if is_flipped]
     return [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
+
+
+def nothing_left(image: torch.Tensor, name: str) -> str:
+    """A sentence where a channel became one value when it was normalised; InputError where all did."""
+    gone = [n for n, channel in enumerate(image, start=1) if channel.min() == channel.max()]
+    text = f"{name}: almost all of it has one value, and nothing is left when that is normalised"
+    if len(gone) == len(image):
+        raise InputError(f"{text}; crop it to what it shows.")
+    return f"{text}, in channel {', '.join(map(str, gone))}." if gone else ""
 
 
 def volumes_ml(mask: np.ndarray, volume: Volume, values: list[int]) -> dict[int, float]:

@@ -40,7 +40,13 @@ class Conv3d(nn.Conv3d):
         """Whether torch would take its own kernel, and oneDNN's gains: not where each voxel is read once."""
         plain = type(x) is Tensor and x.is_cpu and x.layout == torch.strided and x.dtype == torch.float32
         small = x.ndim == 5 and len(x) == 1 and x.shape[:4].numel() <= 20_480
-        return plain and small and self.kernel_size != self.stride and self.padding_mode == "zeros"
+        return (
+            plain
+            and small
+            and self.kernel_size != self.stride
+            and self.padding_mode == "zeros"
+            and not isinstance(self.padding, str)
+        )
 
     @staticmethod
     def _is_watched() -> bool:

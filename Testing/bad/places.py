@@ -26,10 +26,10 @@ for title, change, outcome, words in (
     (
         "an sform alone, a pixdim of two percent more",
         {0: 2.04},
-        "refused",
-        r"voxels of 2, 3, 4 mm and .* 2\.04, 3, 4 mm",
+        MENDED,
+        r"voxels of 2, 3, 4 mm, .* 2\.04, 3, 4 mm, by which it is read",
     ),
-    ("an sform alone, another pixdim", {0: 1.0, 1: 1.5, 2: 2.0}, "refused", "which Slicer goes by, of 1, 1.5, 2 mm"),
+    ("an sform alone, another pixdim", {0: 1.0, 1: 1.5, 2: 2.0}, MENDED, "its pixdim of 1, 1.5, 2 mm, by which"),
     ("an sform alone, pixdim below zero", {0: -2.0}, "refused", r"spacing \(-2, 3, 4 mm\) is not above zero"),
 ):
     kind("image", f"NIfTI: {title}", outcome, words)(lambda folder, change=change: write(folder, alone(change)))
@@ -94,7 +94,12 @@ for unit in ("mm", "?"):
     kind("image", f"mha: in {unit}", READ)(
         lambda folder, unit=unit: spaced(folder, "scan.mha", f"DistanceUnits = {unit}\n")
     )
-for units, outcome in (('"um" "um" "um"', "refused"), ('"mm" "mm" "cm"', "refused"), ('"mm" "" "mm"', READ)):
+for units, outcome in (
+    ('"um" "um" "um"', "refused"),
+    ('"mm" "mm" "cm"', "refused"),
+    ('"mm" "" "mm"', READ),
+    ('"pixel" "none" "???"', READ),
+):
     kind("image", f"nrrd: space units {units}", outcome, "" if outcome == READ else "distances are in '[uc]m'")(
         lambda folder, units=units: spaced(folder, "scan.nrrd", f"space units: {units}\n")
     )

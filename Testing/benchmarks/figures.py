@@ -19,6 +19,7 @@ LARGE, LARGE_CLASSES, LARGE_MB = (400, 512, 512), 25, 2500.0
 LOADING = 0.05  # of the processor time of a training
 WARM = 0.150  # seconds of a worker's first step that are not the network's
 
+PARTS = ("networks", "volumes", "loading", "worker")
 Line = tuple[str, str, str, bool]  # what, measured, goal, whether it is reached
 
 
@@ -31,6 +32,8 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[Line]:
+    for part in (part for part in PARTS if part not in found):
+        yield f"part {part}", "not measured", "", False
     if "networks" in found:
         yield from _networks(found["networks"])
     for row in found.get("volumes", ()):
