@@ -11,6 +11,7 @@ import torch
 
 from bad import READ, kind
 from conftest import make_dataset, write_image
+from DiffSegLib.models import store
 from tiny_models import write_model
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -229,18 +230,23 @@ def _(folder):
     return folder / "model.safetensors"
 
 
-@kind("model", "weights that are NaN", words="not numbers")
-def _(folder):
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+for title, value, is_sealed, words in (
+    ("weights that are NaN", float("nan"), False, "not numbers"),
+    ("weights that are others than its checksum says", 0.5, True, "not those that were written"),
+):
 
-    path = model(folder)
-    with safe_open(path, framework="pt") as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
-    next(iter(weights.values()))[:] = float("nan")
-    save_file(weights, path, metadata)
-    return path
+    @kind("model", title, words=words)
+    def _(folder, value=value, is_sealed=is_sealed):
+        from safetensors import safe_open
+        from safetensors.torch import save_file
+
+        path = model(folder)
+        with safe_open(path, framework="pt") as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = {key: text for key, text in file.metadata().items() if is_sealed or key != store.SEAL}
+        next(iter(weights.values()))[:] = value
+        save_file(weights, path, metadata)
+        return path
 
 
 MEMBER = {"network": {"name": "unet", "channels": [8, 8], "strides": [[2, 2, 2]]}, "strategy": "recycling"}
