@@ -31,7 +31,7 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
     aside = path.with_name(f".{path.name}.{OURS}-{secrets.token_hex(4)}.part{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left(path.parent, f".{glob.escape(path.name)}.*.part*")
+        _remove_left(path.parent, time.time(), f".{glob.escape(path.name)}.*.part*")
         yield aside
         if durable:
             with open(aside, "r+b") as file:  # Windows flushes only what is open for writing
@@ -44,12 +44,12 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
             aside.unlink()
 
 
-def _remove_left(folder: Path, pattern: str = f".*.{OURS}-*.part*") -> None:
+def _remove_left(folder: Path, now: float, pattern: str = f".*.{OURS}-*.part*") -> None:
     """Remove what killed processes left while they wrote; another may do so at the same moment, or hold it."""
     with contextlib.suppress(OSError):
         for left in folder.glob(pattern):
             with contextlib.suppress(OSError):
-                if time.time() - left.lstat().st_mtime > STALE:
+                if now - left.lstat().st_mtime > STALE:
                     left.unlink()
 
 
@@ -65,9 +65,9 @@ def check_folder(folder: Path) -> None:
     if not os.access(there, os.W_OK):
         raise InputError(f"{folder}: cannot be written ({there} is read-only for you).")
     try:
-        _remove_left(folder)
-        with tempfile.TemporaryDirectory(prefix=".diffseg-", dir=there):
-            pass  # not every folder that may be written can be: a full disk, a network's, those of the system
+        with tempfile.TemporaryDirectory(prefix=".diffseg-", dir=there) as made:
+            now = os.stat(made).st_mtime  # not every folder that may be written can be: a full disk, a network's
+        _remove_left(folder, now)  # by the clock of the folder's own machine
     except OSError as problem:
         raise InputError(f"{folder}: cannot be written ({problem.strerror or problem}).") from None
 

@@ -232,8 +232,8 @@ def test_a_name_too_long_for_what_is_written_is_told_before_any_work_on_it(predi
     os.rename(tmp_path / "in" / "b.nii.gz", tmp_path / "in" / f"{'b' * 236}.nii.gz")
     answer, said = predict(code=1)
     assert "too long" in said and answer["done"] == ["a"]
-    os.rename(tmp_path / "in" / f"{'b' * 236}.nii.gz", tmp_path / "in" / f"{'b' * 220}.nii.gz")
-    assert predict()[0]["done"] == ["a", "b" * 220]
+    os.rename(tmp_path / "in" / f"{'b' * 236}.nii.gz", tmp_path / "in" / f"{'b' * 213}.nii.gz")
+    assert predict()[0]["done"] == ["a", "b" * 213]
 
 
 # -- what is done already

@@ -60,6 +60,26 @@ def test_a_mask_in_another_format_is_not_done_if_its_image_was_another_one(predi
     assert "a: is there, but made otherwise (a.nii.gz of another run)" in said
 
 
+def test_a_mask_of_a_record_that_names_no_image_is_not_vouched_for_by_a_later_one(predict, tmp_path):
+    predict("--format", "nii.gz")
+    record = tmp_path / "out" / "a.json"
+    body = json.loads(record.read_text())
+    record.write_text(json.dumps({key: value for key, value in body.items() if key != "images"}))
+    predict()
+    assert set(json.loads(record.read_text())["files"]) == {"a.seg.nrrd"}
+
+
+def test_an_image_that_cannot_be_read_is_told_by_its_reader(predict, tmp_path, monkeypatch):
+    from DiffSegLib.data import sources
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(sources, "checksum", denied)
+    assert sources_of([tmp_path / "in" / "a.nii.gz"]) == []
+    assert predict()[0]["done"] == ["a", "b"]
+
+
 def test_a_mask_that_is_done_is_read_through_once(predict, monkeypatch):
     predict()
     seen, plain = [], outputs.checksum

@@ -1,5 +1,6 @@
 """Of which image files a mask was made, so that another image of the same name is not taken for done."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from DiffSegLib.whole_files import checksum
 def sources_of(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Name, size, time of the last change and SHA-256 of each file; of a DICOM series of its first slice.
 
-    Of what is none nothing: a pipe would block, and who reads it will tell.
+    Of what is none, or cannot be read, nothing: a pipe would block, and who reads it will tell.
     """
-    return [{**_seen(path), "sha256": checksum(path)} for path in _files(filter(Path.is_file, paths))]
+    with contextlib.suppress(OSError):
+        return [{**_seen(path), "sha256": checksum(path)} for path in _files(filter(Path.is_file, paths))]
+    return []
 
 
 def is_other(recorded: object, paths: Sequence[Path]) -> bool:
@@ -32,9 +35,9 @@ def is_other(recorded: object, paths: Sequence[Path]) -> bool:
 
 
 def of_same(recorded: object, images: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two records are of the same images; True where one of them does not say."""
-    if not isinstance(recorded, list) or not recorded or not images:
-        return True
+    """Whether a record is of these images; one that does not say is of none, but where there are none either."""
+    if not isinstance(recorded, list):
+        return not images
     sums = [each.get("sha256") if isinstance(each, Mapping) else None for each in recorded]
     return sums == [each["sha256"] for each in images]
 
