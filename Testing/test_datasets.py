@@ -241,3 +241,8 @@ def test_a_description_stays_in_its_folder_also_where_that_is_the_current_one(da
     (dataset / "dataset.json").write_text(json.dumps(text))
     with pytest.raises(InputError, match="does not lie in its folder"):
         load_dataset(Path("."))
+
+
+def test_a_description_in_place_of_its_folder_is_told(dataset):
+    with pytest.raises(InputError, match=r"dataset\.json: is a file; name the folder in which it lies\."):
+        load_dataset(dataset / "dataset.json")

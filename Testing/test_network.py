@@ -279,6 +279,23 @@ def test_one_small_volume_takes_the_fast_convolution_and_the_answer_and_gradient
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("frozen", ["weight", "bias", "image", ""])
+@pytest.mark.parametrize("padding", [1, "same", (1, 0, 1)])
+def test_the_fast_convolution_has_a_gradient_however_it_is_padded_and_whatever_is_frozen(padding, frozen):
+    layer, own = (kind(3, 4, 3, padding=padding) for kind in (Conv3d, torch.nn.Conv3d))
+    own.load_state_dict(layer.state_dict())
+    x, found = torch.randn(1, 3, 6, 5, 4), []
+    for module in (layer, own):
+        image = x.clone().requires_grad_(frozen != "image")
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(frozen != name)
+        module(image).square().mean().backward()
+        found.append([each.grad for each in (image, module.weight, module.bias)])
+    assert [each is None for each in found[0]] == [name == frozen for name in ("image", "weight", "bias")]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN")
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_training_on_one_volume_in_float32_takes_no_slow_convolution(checkpointing):

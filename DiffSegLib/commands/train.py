@@ -144,7 +144,8 @@ def _named(path: Path, name: str | None, run: Path, labels: tuple[Label, ...]) -
             answer["warning"] = f"The model is {path}, but it is not among your own. {problem}"
     found = read_card(path).training
     print(answer.get("warning") or f"The model is {answer.get('named', path)}.", file=sys.stderr)
-    score = f"{found['best_validation_dice']:.4f} after {found['iterations']} iterations"
+    count = found["iterations"]
+    score = f"{found['best_validation_dice']:.4f} after {count} iteration{'s' * (count != 1)}"
     use = shlex.join(["diffseg", "predict", "--model", str(name if "named" in answer else path)])
     print(f"Its Dice on the validation cases: {score}. To use it: {use} --input IMAGES --output MASKS", file=sys.stderr)
     return answer | {"validation_dice": found["best_validation_dice"]}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from DiffSegLib.data.cases import Dataset, missing_sentence
+from DiffSegLib.data.headers import listed
 from DiffSegLib.data.layouts import msd, nnunet, pairs
 from DiffSegLib.errors import InputError
 
@@ -21,7 +22,9 @@ def load_dataset(folder: Path, skip_missing: bool = False) -> Dataset:
     Raises InputError that lists every missing file at once, or everything that was looked for.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder.")
+        what = "is a file; name the folder in which it lies" if folder.is_file() else "there is no such folder"
+        raise InputError(f"{folder}: {what}.")
+    listed(folder)  # or says that it may not be read
     for read in LAYOUTS:
         dataset = read(folder)
         if dataset is not None:

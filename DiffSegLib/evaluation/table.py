@@ -80,7 +80,6 @@ def evaluate_folders(
     known, members = _described(reference)
     measured: dict[str, dict[int, Scores]] = {}
     if missing := [case for case in wanted if case not in found[prediction]]:
-        table.problems = {case: f"{prediction}: holds no mask of case {case}." for case in missing}
         names = ", ".join([*missing[:3], "..."][: len(missing)])
         text = f"{len(missing)} of the cases in {reference} have no prediction ({names}) and are not measured"
         listener(events.make("warning", text=f"{text}; --predicted-only leaves them out."))
@@ -94,7 +93,8 @@ def evaluate_folders(
         except InputError as problem:
             table.problems[case] = str(problem)
             listener(events.make("warning", text=f"{case}: not measured. {problem}"))
-        listener(events.make("progress", fraction=(done + 1) / len(wanted), text=f"Measured {case}"))
+        listener(events.make("progress", fraction=(done + 1) / len(wanted), text=f"{done + 1} of {len(wanted)} cases"))
+    table.problems |= {case: f"{prediction}: holds no mask of case {case}." for case in missing}
     values = sorted(set(known).union(*measured.values()))
     table.labels = {value: known.get(value, f"Label {value}") for value in values}
     table.rows = [

@@ -129,6 +129,7 @@ def train(
                     wanted &= cost <= VALIDATION_SHARE * (seconds - progress.validated_seconds)
                 # a budget lowered to what is spent may owe no validation, but the last weights are judged all the same
                 if wanted or (done >= 1.0 and progress.iteration > progress.validated_iteration):
+                    log.progress(done, f"iteration {progress.iteration}, validating ({len(validation)})")
                     every = (state, validation, num_classes, config, target, precision)
                     watch = check if group == ALONE else lambda: None
                     score = validate(*every, regions=regions, group=group, check=watch)
