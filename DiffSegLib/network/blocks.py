@@ -24,7 +24,7 @@ class Conv3d(nn.Conv3d):
     """torch's convolution, which on a CPU computes with oneDNN whatever the size.
 
     For one volume in float32 whose channels, depth and height multiply to no more than 20,480 torch takes a kernel of
-    its own instead, and needs two to five times as long, with its gradient up to three times (`use_mkldnn` in ATen's
+    its own instead, and but for the smallest maps needs two to five times as long (`use_mkldnn` in ATen's
     Convolution.cpp).
     """
 
