@@ -31,7 +31,7 @@ def whole_file(path: Path, ending: str = "", durable: bool = True) -> Iterator[P
     aside = path.with_name(f".{path.name}.{OURS}-{secrets.token_hex(4)}.part{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left(path.parent, time.time(), f".{glob.escape(path.name)}.*.part*")
+        _remove_left(path.parent, time.time(), f".{glob.escape(path.name)}.{OURS}-*.part*")
         yield aside
         if durable:
             with open(aside, "r+b") as file:  # Windows flushes only what is open for writing

@@ -26,13 +26,14 @@ KILLS = int(os.environ.get("DIFFSEG_KILLS", "3"))
 
 
 def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path):
-    old, young, other = (tmp_path / f".{name}.part" for name in ("a.json.1", "a.json.2", "b.json.3"))
-    for path in (old, young, other):
+    names = (".a.json.diffseg-1.part", ".b.json.diffseg-2.part", ".a.json.1.part", ".a.json.mine.part2")
+    old, *others = (tmp_path / name for name in names)
+    for path in (old, *others, young := tmp_path / ".a.json.diffseg-3.part"):
         path.write_text("half")
-    for path in (old, other):
-        os.utime(path, (time.time() - 3600,) * 2)
+        if path != young:
+            os.utime(path, (time.time() - 3600,) * 2)
     write_text(tmp_path / "a.json", "{}")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.json", young.name, other.name}
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.json", young, *others}
 
 
 def test_what_killed_processes_left_of_files_that_are_whole_goes_when_the_folder_is_looked_at(tmp_path):

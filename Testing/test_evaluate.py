@@ -385,6 +385,17 @@ def test_a_map_of_many_structures_is_no_image(tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "a.nii.gz")[0], parcels)
 
 
+def test_an_image_with_much_background_and_few_grey_values_is_no_label_map(tmp_path):
+    """A skull-stripped head in 40 shades, of which neighbours often have the same."""
+    rng = np.random.default_rng(0)
+    head = np.zeros((24, 24, 24), np.uint8)
+    head[6:18, 6:18, 6:18] = rng.integers(1, 41, (12, 12, 12))
+    head[6:18, 6:18, 7:18:4] = head[6:18, 6:18, 6:17:4]
+    write_volume(tmp_path / "a.nii.gz", head, AFFINE)
+    with pytest.raises(InputError, match="a label map is needed"):
+        read_label(tmp_path / "a.nii.gz")
+
+
 def test_a_map_of_many_single_voxels_is_no_image(tmp_path):
     """Landmarks, contacts of electrodes, fibres: each voxel has another neighbour, but most have none."""
     spots = np.zeros((20, 20, 20), np.uint8)

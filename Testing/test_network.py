@@ -256,7 +256,7 @@ def test_what_is_added_to_each_channel_is_the_same_in_both_layouts():
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN")
-@pytest.mark.parametrize("size", [(4, 12, 10, 8), (24, 3, 5, 4), (1, 7, 6, 5)])
+@pytest.mark.parametrize("size", [(4, 12, 10, 8), (24, 3, 7, 5), (1, 7, 6, 5)])
 def test_one_small_volume_takes_the_fast_convolution_and_the_answer_and_gradient_are_the_same(size):
     layer, x = Conv3d(size[0], 6, 3, padding=1), torch.randn(1, *size)
     own = torch.nn.Conv3d(size[0], 6, 3, padding=1)
@@ -302,11 +302,27 @@ def test_training_on_one_volume_in_float32_takes_no_slow_convolution(checkpointi
     shape = {"channels": (8, 16), "strides": ((2, 2, 2),), "blocks": 1, "heads": 2, "mask_channels": 2}
     network = CachedUNet(3, 1, 2, checkpointing=checkpointing, **shape)
     with torch.profiler.profile(record_shapes=True) as seen:
-        network(torch.randn(1, 1, 8, 8, 8), torch.rand(1, 2, 8, 8, 8), torch.ones(1)).square().mean().backward()
+        shape = (12, 12, 12)
+        network(torch.randn(1, 1, *shape), torch.rand(1, 2, *shape), torch.ones(1)).square().mean().backward()
     slow = [event for event in seen.key_averages(group_by_input_shape=True) if "slow_conv" in event.key]
     kernels = {tuple(event.input_shapes[1][2:]) for event in slow}
     assert kernels <= {(1, 1, 1), (2, 2, 2)}, "which read each voxel once, where oneDNN gains nothing"
     assert all(parameter.grad is not None for parameter in network.image.stem.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "taken"),
+    [
+        (torch.float32, (1, 3, 6, 5, 4), True),
+        (torch.float64, (1, 3, 6, 5, 4), False),
+        (torch.float32, (2, 3, 6, 5, 4), False),
+        (torch.float32, (1, 3, 4, 5, 5), False),
+        (torch.float32, (1, 512, 8, 8, 8), False),
+    ],
+)
+def test_which_convolutions_go_to_onednn(kind, size, taken):
+    """Not what it cannot compute, what torch gives it anyway, and what is too small to be turned."""
+    assert Conv3d(size[1], 2, 3, padding=1)._is_slow(torch.empty(size, dtype=kind)) == taken
 
 
 def exported(layer, x):

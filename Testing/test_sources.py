@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from conftest import blob_case, write_image
 from DiffSegLib.commands import run
-from DiffSegLib.data import outputs
+from DiffSegLib.data import batch, outputs
 from DiffSegLib.data.sources import is_other, sources_of
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names
@@ -87,6 +87,30 @@ def test_a_mask_that_is_done_is_read_through_once(predict, monkeypatch):
     monkeypatch.setattr(outputs.Outputs, "write_table", lambda *_: [])
     assert predict("--skip-existing")[0]["skipped"] == ["a", "b"]
     assert seen == ["a.seg.nrrd", "b.seg.nrrd"]
+
+
+def test_an_image_that_changes_while_it_is_read_counts_as_another(predict, tmp_path, monkeypatch):
+    image, plain = tmp_path / "in" / "a.nii.gz", batch.read_case
+    known = sources_of([image])
+
+    def read_and_change(paths, channels):
+        volume = plain(paths, channels)
+        if image in paths:
+            write_image(image, blob_case(7)[0])
+        return volume
+
+    monkeypatch.setattr(batch, "read_case", read_and_change)
+    predict()
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["images"] == known != sources_of([image])
+
+
+def test_an_image_of_another_size_is_another_one_though_its_time_is_the_same(tmp_path):
+    image = write_image(tmp_path / "a.nii.gz", blob_case(0)[0])
+    os.utime(image, ns=(5, 5))
+    known = sources_of([image])
+    image.write_bytes(image.read_bytes() + b"more")
+    os.utime(image, ns=(5, 5))
+    assert is_other(known, [image])
 
 
 def test_the_same_image_copied_anew_is_done(predict, tmp_path):

@@ -17,6 +17,7 @@ from DiffSegLib.network.precision import has_tiles
 
 NORM_EPS = 1e-6  # of the reference
 LARGE = 32**3  # voxels
+TINY = 100  # voxels up to which a convolution takes less time than oneDNN's own layout
 FEW = 1024  # voxels below which group norm of channels-last maps takes another way, up to a hundred times as long
 
 
@@ -24,8 +25,8 @@ class Conv3d(nn.Conv3d):
     """torch's convolution, which on a CPU computes with oneDNN whatever the size.
 
     For one volume in float32 whose channels, depth and height multiply to no more than 20,480 torch takes a kernel of
-    its own instead, and but for the smallest maps needs two to five times as long (`use_mkldnn` in ATen's
-    Convolution.cpp).
+    its own instead, which needs up to five times as long (`use_mkldnn` in ATen's Convolution.cpp). Its gradient has no
+    gradient of its own.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ class Conv3d(nn.Conv3d):
     def _is_slow(self, x: Tensor) -> bool:
         """Whether torch would take its own kernel, and oneDNN's gains: not where each voxel is read once."""
         plain = type(x) is Tensor and x.is_cpu and x.layout == torch.strided and x.dtype == torch.float32
-        small = x.ndim == 5 and len(x) == 1 and x.shape[:4].numel() <= 20_480
+        small = x.ndim == 5 and len(x) == 1 and x.shape[:4].numel() <= 20_480 and x.shape[2:].numel() > TINY
         return (
             plain
             and small

@@ -213,7 +213,9 @@ def train(
         damage = checkpoint.load_best(folder, state)
         if damage:
             log(events.make("warning", text=damage))
-            score = validate(state, validation, num_classes, config, target, precision, regions=regions, group=group)
+        if group.any(bool(damage)):  # one validates as all do
+            every = (state, validation, num_classes, config, target, precision)
+            score = validate(*every, regions=regions, group=group, check=check if group == ALONE else lambda: None)
             progress.best_dice, progress.best_iteration = score["dice"], progress.iteration
     return Trained(state.ema, progress.best_dice, progress.best_iteration)
 
