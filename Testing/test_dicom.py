@@ -80,7 +80,7 @@ def test_places_that_were_rounded_are_those_of_a_volume(tmp_path):
     ("change", "words"),
     [
         (far, "slices are missing or double"),
-        (a_tenth, "slices are missing or double"),
+        (a_tenth, r"slices are missing or double between 1\.2\.3-00[67]\.dcm and 1\.2\.3-00[78]\.dcm"),
         (tilted, "right angles"),
         (one_degree, "right angles"),
         ("gone", "slices are missing"),

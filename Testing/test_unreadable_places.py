@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import blob_case, write_image
@@ -12,7 +13,9 @@ from DiffSegLib import terminal
 from DiffSegLib.commands import run
 from DiffSegLib.data.batch import find_cases
 from DiffSegLib.data.datasets import load_dataset
+from DiffSegLib.data.outputs import Outputs, Prediction
 from DiffSegLib.errors import InputError
+from DiffSegLib.labels import labels_from_names
 
 
 @pytest.fixture
@@ -71,6 +74,17 @@ def test_a_locked_series_costs_itself(lock, tmp_path, tiny_model, capsys, what):
     assert answer["done"] == ["two"] and list(answer["failed"]) == ["one"]
     words = {"folder": "one: cannot be read (Permission denied).", "slice": "1.2.3-004.dcm: may not be read by you."}
     assert answer["failed"]["one"].endswith(words[what])
+
+
+def test_a_record_that_may_not_be_read_is_told(lock, tmp_path):
+    mask = np.zeros((3, 4, 5), np.uint8)
+    folder = Outputs(tmp_path, labels_from_names({1: "first"}))
+    folder.write("a", Prediction(mask, [], None, {1: 0.0}, [], {}), np.eye(4))
+    folder.check("a")
+    lock(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b"what nobody may read is no record")
+    with pytest.raises(InputError, match=r"a\.json: may not be read by you\."):
+        folder.check("a")
 
 
 def test_a_data_set_is_told(lock, tmp_path):

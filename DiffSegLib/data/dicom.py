@@ -5,6 +5,7 @@ ITK stacks whatever slices it is given and takes their distance for the same eve
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def read_series(path: Path) -> sitk.Image:
         except ValueError:
             raise InputError(f"{path}: its slices do not say where they lie; export it again.") from None
     if len(names) > 1:
-        _check(path, at, axes)
+        _check(path, names, at, axes)
         if np.abs(sizes - sizes[0]).max() > 1e-3:
             raise InputError(f"{path}: its slices have different pixel spacings; export one series.")
         if len({_tag(each, COLOURS) for each in headers}) > 1:  # of which ITK inverts some
@@ -91,16 +92,19 @@ def read_series(path: Path) -> sitk.Image:
     return image
 
 
-def _check(path: Path, at: np.ndarray, axes: np.ndarray) -> None:
-    """at: (slices, 3) positions in mm; axes: (slices, 6) directions of rows and columns."""
+def _check(path: Path, names: Sequence[str], at: np.ndarray, axes: np.ndarray) -> None:
+    """names: of the slices' files. at: (slices, 3) positions in mm; axes: (slices, 6) directions of rows and columns."""
     if np.abs(axes - axes[0]).max() > 1e-3:
         raise InputError(f"{path}: its slices have different orientations; export one series.")
     normal = np.cross(axes[0, :3], axes[0, 3:])
     distances = np.diff(at @ normal)
     usual = float(np.median(distances))
     if abs(usual) < 1e-3 or np.abs(distances - usual).max() > UNEVEN * abs(usual):
-        low, high = np.abs(distances).min(), np.abs(distances).max()
-        raise InputError(f"{path}: slices are missing or double (distances from {low:.3g} to {high:.3g} mm).")
+        low, high, n = np.abs(distances).min(), np.abs(distances).max(), int(np.abs(distances - usual).argmax())
+        where = (
+            f"between {Path(names[n]).name} and {Path(names[n + 1]).name} (distances from {low:.3g} to {high:.3g} mm)"
+        )
+        raise InputError(f"{path}: slices are missing or double {where}; copy or export the series again.")
     across = (at[-1] - at[0]) - normal * float((at[-1] - at[0]) @ normal)
     if np.linalg.norm(across) > 1e-3 * abs(float((at[-1] - at[0]) @ normal)):
         raise InputError(f"{path}: {SHEARED}")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from DiffSegLib.data.files import case_name, read, write_mask, write_volume
+from DiffSegLib.data.headers import no_file
 from DiffSegLib.data.sources import is_other, of_same
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentOptions
@@ -118,6 +119,8 @@ class Outputs:
         if record.is_file() and self.mask(name) in foreign and not self._is_readable(name):
             text = "is there with its record, but cannot be read (any more)"
             raise InputError(f"{self.mask(name)}: {text}; remove it, or say --overwrite.")
+        if foreign and foreign[0].is_file() and (reason := no_file(foreign[0])):
+            raise InputError(f"{foreign[0]}: {reason}")
         if foreign:
             other = self.difference(name) if self.is_there(name) else ""
             why = f" as this case was made otherwise ({other})" if other else ""

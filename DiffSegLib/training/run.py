@@ -163,15 +163,17 @@ def _check_data(run: Path, data: Path, plan: Plan) -> None:
     if not path.is_file():
         return
     kept, found = read_json(path), plan.to_json()
+    contents = found["contents_crc32"]
+    known = kept.get("contents_crc32", {})
+    changed = [name for name in known if contents.get(name, known[name]) != known[name]]
+    cases = f"; changed: {', '.join(changed[:3] + ['...'] * (len(changed) > 3))}" if changed else ""
     for key in (key for key in DATA if key in kept):
         if not _alike(kept[key], found[key]):
-            text = f"is not the data that the training in {run} began with (its {key} differ, see {path})"
+            text = f"is not the data that the training in {run} began with (its {key} differ, see {path}{cases})"
             raise InputError(f"{data}: {text}; name that folder, or start anew in another run folder.")
-    contents = found["contents_crc32"]
-    for name, known in kept.get("contents_crc32", {}).items():
-        if contents.get(name, known) != known:
-            text = f"image or label of case {name} is not the one that the training in {run} began with"
-            raise InputError(f"{data}: {text}; put it back, or start anew in another run folder.")
+    if changed:
+        text = f"image or label of case {changed[0]} is not the one that the training in {run} began with"
+        raise InputError(f"{data}: {text}; put it back, or start anew in another run folder.")
 
 
 def _alike(one: Any, other: Any) -> bool:
