@@ -93,7 +93,7 @@ def read_series(path: Path) -> sitk.Image:
 
 
 def _check(path: Path, names: Sequence[str], at: np.ndarray, axes: np.ndarray) -> None:
-    """names: of the slices' files. at: (slices, 3) positions in mm; axes: (slices, 6) directions of rows and columns."""
+    """names: of the files. at: (slices, 3) positions in mm; axes: (slices, 6) directions of rows and columns."""
     if np.abs(axes - axes[0]).max() > 1e-3:
         raise InputError(f"{path}: its slices have different orientations; export one series.")
     normal = np.cross(axes[0, :3], axes[0, 3:])

@@ -21,9 +21,9 @@ several it is that of one window's maps and of the sums of all, and where these 
 layers and memory stays. Steps cost the light denoiser alone, so ten cost less than twice one. Classes cost the
 network little while the volume is one window, and the diffusion's formulas, which are bound by memory, in proportion;
 where the state of all classes would pass 1 GB, one window becomes several that overlap (128^3 with 100 classes in the
-table: four times the network's time of 10). Samples cost what they are. Several processes on the same cores share
-them without loss, since threads that wait go to sleep soon (`GOMP_SPINCOUNT`, which the command line sets), and each
-has its own memory."""
+table: four times the network's time of 10). Samples cost what they are, one after the other, in the same memory.
+Several processes on the same cores share them without loss, since threads that wait go to sleep soon
+(`GOMP_SPINCOUNT`, which the command line sets), and each has its own memory."""
 
 HEAD = """# Performance
 
@@ -47,7 +47,7 @@ def write(found: dict[str, Any]) -> str:
         "worker": worker,
     }
     for part in (part for part in sections if part in found):
-        there = f"\n\nOn another machine: {machines[part]}." * (machines[part] != first)
+        there = f"\n\nMeasured on another machine: {machines[part]}." * (machines[part] != first)
         parts.append(sections[part](found[part]) + there)
     if "growth" in found:
         picture(found["growth"], found.get("processes", []), DOCS / "images" / "performance.png")
