@@ -175,7 +175,7 @@ def test_the_whole_configuration_can_be_edited(host, panel, folder, started):
     for text, words in (
         ("{", "is no valid JSON"),
         ('{"data": {"ptch": [1]}}', "unknown key 'data.ptch'"),
-        (proposed.replace('"batch": 4', '"batch": 0'), "training.batch, accumulate, iterations and validations"),
+        (proposed.replace('"batch": 4', '"batch": 0'), "training.batch must be from 1 to 4096"),
         (proposed.replace('"reverse_step": false', '"reverse_step": true'), "it acts with diffusion.strategy"),
     ):
         panel.ui.trainConfigText.plainText = text
