@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from DiffSegLib.data.files import is_image_file
-from DiffSegLib.data.headers import listed
+from DiffSegLib.data.paths import listed
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label, Region
 

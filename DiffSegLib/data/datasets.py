@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from DiffSegLib.data.cases import Dataset, missing_sentence
-from DiffSegLib.data.headers import listed
 from DiffSegLib.data.layouts import msd, nnunet, pairs
+from DiffSegLib.data.paths import listed
 from DiffSegLib.errors import InputError
 
 LAYOUTS = (nnunet.read, msd.read, pairs.read)  # the first that fits

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffSegLib.data.dicom_elements import ITEM, claims_too_much, elements, is_dicom, pixels_of
-from DiffSegLib.data.headers import itk_name, listed, no_file
+from DiffSegLib.data.paths import itk_name, listed, no_file
 from DiffSegLib.data.volume import SHEARED, machine_memory
 from DiffSegLib.errors import InputError
 

@@ -10,8 +10,9 @@ import SimpleITK as sitk
 
 from DiffSegLib.data.dicom import read_series
 from DiffSegLib.data.dicom_elements import is_dicom
-from DiffSegLib.data.headers import Voxels, check_amount, itk_name, no_file, voxels_of
+from DiffSegLib.data.headers import Voxels, check_amount, voxels_of
 from DiffSegLib.data.nifti import Holes, check_payload, is_nifti, place_notes
+from DiffSegLib.data.paths import itk_name, no_file
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import Label

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from DiffSegLib.data.files import case_name, read, write_mask, write_volume
-from DiffSegLib.data.headers import no_file
+from DiffSegLib.data.paths import no_file
 from DiffSegLib.data.sources import is_other, of_same
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentOptions

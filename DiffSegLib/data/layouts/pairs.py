@@ -14,7 +14,7 @@ import numpy as np
 
 from DiffSegLib.data.cases import CHANNEL, Case, Dataset, image_files, whole_cases
 from DiffSegLib.data.files import case_name, channel_count, read_label
-from DiffSegLib.data.headers import listed
+from DiffSegLib.data.paths import listed
 from DiffSegLib.errors import InputError
 from DiffSegLib.labels import labels_from_names, name_of_each, names_by_value
 from DiffSegLib.schema import read_json
