@@ -377,35 +377,6 @@ def test_images_in_place_of_labels_are_refused_and_no_report_is_written(folders,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_map_of_many_structures_is_no_image(tmp_path):
-    """125 of them, three voxels wide."""
-    places = np.stack(np.meshgrid(*[np.arange(15) // 3] * 3, indexing="ij"))
-    parcels = (np.tensordot([25, 5, 1], places, 1) + 1).astype(np.uint8)
-    write_mask(tmp_path / "a.nii.gz", parcels, AFFINE)
-    np.testing.assert_array_equal(read_label(tmp_path / "a.nii.gz")[0], parcels)
-
-
-def test_an_image_with_much_background_and_few_grey_values_is_no_label_map(tmp_path):
-    """A skull-stripped head in 40 shades, of which neighbours often have the same."""
-    rng = np.random.default_rng(0)
-    head = np.zeros((24, 24, 24), np.uint8)
-    head[6:18, 6:18, 6:18] = rng.integers(1, 41, (12, 12, 12))
-    head[6:18, 6:18, 7:18:4] = head[6:18, 6:18, 6:17:4]
-    write_volume(tmp_path / "a.nii.gz", head, AFFINE)
-    with pytest.raises(InputError, match="a label map is needed"):
-        read_label(tmp_path / "a.nii.gz")
-
-
-def test_a_map_of_many_single_voxels_is_no_image(tmp_path):
-    """Landmarks, contacts of electrodes, fibres: each voxel has another neighbour, but most have none."""
-    spots = np.zeros((20, 20, 20), np.uint8)
-    rng = np.random.default_rng(0)
-    spots.ravel()[rng.permutation(8000)[:200]] = rng.integers(1, 200, 200)
-    spots[5, 5, 3:17] = np.arange(1, 15)
-    write_mask(tmp_path / "a.nii.gz", spots, AFFINE)
-    np.testing.assert_array_equal(read_label(tmp_path / "a.nii.gz")[0], spots)
-
-
 @pytest.mark.parametrize(("spoilt", "code", "says"), [("", 0, "3 of 3"), ("b", 1, "2 of 3"), ("abc", 2, None)])
 def test_the_exit_code_and_the_table_say_how_many_cases_were_measured(folders, tmp_path, capsys, spoilt, code, says):
     for name in spoilt:
