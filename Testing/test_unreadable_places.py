@@ -36,19 +36,14 @@ def lock(monkeypatch):
     return shut.append
 
 
+def predict(model, images, masks, *more):
+    return run([*map(str, ("predict", "--model", model, "--input", images, "--output", masks)), *more])
+
+
 def test_a_folder_of_images_is_told(lock, tmp_path, tiny_model, capsys):
     (tmp_path / "in").mkdir()
     lock(tmp_path / "in")
-    command = [
-        "predict",
-        "--model",
-        str(tiny_model),
-        "--input",
-        str(tmp_path / "in"),
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    assert run(command) == 2
+    assert predict(tiny_model, tmp_path / "in", tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and f"{tmp_path / 'in'}: cannot be read (Permission denied)." in said
 
@@ -59,17 +54,7 @@ def test_a_locked_series_costs_itself(lock, tmp_path, tiny_model, capsys, what):
     for name in ("one", "two"):
         write_series(studies / name, blob_case(0)[0].astype("int16"), uid={"one": "1.2.3", "two": "1.2.4"}[name])
     lock(studies / "one" if what == "folder" else studies / "one" / "1.2.3-004.dcm")
-    command = [
-        "predict",
-        "--model",
-        str(tiny_model),
-        "--input",
-        str(studies),
-        "--output",
-        str(tmp_path / "out"),
-        "--json",
-    ]
-    assert run(command) == 1
+    assert predict(tiny_model, studies, tmp_path / "out", "--json") == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["done"] == ["two"] and list(answer["failed"]) == ["one"]
     words = {"folder": "one: cannot be read (Permission denied).", "slice": "1.2.3-004.dcm: may not be read by you."}
