@@ -101,10 +101,8 @@ def _check(path: Path, names: Sequence[str], at: np.ndarray, axes: np.ndarray) -
     usual = float(np.median(distances))
     if abs(usual) < 1e-3 or np.abs(distances - usual).max() > UNEVEN * abs(usual):
         low, high, n = np.abs(distances).min(), np.abs(distances).max(), int(np.abs(distances - usual).argmax())
-        where = (
-            f"between {Path(names[n]).name} and {Path(names[n + 1]).name} (distances from {low:.3g} to {high:.3g} mm)"
-        )
-        raise InputError(f"{path}: slices are missing or double {where}; copy or export the series again.")
+        where = f"{Path(names[n]).name} and {Path(names[n + 1]).name} (distances from {low:.3g} to {high:.3g} mm)"
+        raise InputError(f"{path}: slices are missing or double between {where}; copy or export the series again.")
     across = (at[-1] - at[0]) - normal * float((at[-1] - at[0]) @ normal)
     if np.linalg.norm(across) > 1e-3 * abs(float((at[-1] - at[0]) @ normal)):
         raise InputError(f"{path}: {SHEARED}")

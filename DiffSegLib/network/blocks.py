@@ -41,23 +41,17 @@ class Conv3d(nn.Conv3d):
         """Whether torch would take its own kernel, and oneDNN's gains: not where each voxel is read once."""
         plain = type(x) is Tensor and x.is_cpu and x.layout == torch.strided and x.dtype == torch.float32
         small = x.ndim == 5 and len(x) == 1 and x.shape[:4].numel() <= 20_480 and x.shape[2:].numel() > TINY
-        return (
-            plain
-            and small
-            and self.kernel_size != self.stride
-            and self.padding_mode == "zeros"
-            and not isinstance(self.padding, str)
-        )
+        usual = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        return plain and small and usual and self.kernel_size != self.stride
 
     @staticmethod
     def _is_watched() -> bool:
         """Whether oneDNN is switched off, or something follows each call, which could not take its opaque tensors."""
-        free = not torch.is_autocast_enabled("cpu")
         allowed = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
         # tracing, dispatch modes, functorch's transforms: torch has no public question for all of them
         private = ("_is_tracing", "_len_torch_dispatch_stack", "_are_functorch_transforms_active")
         traced = torch.compiler.is_compiling() or any(getattr(torch._C, name, int)() for name in private)
-        return traced or not free or not allowed
+        return traced or torch.is_autocast_enabled("cpu") or not allowed
 
 
 class OneDNN(torch.autograd.Function):

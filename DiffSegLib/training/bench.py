@@ -55,11 +55,15 @@ def run(name: str, rounds: int, listener: events.Listener = events.silent) -> di
 
 def machine(device: torch.device) -> str:
     """What is measured, in words."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError, IndexError):  # Linux
-        name = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")[1].splitlines()[0].strip("\t :")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else name
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def processor() -> str:
+    """What the system calls its processor."""
+    with suppress(OSError, IndexError):  # Linux
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")[1].splitlines()[0].strip("\t :")
+    return platform.processor() or platform.machine()
 
 
 def measure(

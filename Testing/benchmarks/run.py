@@ -8,7 +8,6 @@ python Testing/benchmarks/run.py --page        # only the page anew, from what w
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import torch
 
 from DiffSegLib.network.precision import pick_device, pick_precision
 from DiffSegLib.terminal import Show
-from DiffSegLib.training.bench import ceilings, measure, own
+from DiffSegLib.training.bench import ceilings, measure, own, processor
 from DiffSegLib.tuning import tuned
 
 HERE = Path(__file__).resolve().parent
@@ -77,14 +76,16 @@ def main() -> int:
 
 def machine() -> dict[str, str]:
     """What it was measured on."""
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     precision = str(pick_precision("auto", torch.device("cpu"))).removeprefix("torch.")
     kind = f"{torch.backends.cpu.get_cpu_capability()}, {precision}"  # some systems hide the processor's own name
-    return {"processor": cpu, "kind": kind, "cores": str(os.cpu_count()), "gpu": gpu, "torch": torch.__version__}
+    return {
+        "processor": processor(),
+        "kind": kind,
+        "cores": str(os.cpu_count()),
+        "gpu": gpu,
+        "torch": torch.__version__,
+    }
 
 
 def networks(name: str, rounds: int) -> dict[str, Any]:
