@@ -18,6 +18,7 @@ PINS ?= Testing/lock.txt
 NEWEST_TORCH ?= 2.14.1
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -31,8 +32,9 @@ comma := ,
 demo: $(VENV)/.with-scene+demo
 	$(BIN)/python -m DiffSegLib demo --out demo
 
+# files of tests beside each other; a third of the time is waiting for programs that the tests start
 test: $(VENV)/.with-scene+demo+test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 nightly: kills coverage mutations oldest newest
 
@@ -43,7 +45,7 @@ kills: $(VENV)/.with-scene+demo+test
 # statements of the engine that the tests run, in their own process and in those that they start
 coverage: $(VENV)/.with-scene+demo+test+nightly
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

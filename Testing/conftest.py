@@ -15,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only
 if "diffseg-home-" not in os.environ.get("DIFFSEG_HOME", ""):  # a test's child, which may be killed, has its parent's
     HOME = tempfile.TemporaryDirectory(prefix="diffseg-home-")  # no model of the user's
     os.environ["DIFFSEG_HOME"] = HOME.name
+if (one_of_several := os.environ.get("PYTEST_XDIST_WORKER", "")) not in Path(os.environ["DIFFSEG_HOME"]).name:
+    os.environ["DIFFSEG_HOME"] += f"/{one_of_several}"  # tests at the same time change no model of each other's
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = Path(__file__).resolve().parent / "offline"
 for folder in (ROOT, OFFLINE.parent):
@@ -121,6 +123,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAILED: set[str] = set()
+COUNTED: list[dict] = []  # of each process that ran tests
 
 
 def pytest_runtest_logreport(report):
@@ -128,9 +131,19 @@ def pytest_runtest_logreport(report):
         FAILED.add(report.nodeid)
 
 
-def pytest_sessionfinish():
-    """DIFFSEG_TALLY: a file for how often something was tried, which Testing/bad/table.py puts on a page."""
-    if path := os.environ.get("DIFFSEG_TALLY"):
-        import tally
+@pytest.hookimpl(optionalhook=True)  # known to pytest-xdist alone
+def pytest_testnodedown(node):
+    COUNTED.extend(filter(None, [getattr(node, "workeroutput", {}).get("tally")]))  # nothing of one that was killed
 
-        Path(path).write_text(json.dumps(tally.result(FAILED), indent=1) + "\n", encoding="utf-8")
+
+def pytest_sessionfinish(session):
+    """DIFFSEG_TALLY: a file for how often something was tried, which Testing/bad/table.py puts on a page."""
+    if not (path := os.environ.get("DIFFSEG_TALLY")):
+        return
+    import tally
+
+    found = tally.result(FAILED)
+    if hasattr(session.config, "workeroutput"):  # one process of several: the first adds them up
+        session.config.workeroutput["tally"] = found
+    else:
+        Path(path).write_text(json.dumps(tally.total([found, *COUNTED]), indent=1) + "\n", encoding="utf-8")

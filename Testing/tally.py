@@ -26,3 +26,8 @@ def result(failed: set[str]) -> dict[str, dict[str, int]]:
         tests = {test: times for (what, test), times in counted.items() if what == kind}
         found[kind] = {"tests": len(tests), "tried": sum(tests.values()), "wrong": len(failed & set(tests))}
     return found
+
+
+def total(found: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    """What several processes counted, each with tests of its own, in one."""
+    return {kind: {key: sum(each[kind][key] for each in found) for key in ("tests", "tried", "wrong")} for kind in KINDS}
