@@ -30,4 +30,5 @@ def result(failed: set[str]) -> dict[str, dict[str, int]]:
 
 def total(found: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
     """What several processes counted, each with tests of its own, in one."""
-    return {kind: {key: sum(each[kind][key] for each in found) for key in ("tests", "tried", "wrong")} for kind in KINDS}
+    counts = ("tests", "tried", "wrong")
+    return {kind: {count: sum(each[kind][count] for each in found) for count in counts} for kind in KINDS}
