@@ -20,7 +20,18 @@ def load_array(path: str) -> np.ndarray:
 
 
 def save_array(path: Path, array: np.ndarray) -> str:
-    """Write an array, whole or not at all; its path as text. It is read at once and removed: the disk can wait."""
+    """Write an array, whole or not at all; its path as text. It is read at once and removed: the disk can wait.
+
+    Slices of zeros before the first and behind the last other one become a hole in the file, which takes no room on the
+    disk and no time to write and to remove: of a region in a head that is most.
+    """
+    array = np.ascontiguousarray(array)
+    filled = np.flatnonzero([part.any() for part in array])
+    part = slice(filled[0], filled[-1] + 1) if len(filled) else slice(0, 0)
     with whole_file(path, durable=False) as aside, open(aside, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.lib.format.write_array_header_2_0(file, np.lib.format.header_data_from_array_1_0(array))
+        start = file.tell()
+        file.truncate(start + array.nbytes)
+        file.seek(start + part.start * array[:1].nbytes)
+        file.write(array[part].data)
     return str(path)
