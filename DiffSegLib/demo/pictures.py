@@ -100,6 +100,9 @@ def overlay(panel: Any, mask: np.ndarray, labels: Sequence[Label], aspect: float
 
 
 def _letters(panel: Any, letters: tuple[str, ...]) -> None:
+    from matplotlib.patheffects import withStroke
+
     places = ((0.03, 0.5, "left"), (0.97, 0.5, "right"), (0.5, 0.95, "center"), (0.5, 0.05, "center"))
     for letter, (x, y, side) in zip(letters, places, strict=True):
-        panel.text(x, y, letter, transform=panel.transAxes, color="#ffd84d", ha=side, va="center", fontsize=9)
+        text = panel.text(x, y, letter, transform=panel.transAxes, color="#ffd84d", ha=side, va="center", fontsize=10)
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="black")])  # on white matter
