@@ -121,6 +121,8 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
+        if getattr(self.parent, "isEntered", False):  # reloaded while it is looked at: Slicer does not enter it again
+            self.tell("onEnter")
 
     def tell(self, what, *values):
         """Call the method `what` of every section, see Panel."""
