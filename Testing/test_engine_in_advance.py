@@ -46,9 +46,8 @@ def test_entering_the_module_loads_the_model_in_advance(host, client, window, pa
 
 def test_a_module_that_is_reloaded_while_it_is_looked_at_loads_the_model_too(host, remembered):
     """Slicer's Reload sets the new window up in the place of the old one, which stays entered."""
-    parent = host.parent()
-    parent.isEntered = True
-    widget = host.module.DiffSegWidget(parent)
+    place = host.parent()
+    widget = host.module.DiffSegWidget(types.SimpleNamespace(layout=place.layout, isEntered=True))
     widget.setup()
     assert widget.segmentPanel._prepareTimer.isActive()
     widget.cleanup()
