@@ -53,7 +53,8 @@ class DiffSeg(ScriptedLoadableModule):
             "Segments a volume in a few diffusion steps and shows the mask of each step. Choose a volume and a model, "
             "press Segment, then drag the slider to see how the answer formed; steps that are kept in a saved scene "
             "can be looked at again. The work is done in a process of its own: the window stays usable, and Cancel "
-            "stops within a second. No data leaves this computer."
+            "stops within a second. No data leaves this computer. The module is made for research: what it marks must "
+            "not be used for diagnosis."
         )
         self.parent.acknowledgementText = _(
             "The method is ImgX-DiffSeg (Fu et al. 2023, MELBA 2023:016). The hippocampus model was trained on the "
@@ -121,6 +122,8 @@ class DiffSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
+        if getattr(self.parent, "isEntered", False):  # reloaded while it is looked at: Slicer does not enter it again
+            self.tell("onEnter")
 
     def tell(self, what, *values):
         """Call the method `what` of every section, see Panel."""

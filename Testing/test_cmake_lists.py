@@ -35,3 +35,11 @@ def test_the_index_checker_can_read_the_extensions_variables():
         assert re.search(rf'^set\(EXTENSION_{name} "[^"\n]+"\)$', text, re.M), name
     urls = re.findall(r"SlicerDiffSeg/main/(\S+?\.png)", text)
     assert len(urls) == 3 and all((ROOT / url).is_file() for url in urls)
+
+
+def test_the_tests_in_slicer_have_the_module_from_the_source_tree():
+    """Slicer's own macros would have it from the build folder, and the runner refuses to test another's files."""
+    text = (ROOT / "Testing" / "CMakeLists.txt").read_text()
+    (command,) = re.findall(r"add_test\(\s+NAME py_run_in_slicer\s+COMMAND (.+?)\)", text, re.S)
+    assert "--additional-module-paths ${DiffSeg_SOURCE_DIR}/DiffSeg" in command and "--testing" in command
+    assert "project(DiffSeg)" in (ROOT / "CMakeLists.txt").read_text()

@@ -55,6 +55,21 @@ def test_the_chart_has_a_series_of_bars_in_the_color_of_each_segment(logic, volu
     assert logic.showEvaluation(again) is chart and slicer.mrmlScene.GetNumberOfNodes() == count
 
 
+def test_the_table_behind_the_bars_is_hidden_before_it_is_in_the_scene(logic, pair):
+    """Slicer's subject hierarchy looks at that moment only, and would show it in its tree."""
+    seen = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def note(_caller, _event, node):
+        seen.append((node.GetClassName(), bool(node.GetHideFromEditors())))
+
+    result = logic.evaluate(*pair)
+    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.NodeAddedEvent, note)
+    logic.showEvaluation(result)
+    slicer.mrmlScene.RemoveObserver(tag)
+    assert [hidden for kind, hidden in seen if kind == "vtkMRMLTableNode"] == [True]
+
+
 def test_a_series_whose_segment_is_gone_is_removed(logic, pair):
     chart = logic.showEvaluation(logic.evaluate(*pair))
     pair[0].GetSegmentation().GetSegment("Segment_2").SetName("new name")

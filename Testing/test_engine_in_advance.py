@@ -1,15 +1,19 @@
 """The model is loaded before the press: when, and what is said where the engine is not ready."""
 
+import atexit
 import os
 import signal
+import types
 
 import pytest
 
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
+import slicer
 
 import patient
 import segment_window
+from DiffSegLib.scene import process
 from DiffSegLib.scene.process import WorkerClient
 from segment_window import add_volume, choose, press
 from tally import tried
@@ -38,6 +42,24 @@ def test_entering_the_module_loads_the_model_in_advance(host, client, window, pa
     assert client.pid is None  # entering waits for nothing
     host.wait_for(lambda: client.pid is not None)
     assert not client.busy and panel.ui.applyButton.text == "Segment"
+
+
+def test_a_module_that_is_reloaded_while_it_is_looked_at_loads_the_model_too(host, remembered):
+    """Slicer's Reload sets the new window up in the place of the old one, which stays entered."""
+    place = host.parent()
+    widget = host.module.DiffSegWidget(types.SimpleNamespace(layout=place.layout, isEntered=True))
+    widget.setup()
+    assert widget.segmentPanel._prepareTimer.isActive()
+    widget.cleanup()
+
+
+def test_the_worker_ends_while_the_scene_and_its_views_are_there(monkeypatch):
+    heard = []
+    monkeypatch.setattr(process, "_shared", None)
+    monkeypatch.setattr(atexit, "register", lambda _function: None)
+    monkeypatch.setattr(slicer, "app", types.SimpleNamespace(connect=lambda *given: heard.append(given)), raising=False)
+    client = process.shared_client()
+    assert heard == [("aboutToQuit()", client.shutdown)] and process.shared_client() is client and len(heard) == 1
 
 
 def test_choosing_a_model_loads_it_and_leaving_does_not(host, window, panel, monkeypatch, tiny_model):

@@ -162,6 +162,13 @@ def test_a_path_is_taken_once_it_is_typed_and_no_job_runs(host, panel, tmp_path,
     assert tried == ["/a/bc", "/a/bcd"]
 
 
+def test_the_python_of_an_environment_is_taken_as_it_is_called(panel):
+    """It is a link, and the file dialog of macOS would give back what it leads to: a Python without the packages."""
+    import ctk
+
+    assert panel.ui.pythonPathLineEdit.options == ctk.ctkPathLineEdit.DontResolveSymlinks
+
+
 def test_a_path_that_is_no_program_is_refused(host, panel, tmp_path):
     (tmp_path / "note.txt").write_text("no program")
     for path in (str(tmp_path / "note.txt"), shutil.which("ls")):

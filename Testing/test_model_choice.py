@@ -75,10 +75,14 @@ def test_browse_takes_a_file_of_ones_own(panel, tmp_path, monkeypatch):
     import qt
 
     path = write_model(tmp_path / "mine.safetensors")
-    picker = types.SimpleNamespace(getOpenFileName=lambda *_: f"{tmp_path}//mine.safetensors")
+    parents = []
+    picker = types.SimpleNamespace(
+        getOpenFileName=lambda parent, *_: parents.append(parent) or f"{tmp_path}//mine.safetensors"
+    )
     monkeypatch.setattr("DiffSegLib.scene.panels.model_choice.qt", types.SimpleNamespace(QFileDialog=picker, Qt=qt.Qt))
     panel.ui.browseButton.click()
     assert panel.parameters.model == str(path) and panel.ui.modelComboBox.currentText == "mine (own file)"
+    assert parents == [panel.ui.browseButton], "a dialog without a parent may open behind Slicer's window"
     monkeypatch.setattr(picker, "getOpenFileName", lambda *_: ("", ""))
     panel.ui.browseButton.click()
     assert panel.parameters.model == str(path)

@@ -67,6 +67,7 @@ def test_without_a_volume_segment_cannot_be_pressed(window):
 
 def test_the_first_volume_is_chosen_for_the_user(host, client, tiny_model):
     slicer.mrmlScene.Clear(0)
+    add_volume("uncertainty").SetAttribute("DiffSeg.Key", "DiffSeg|uncertainty")  # of an answer that lost its volume
     volume = add_volume()
     widget = host.open()
     assert widget.segmentPanel.ui.inputSelector.currentNode() is volume and widget.segmentPanel.ui.applyButton.enabled

@@ -86,8 +86,10 @@ def test_the_module_registers_it_when_slicer_has_started(monkeypatch):
 
     host, heard = Host(), []
     monkeypatch.setattr(type(slicer.app), "connect", lambda _self, *given: heard.append(given), raising=False)
-    host.module.DiffSeg(types.SimpleNamespace(path=host.module.__file__))
+    shown = types.SimpleNamespace(path=host.module.__file__)
+    host.module.DiffSeg(shown)
     assert heard == [("startupCompleted()", sample_data.register)]
+    assert "must not be used for diagnosis" in shown.helpText
 
 
 def test_the_sample_is_small_and_its_licence_stands_beside_it():

@@ -15,7 +15,7 @@ import slicer.util
 
 import segment_window
 from DiffSegLib.models.shipped import find, read_card
-from DiffSegLib.scene import expectations, nodes, sample_data
+from DiffSegLib.scene import cameras, expectations, nodes, sample_data
 from segment_window import add_volume, choose, press
 from test_expectations import add_sequence, head
 from tiny_models import write_model
@@ -325,6 +325,27 @@ def test_where_nothing_is_found_the_line_says_so(panel):
     panel.window.panels = [panel]
     panel.onFinished(run)
     assert panel.ui.statusLabel.text == "Done: nothing was found in scan."
+
+
+@pytest.mark.parametrize(("moved", "found", "times"), [(False, 2.0, 1), (True, 2.0, 0), (False, 0.0, 0)])
+def test_the_first_answer_is_brought_into_the_3d_views_unless_they_were_turned(panel, monkeypatch, moved, found, times):
+    """They look at the origin at first, and the coordinates of a scanner may lie far from it."""
+    asked = []
+    monkeypatch.setattr(slicer.util, "resetThreeDViews", lambda: asked.append(True))
+    monkeypatch.setattr(cameras, "slicer", types.SimpleNamespace(util=slicer.util, app=None), raising=True)
+    camera = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCameraNode")
+    for view in slicer.util.getNodesByClass("vtkMRMLCameraNode"):  # in Slicer there is one already
+        view.SetPosition(0.0, 500.0, 0.0)
+        view.SetFocalPoint(0.0, 0.0, 0.0)
+    if moved:
+        camera.SetPosition(0.0, 400.0, 0.0)
+    run = types.SimpleNamespace(error=None, volume=add_volume(), volumesMl={"Liver": found}, warnings=[], finished=True)
+    monkeypatch.setattr(panel.window, "tell", lambda *_: None)
+    panel.onFinished(run)
+    assert asked == [], "without a window there are no views"
+    cameras.slicer.app = types.SimpleNamespace(layoutManager=lambda: "there is one")
+    panel.onFinished(run)
+    assert len(asked) == times
 
 
 def test_the_same_volume_for_two_channels_is_told(panel, two_channels):

@@ -325,6 +325,8 @@ def test_keep_steps_and_as_sequence_make_nodes_and_say_where_they_are(panel, run
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     panel.ui.sequenceButton.click()
     assert "the sequence “scan DiffSeg steps" in panel.ui.stepsStatusLabel.text
+    last = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[-1]
+    assert not last.GetDisplayVisibility() and f"“{last.GetName()}”, which is hidden" in panel.ui.stepsStatusLabel.text
     assert slicer.util.getNodesByClass("vtkMRMLSequenceNode")[0].GetNumberOfDataNodes() == 5
     panel.ui.stepSlider.value = 2
     assert panel.ui.stepsStatusLabel.text == ""

@@ -90,6 +90,21 @@ def test_the_list_tells_how_each_training_ended(host, window, monkeypatch):
     assert opened[0].toLocalFile() == str(home() / "trainings" / "a")
 
 
+def test_the_table_behind_a_chart_is_hidden_before_it_is_in_the_scene(window):
+    """Slicer's subject hierarchy looks at that moment only, and would show it in its tree."""
+    seen = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def note(_caller, _event, node):
+        seen.append((node.GetClassName(), bool(node.GetHideFromEditors())))
+
+    fake_run("a")
+    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.NodeAddedEvent, note)
+    window.trainingsPanel.ui.trainingsCollapsibleButton.collapsed = False
+    slicer.mrmlScene.RemoveObserver(tag)
+    assert [hidden for kind, hidden in seen if kind == "vtkMRMLTableNode"] == [True]
+
+
 def test_a_running_training_is_drawn_as_it_goes_and_the_charts_follow_the_scene(host, window):
     panel = window.trainingsPanel
     run = fake_run("live", alive=True)

@@ -7,7 +7,7 @@ import slicer
 import slicer.util
 import vtk
 
-from DiffSegLib.scene.nodes import ATTRIBUTE
+from DiffSegLib.scene.nodes import ATTRIBUTE, add_hidden
 from DiffSegLib.scene.words import tr as _
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def make_chart(result: "Evaluation") -> Any:
     Segments that are in neither segmentation have no bars. The axis can show numbers only, so its title names them.
     """
     shown = {name: found for name, found in result.segments.items() if not math.isnan(found["dice"])}
-    bars = _node(result, "vtkMRMLTableNode", "bars", f"{result.table.GetName()} bars")
-    bars.SetHideFromEditors(True)
+    bars = _node(result, "vtkMRMLTableNode", "bars", f"{result.table.GetName()} bars", hidden=True)
     chart = _node(result, "vtkMRMLPlotChartNode", "chart", f"{result.table.GetName()} chart")
     with slicer.util.NodeModify(bars):
         bars.RemoveAllColumns()
@@ -105,12 +104,13 @@ def _make_series(result: "Evaluation", name: str, bars: Any) -> Any:
     return series
 
 
-def _node(result: "Evaluation", kind: str, what: str, name: str, unique: bool = True) -> Any:
+def _node(result: "Evaluation", kind: str, what: str, name: str, unique: bool = True, hidden: bool = False) -> Any:
     """The node of a comparison that is its `what`, or a new one; a user's new name for it stays."""
     node = _find(result, kind, what)
     if node is not None:
         return node
-    node = slicer.mrmlScene.AddNewNodeByClass(kind, slicer.mrmlScene.GenerateUniqueName(name) if unique else name)
+    name = slicer.mrmlScene.GenerateUniqueName(name) if unique else name
+    node = add_hidden(kind, name) if hidden else slicer.mrmlScene.AddNewNodeByClass(kind, name)
     node.SetAttribute(ATTRIBUTE + "Evaluation", what)
     node.SetNodeReferenceID(PREDICTION_ROLE, result.prediction.GetID())
     node.SetNodeReferenceID(REFERENCE_ROLE, result.reference.GetID())

@@ -236,6 +236,18 @@ def lies_on(image: Any, volumeNode: Any) -> bool:
     return all(abs(own.GetElement(n // 4, n % 4) - wanted.GetElement(n // 4, n % 4)) <= 1e-3 for n in range(16))
 
 
+def add_hidden(kind: str, name: str) -> Any:
+    """A new node of a class that nobody is to choose or to save by itself.
+
+    Hidden before it is added: only then the subject hierarchy makes no item of it, which a tree would show.
+    """
+    node = slicer.mrmlScene.CreateNodeByClass(kind)
+    node.UnRegister(None)  # Python holds it now
+    node.SetName(name)
+    node.SetHideFromEditors(True)
+    return slicer.mrmlScene.AddNode(node)
+
+
 def plot_view(name: str, ownerNode: Any) -> Any:
     """The plot view node for a chart in the module's window: the only one of its name, and not one of the layout's.
 

@@ -259,6 +259,11 @@ def shared_client() -> WorkerClient:
     """The one worker of this application; it outlives widgets and module reloads."""
     global _shared
     if _shared is None:
+        import slicer
+
         _shared = WorkerClient()
         atexit.register(_shared.shutdown)
+        if getattr(slicer, "app", None) is not None:
+            # a run that is under way takes its nodes back, and Python ends only when modules and views are gone
+            slicer.app.connect("aboutToQuit()", _shared.shutdown)
     return _shared

@@ -159,6 +159,11 @@ def keep_as_sequence(run: "Segmentation") -> Any:
     return sequence
 
 
+def driven_by(sequence: Any) -> Any:
+    """The segmentation node that shows the items of a sequence, one at a time."""
+    return slicer.modules.sequences.logic().GetFirstBrowserNodeForSequenceNode(sequence).GetProxyNode(sequence)
+
+
 def tell_of_earlier(run: "Segmentation") -> list[str]:
     """Sentences about the kept steps of an answer that this run has replaced, as far as they are others than its own.
 

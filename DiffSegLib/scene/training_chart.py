@@ -11,7 +11,7 @@ import slicer
 import slicer.util
 
 from DiffSegLib.labels import distinct_color
-from DiffSegLib.scene.nodes import plot_view
+from DiffSegLib.scene.nodes import add_hidden, plot_view
 from DiffSegLib.scene.training import Training
 
 LOSS, DICE = "loss", "dice"
@@ -59,6 +59,8 @@ class TrainingChart:
         self._columns[kind] = columns
         array = np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=float)
         fresh = not nodes
+        if fresh:  # a table that can be seen Slicer would ask about at its exit, whether to save what it does not save
+            nodes["table"] = add_hidden("vtkMRMLTableNode", NAMES[kind])
         chart = slicer.util.plot(array, 0, columns, NAMES[kind], False, nodes)
         for series, name in zip(nodes["series"], names, strict=True):
             series.SetName(name)  # plot() gives the chart's name to each; the legend shows it
@@ -70,7 +72,6 @@ class TrainingChart:
         """Once: later updates leave it, and what the user changes too."""
         for node in _flat(nodes):
             node.SetSaveWithScene(False)
-        nodes["table"].SetHideFromEditors(True)  # else Slicer asks at its exit whether to save what it does not save
         chart.SetTitleVisibility(False)  # the axis says it, and the chart is small
         chart.SetXAxisTitle(self.iteration)
         chart.SetYAxisTitle(self.titles[kind])

@@ -8,14 +8,15 @@ from slicer.i18n import tr as _
 
 from DiffSegLib.jobs import DEVICES, SAMPLERS
 from DiffSegLib.presets import PRESETS
+from DiffSegLib.scene.edits import KEY
 
 
 def chooseVolume(parameters: Any) -> None:
-    """Take the scene's first scalar volume where none is chosen."""
+    """Take the scene's first scalar volume, but no uncertainty of an answer, where none is chosen."""
     if not parameters.inputVolume:
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
             isPlain = node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
-            if isPlain and node.GetImageData() is not None:
+            if isPlain and node.GetImageData() is not None and node.GetAttribute(KEY) is None:
                 parameters.inputVolume = node
                 return
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import ctk
 import qt
 from slicer.i18n import tr as _
 
@@ -27,6 +28,8 @@ class EnvironmentPanel(Panel):
         self.connect(self.ui.copyReportButton, "clicked(bool)", self.onCopy)
         self.connect(self.ui.offlineButton, "clicked(bool)", self.onOffline)
         self.connect(self.ui.modelsFolderButton, "clicked(bool)", self.onModelsFolder)
+        # the python of an environment is a link to another one, which does not know the environment's packages
+        self.ui.pythonPathLineEdit.options = ctk.ctkPathLineEdit.DontResolveSymlinks
         self.ui.pythonPathLineEdit.currentPath = settings.get(environment.PYTHON_KEY)
         self.connectPath(self.ui.pythonPathLineEdit, self.onPython)
         self._again = self.after(WAIT, lambda: self.onPython(self.ui.pythonPathLineEdit.currentPath))

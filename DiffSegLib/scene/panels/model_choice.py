@@ -89,7 +89,7 @@ class ModelChoice:
     def onBrowse(self) -> str:
         """Ask for a model file; its path, or an empty text."""
         title, kinds = _("Choose a DiffSeg model"), _("DiffSeg model") + " (*.safetensors)"
-        path = qt.QFileDialog.getOpenFileName(None, title, "", kinds)
+        path = qt.QFileDialog.getOpenFileName(self.ui.browseButton, title, "", kinds)
         return str(path[0] if isinstance(path, tuple) else path)
 
     def _add(self, model: str, card: Card) -> None:

@@ -10,7 +10,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange
 from DiffSegLib import events
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem
 from DiffSegLib.jobs import DEVICES, SAMPLERS
-from DiffSegLib.scene import nodes, roi, sample_data
+from DiffSegLib.scene import cameras, nodes, roi, sample_data
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.channel_selectors import ChannelSelectors
 from DiffSegLib.scene.panels.choices import chooseVolume, nameChoices
@@ -282,6 +282,8 @@ class SegmentPanel(Panel):
             )
             done = text.format(name=run.volume.GetName(), sizes=sizes)
             self._showIdle(" ".join([done, *run.warnings]))
+            if any(run.volumesMl.values()):
+                cameras.look_at_what_is_there()
         self.window.tell("onRunFinished", run)
 
     def say(self, text: str, isError: bool = False) -> None:

@@ -12,7 +12,7 @@ from DiffSegLib.errors import DiffSegError
 from DiffSegLib.scene import kept, plots, step_text, uncertainty
 from DiffSegLib.scene.logic import Segmentation
 from DiffSegLib.scene.panels.panel import Panel
-from DiffSegLib.scene.steps import Edited, held_step, is_kept
+from DiffSegLib.scene.steps import Edited, driven_by, held_step, is_kept
 
 PLAY_INTERVAL = 700  # ms a step is shown while playing
 CHART_INTERVAL = 0.4  # seconds between two drawings of the charts while steps arrive
@@ -155,8 +155,11 @@ class StepsPanel(Panel):
         with slicer.util.WaitCursor():  # seconds for a large volume
             made = self._try(lambda run: self.logic.steps(run, asSequence=True))
         if made:
-            text = _("The steps are kept as the sequence “{name}”; play it with the module Sequences.")
-            self.say(text.format(name=made[0].GetName()))
+            text = _(
+                "The steps are kept as the sequence “{name}”. Show its segmentation “{shown}”, which is hidden, in the "
+                "module Data, and play it with the module Sequences."
+            )
+            self.say(text.format(name=made[0].GetName(), shown=driven_by(made[0]).GetName()))
 
     def onKeepEdit(self) -> None:
         """Leave the edited segmentation to the user and show the steps in a new one."""

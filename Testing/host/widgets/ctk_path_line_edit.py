@@ -14,10 +14,11 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     currentPathChanged = Signal(str)
     validInputChanged = Signal(bool)
     Dirs = 1
+    DontResolveSymlinks = 2
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._filters, self._valid = 0, False
+        self._filters, self._options, self._valid = 0, 0, False
         self._line = QtWidgets.QLineEdit()
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -40,3 +41,4 @@ class ctkPathLineEdit(QtWidgets.QWidget):
 
     currentPath = Property(str, _path, _take)
     filters = Property(int, lambda self: self._filters, lambda self, value: setattr(self, "_filters", value))
+    options = Property(int, lambda self: self._options, lambda self, value: setattr(self, "_options", value))
