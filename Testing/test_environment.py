@@ -267,8 +267,11 @@ def test_once_the_engine_can_run_nothing_says_that_it_cannot(host, panel, monkey
     segment, problems = panel.window.segmentPanel, ["No module named 'torch'.", "", ""]
     monkeypatch.setattr(panel.logic, "prepare", lambda *_given, **told: told["onFinished"](problems.pop(0)))
     segment._prepareTimer.setInterval(0)
+    monkeypatch.setattr(panel, "onCheck", lambda: None)
+    assert panel.ui.environmentCollapsibleButton.collapsed
     segment.onPrepare()
     assert segment.ui.statusLabel.text == "The engine is not ready: No module named 'torch'."
+    assert not panel.ui.environmentCollapsibleButton.collapsed
     panel.onReport(environment.Report({"Packages": "torch 2"}))
     host.wait_for(lambda: problems == [""])
     assert segment.ui.statusLabel.text.startswith("Load an image")

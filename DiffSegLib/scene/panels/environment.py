@@ -21,7 +21,7 @@ class EnvironmentPanel(Panel):
 
     def setup(self) -> None:
         """See Panel."""
-        self.report = environment.Report()
+        self.report, self._isTold = environment.Report(), False
         self.connect(self.ui.environmentCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
         self.connect(self.ui.checkButton, "clicked(bool)", self.onCheck)
         self.connect(self.ui.installButton, "clicked(bool)", self.onInstall)
@@ -43,6 +43,12 @@ class EnvironmentPanel(Panel):
         """Check when the section is opened and nothing is known yet."""
         if not collapsed and not self.report.facts:
             self.onCheck()
+
+    def onEngineMissing(self) -> None:
+        """See Panel; the section opens by itself, once: whoever starts anew would not look for it at the bottom."""
+        if not self._isTold:
+            self._isTold = True
+            self.ui.environmentCollapsibleButton.collapsed = False
 
     def onCheck(self) -> None:
         """Ask the engine; the answer comes later."""

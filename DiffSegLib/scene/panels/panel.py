@@ -116,6 +116,9 @@ class Panel:
     def onEngineReady(self) -> None:
         """The engine was looked at and can run, perhaps since a moment ago or with another Python."""
 
+    def onEngineMissing(self) -> None:
+        """The engine's process cannot run, as where a package is missing."""
+
     def connect(self, sender: Any, signal: str, slot: Any) -> None:
         """Connect, and fail loudly: PythonQt's connect only returns False for a misspelt signal."""
         if not sender.connect(signal, slot):

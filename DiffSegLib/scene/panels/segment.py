@@ -194,17 +194,22 @@ class SegmentPanel(Panel):
             device = self.parameters.device if self.parameters is not None else "auto"
             self.logic.prepare(self.models.model, device, onFinished=self.onPrepared)
         except DiffSegError as problem:
-            self.onPrepared(str(problem))
+            self._complain(str(problem))
 
     def onPrepared(self, problem: str) -> None:
         """The model is loaded, or cannot be: better told now than after the press."""
         if not self.open or self._isRunning():
             return
         if problem:
-            self.say(_("The engine is not ready: {reason}").format(reason=problem))
-            self._complaint = self.ui.statusLabel.text
+            self._complain(problem)
+            if self.logic.client.pid is None:  # it is the process, not the model
+                self.window.tell("onEngineMissing")
         elif self.ui.statusLabel.text == self._complaint:
             self._showInvitation()
+
+    def _complain(self, problem: str) -> None:
+        self.say(_("The engine is not ready: {reason}").format(reason=problem))
+        self._complaint = self.ui.statusLabel.text
 
     def onEngineReady(self) -> None:
         """See Panel; the model is loaded in advance, and what was said of an engine that cannot run is taken back."""
@@ -273,6 +278,7 @@ class SegmentPanel(Panel):
             self._showIdle(text, isError=not isinstance(run.error, Cancelled))
             if isinstance(run.error, EnvironmentProblem):
                 self._complaint = self.ui.statusLabel.text
+                self.window.tell("onEngineMissing")
             if self._entered and self.logic.client.pid is None:  # it did not stop in time, and was ended
                 self._prepareTimer.start()
         else:
