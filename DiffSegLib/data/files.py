@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from DiffSegLib.data.dicom import read_series
 from DiffSegLib.data.dicom_elements import is_dicom
 from DiffSegLib.data.headers import Voxels, check_amount, voxels_of
-from DiffSegLib.data.nifti import Holes, check_payload, is_nifti, place_notes
+from DiffSegLib.data.nifti import Holes, check_payload, is_nifti
 from DiffSegLib.data.paths import itk_name, no_file
 from DiffSegLib.data.volume import SHEARED, Volume, check_geometry, machine_memory
 from DiffSegLib.errors import InputError
@@ -229,7 +229,7 @@ def _read(path: Path, frames: int = 1) -> tuple[sitk.Image, Holes, tuple[str, ..
     """The image, where its values are not finite if ITK has hidden them (NIfTI), and what is to be told of it."""
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: {no_file(path)}")
-    odd, notes = (check_payload(path), place_notes(path)) if is_nifti(path) and path.is_file() else ([], ())
+    odd, notes = check_payload(path) if is_nifti(path) and path.is_file() else ([], ())
     try:
         if path.is_dir() or is_dicom(path):
             image = read_series(path)

@@ -6,15 +6,18 @@ ITK fills what is missing, and everything that is not finite, with 0.
 import gzip
 import struct
 import zlib
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 
 from DiffSegLib.data.headers import too_much
 from DiffSegLib.errors import InputError
 
+# of nifti1.h: where a field begins, its type and shape; turned: quatern_b, _c, _d, then qoffset_x, _y, _z
+FIELDS: dict[str, Any] = {"dim": (40, "i2", 8), "kind": (70, "i2", ()), "bits": (72, "i2", ())}
+FIELDS |= {"pixdim": (76, "f4", 8), "offset": (108, "f4", ()), "slope": (112, "f4", ()), "intercept": (116, "f4", ())}
+FIELDS |= {"qform": (252, "i2", ()), "sform": (254, "i2", ()), "turned": (256, "f4", 6), "rows": (280, "f4", (3, 4))}
 FLOATS = {16: "f4", 64: "f8"}  # NIfTI's datatype codes
 # bytes of a voxel; ITK goes by the datatype, whatever the header says of its bits
 SIZES = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 1024: 8, 1280: 8, 16: 4, 64: 8, 1536: 16}
@@ -28,8 +31,9 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def check_payload(path: Path) -> Holes:
-    """Read a NIfTI-1 file to its end; returns where, in the order of its voxels, its numbers are not finite.
+def check_payload(path: Path) -> tuple[Holes, tuple[str, ...]]:
+    """Read a NIfTI-1 file to its end; returns where, in the order of its voxels, its numbers are not finite, and a
+    sentence where the file does not say how its voxels lie, or says it in two ways.
 
     Raises InputError if it holds fewer bytes than its header promises, or a plane more, its gzip stream is damaged, or
     the size of its voxels or the scale of its values is 0 or can be understood in two ways.
@@ -37,26 +41,17 @@ def check_payload(path: Path) -> Holes:
     odd: Holes = []
     passed, rest = 0, b""
     try:
-        with _open(path) as stream:
-            header = stream.read(348)
-            order = "<" if header[:4] == struct.pack("<i", 348) else ">"
-            if header[:4] in (struct.pack("<i", 540), struct.pack(">i", 540)):
-                raise InputError(f"{path}: is a NIfTI-2 image; save it as NIfTI-1.")
-            if len(header) < 348 or struct.unpack(order + "i", header[:4])[0] != 348:
-                raise InputError(f"{path}: is no NIfTI image (its header is missing or damaged).")
-            if header[344:348] != b"n+1\0":  # ITK would take it for another format, whose voxels begin elsewhere
-                raise InputError(f"{path}: is no NIfTI-1 image in one file (its magic is {header[344:348]!r}).")
-            dims = struct.unpack(order + "8h", header[40:56])
-            kind, bits = struct.unpack(order + "2h", header[70:74])
+        with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb") as stream:
+            order, header = _header(path, stream.read(348))
+            kind, bits = header["kind"], header["bits"]
             if not 0 < bits == 8 * SIZES.get(kind, 0):
                 raise InputError(f"{path}: says that a voxel of datatype {kind} has {bits} bits; export it again.")
-            turned = struct.unpack(order + "6f", header[256:280])
-            if struct.unpack(order + "h", header[252:254])[0] > 0 and not np.isfinite(turned).all():  # ITK: not turned
+            if header["qform"] > 0 and not np.isfinite(header["turned"]).all():  # ITK: not turned
                 raise InputError(f"{path}: its qform holds values that are not numbers (NaN); correct the header.")
-            start, slope, shift = struct.unpack(order + "3f", header[108:120])
-            if (offset := int(start)) < 352:  # ITK reads on from 348, others from 352
+            if (offset := int(header["offset"])) < 352:  # ITK reads on from 348, others from 352
                 raise InputError(f"{path}: says that its voxels begin within its header (at {offset}); correct it.")
-            shape = [max(n, 1) for n in dims[1 : 1 + max(dims[0], 0)]]
+            used, *dims = header["dim"]
+            shape = [max(n, 1) for n in dims[: max(used, 0)]]
             voxels = int(np.prod(shape, dtype=object))
             promised = offset + voxels * SIZES[kind]
             size = 348
@@ -73,13 +68,17 @@ def check_payload(path: Path) -> Holes:
                     if where.any():
                         odd.append((passed, where))
                     passed, rest = passed + len(numbers), whole[numbers.nbytes :]
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, struct.error) as problem:
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError) as problem:
         raise InputError(f"{path}: is damaged or incomplete ({problem}); copy or export it again.") from None
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror or problem}).") from None
-    _check_spacing(path, header, order, dims)
+    spacing = header["pixdim"][1:4]
+    if not all(mm > 1e-6 or (mm == 0 and n <= 1) for mm, n in list(zip(spacing, dims, strict=False))[:used]):
+        found = ", ".join(f"{mm:g}" for mm in spacing)  # ITK reads 0 as 1, and mirrors an axis of less
+        raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
     if size < promised:
         raise InputError(f"{path}: is incomplete ({size} of {promised} bytes); copy or export it again.")
+    slope, shift = header["slope"], header["intercept"]
     if np.isfinite(slope) and slope != 0:  # else the values are as they stand, says NIfTI; ITK adds the intercept
         is_clear = np.isfinite(shift) and abs(slope) > 1e-15  # ITK takes such a slope for 1, such an intercept for 0
     else:
@@ -87,43 +86,39 @@ def check_payload(path: Path) -> Holes:
     if not is_clear:
         found = f"slope {slope:g}, intercept {shift:g}"
         raise InputError(f"{path}: the scale of its values ({found}) is read in different ways; correct the header.")
-    return odd
+    return odd, tuple(f"{path}: {text}." for text in _place_notes(header))
 
 
-def _check_spacing(path: Path, header: bytes, order: str, dims: tuple[int, ...]) -> None:
-    """Raise InputError unless pixdim is above zero: ITK reads 0 as 1, and mirrors an axis of less."""
-    spacing = struct.unpack(order + "3f", header[80:92])
-    used, found = list(enumerate(spacing[: dims[0]])), ", ".join(f"{mm:g}" for mm in spacing)
-    if not all(mm > 1e-6 or (mm == 0 and dims[n + 1] <= 1) for n, mm in used):
-        raise InputError(f"{path}: its voxel spacing ({found} mm) is not above zero; correct the header.")
+def _header(path: Path, data: bytes) -> tuple[str, dict[str, Any]]:
+    """The order of bytes, and FIELDS as numbers and lists. Raises InputError for what does not begin as NIfTI-1."""
+    order = "<" if data[:4] == struct.pack("<i", 348) else ">"
+    if data[:4] in (struct.pack("<i", 540), struct.pack(">i", 540)):
+        raise InputError(f"{path}: is a NIfTI-2 image; save it as NIfTI-1.")
+    if len(data) < 348 or data[:4] != struct.pack(order + "i", 348):
+        raise InputError(f"{path}: is no NIfTI image (its header is missing or damaged).")
+    if data[344:] != b"n+1\0":  # ITK would take it for another format, whose voxels begin elsewhere
+        raise InputError(f"{path}: is no NIfTI-1 image in one file (its magic is {data[344:]!r}).")
+    found = {key: np.ndarray(shape, order + kind, data, at) for key, (at, kind, shape) in FIELDS.items()}
+    return order, {key: value.tolist() for key, value in found.items()}
 
 
-def _places(header: bytes, order: str) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:
-    """The codes of qform and sform (above zero: it counts), the numbers of the one and the other's (3, 4)."""
-    numbers = struct.unpack(order + "18f", header[256:328])
-    return struct.unpack(order + "2h", header[252:256]), numbers[:6], np.reshape(numbers[6:], (3, 4))
-
-
-def place_notes(path: Path) -> tuple[str, ...]:
-    """A sentence where the file does not say how its voxels lie, or its qform and sform say it differently."""
-    with _open(path) as stream:
-        header = stream.read(348)
-    order = "<" if header[:4] == struct.pack("<i", 348) else ">"
-    codes, (b, c, d, *offset), rows = _places(header, order)
-    if max(codes) <= 0:
-        text = "has neither qform nor sform; it is read as LPS from 0, as Slicer reads it, and may be mirrored"
-        return (f"{path}: {text}.",)
-    handed, *spacing = struct.unpack(order + "4f", header[76:92])
-    sizes = np.linalg.norm(rows[:, :3], axis=0)
-    if codes[0] <= 0:  # of an sform alone ITK takes the directions, and the sizes of voxels from pixdim
-        used = struct.unpack(order + "h", header[40:42])[0]
-        if all(abs((mm or 1.0) - size) <= NEAR * size for mm, size in list(zip(spacing, sizes, strict=True))[:used]):
-            return ()
+def _place_notes(header: dict[str, Any]) -> list[str]:
+    """What is to be told where a file does not say how its voxels lie, or its qform and sform say it differently."""
+    if max(header["qform"], header["sform"]) <= 0:  # above zero: it counts
+        return ["has neither qform nor sform; it is read as LPS from 0, as Slicer reads it, and may be mirrored"]
+    handed, *spacing = header["pixdim"][:4]
+    rows = np.array(header["rows"])
+    if header["qform"] <= 0:  # of an sform alone ITK takes the directions, and the sizes of voxels from pixdim
+        sizes = np.linalg.norm(rows[:, :3], axis=0)
+        pairs = list(zip(spacing, sizes, strict=True))[: header["dim"][0]]
+        if all(abs((mm or 1.0) - size) <= NEAR * size for mm, size in pairs):
+            return []
         one, other = (", ".join(f"{mm:g}" for mm in values) for values in (sizes, spacing))
         text = f"its sform has voxels of {one} mm, its pixdim of {other} mm, by which it is read, as Slicer reads it"
-        return (f"{path}: {text}; if they are wrong, so are volumes in ml.",)
-    if codes[1] <= 0:
-        return ()
+        return [f"{text}; if they are wrong, so are volumes in ml"]
+    if header["sform"] <= 0:
+        return []
+    b, c, d, *offset = header["turned"]
     a = max(0.0, 1.0 - b * b - c * c - d * d) ** 0.5
     turned = np.array(  # nifti1.h, method 2
         [
@@ -135,9 +130,5 @@ def place_notes(path: Path) -> tuple[str, ...]:
     axes = turned * spacing * (1.0, 1.0, -1.0 if handed < 0 else 1.0)
     near = NEAR * np.array(spacing)  # of each column
     if (abs(axes - rows[:, :3]) <= near).all() and np.allclose(offset, rows[:, 3], 0.0, 10 * near.min()):
-        return ()
-    return (f"{path}: its qform and sform place it differently; it is read as SimpleITK and Slicer read it.",)
-
-
-def _open(path: Path) -> AbstractContextManager[IO[bytes]]:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+        return []
+    return ["its qform and sform place it differently; it is read as SimpleITK and Slicer read it"]
