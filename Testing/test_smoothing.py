@@ -10,11 +10,11 @@ from scipy.ndimage import gaussian_filter
 from conftest import TINY, blob_case
 from DiffSegLib import config
 from DiffSegLib.data.patches import Prepared
+from DiffSegLib.data.smoothing import smoothed
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference import sampling
 from DiffSegLib.inference.predict import Predictor
-from DiffSegLib.inference.smoothing import smoothed
 from DiffSegLib.jobs import SegmentOptions
 from DiffSegLib.models import store
 from DiffSegLib.training.calibration import SMOOTHINGS, Answers, fit_smoothing

@@ -7,9 +7,10 @@ leave an axis alone whose voxels are coarser than they are.
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, conv3d, interpolate, pad
+from torch.nn.functional import interpolate
 
 from DiffSegLib.config import AugmentConfig
+from DiffSegLib.data.smoothing import smoothed
 
 
 def change_intensity(
@@ -41,19 +42,8 @@ def gamma(image: Tensor, exponent: float) -> Tensor:
 
 def blur(image: Tensor, sigma: float, spacing: tuple[float, ...]) -> Tensor:
     """Gaussian blur with `sigma` in mm; the border's values go on beyond it."""
-    dims = image.ndim - 1
-    convolve = (conv2d, conv3d)[dims - 2]
-    for axis in range(dims):
-        width = sigma / spacing[axis]
-        if width < 0.2:  # the neighbours' weights would be below 4e-6
-            continue
-        radius = int(np.ceil(3 * width))
-        kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / width) ** 2)
-        shape = [len(kernel) if n == axis else 1 for n in range(dims)]
-        padding = [radius if n == axis else 0 for n in reversed(range(dims)) for _side in range(2)]
-        wider = pad(image[:, None], padding, mode="replicate")
-        image = convolve(wider, (kernel / kernel.sum()).reshape(1, 1, *shape))[:, 0]
-    return image
+    widths = [sigma / mm for mm in spacing]
+    return smoothed(image, [width if width >= 0.2 else 0.0 for width in widths])  # else weights are below 4e-6
 
 
 def low_resolution(image: Tensor, edge: float, spacing: tuple[float, ...]) -> Tensor:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.data.smoothing import smoothed
 from DiffSegLib.diffusion.gaussian import x_to_probability
 from DiffSegLib.diffusion.process import make_process
 from DiffSegLib.diffusion.sampler import sample_steps
 from DiffSegLib.inference import windows
 from DiffSegLib.inference.blend import Slab, gaussian_weight
 from DiffSegLib.inference.ladder import CPU
-from DiffSegLib.inference.smoothing import smoothed
 from DiffSegLib.inference.windows import Windows, window_noise
 from DiffSegLib.network.features import Features, denoise, encode
 from DiffSegLib.network.precision import autocast

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from DiffSegLib.config import Config
 from DiffSegLib.data.patches import Prepared
-from DiffSegLib.inference.smoothing import smoothed
+from DiffSegLib.data.smoothing import smoothed
 from DiffSegLib.inference.uncertainty import tempered
 from DiffSegLib.network.precision import pick_precision
 from DiffSegLib.training.validation import class_dice, sampled

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from DiffSegLib.config import LossConfig
-from DiffSegLib.inference.smoothing import smoothed
+from DiffSegLib.data.smoothing import smoothed
 
 
 def dice_loss(logits: Tensor, label: Tensor, exclusive: bool = True) -> Tensor:
