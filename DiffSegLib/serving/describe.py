@@ -3,20 +3,17 @@
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from DiffSegLib import events
+from DiffSegLib.events import Listener
 from DiffSegLib.network.precision import pick_device, pick_precision
-from DiffSegLib.serving.session import Session
+from DiffSegLib.serving.session import Fields, Session
 
 PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "safetensors")
 
 
-def run(
-    session: Session, request: dict[str, Any], send: Callable[[events.Event], None], cancelled: Callable[[], bool]
-) -> dict[str, Any]:
+def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[], bool]) -> Fields:
     """versions: package -> version or None. memory_gib: (free, total) of the CUDA device, or None."""
     device = pick_device("auto")
     cuda = device.type == "cuda"

@@ -10,16 +10,15 @@ from scipy.ndimage import find_objects
 from DiffSegLib import events
 from DiffSegLib.errors import Cancelled
 from DiffSegLib.evaluation.metrics import score
+from DiffSegLib.events import Listener
 from DiffSegLib.jobs import EvaluateJob, StoredMask
 from DiffSegLib.serving.arrays import load_array
-from DiffSegLib.serving.session import Session
+from DiffSegLib.serving.session import Fields, Session
 
 Layers = dict[str, tuple[np.ndarray, list[Any]]]  # file -> label map, and the box of each value from 1 on
 
 
-def run(
-    session: Session, request: dict[str, Any], send: Callable[[events.Event], None], cancelled: Callable[[], bool]
-) -> dict[str, Any]:
+def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[], bool]) -> Fields:
     """Measure pair after pair; `scores` of the result has one entry for each, with the fields of `Scores`.
 
     Its numbers are text ("inf", "nan"): JSON has neither.

@@ -8,8 +8,9 @@ from DiffSegLib import config, events
 from DiffSegLib.data.checks import examine
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.errors import Cancelled, InputError
+from DiffSegLib.events import Listener
 from DiffSegLib.jobs import PlanJob
-from DiffSegLib.serving.session import Session
+from DiffSegLib.serving.session import Fields, Session
 from DiffSegLib.training.plan import Plan, make_plan
 from DiffSegLib.training.proposal import propose
 
@@ -17,9 +18,7 @@ from DiffSegLib.training.proposal import propose
 _known: tuple[Any, Plan, list[str]] | None = None
 
 
-def run(
-    session: Session, request: dict[str, Any], send: Callable[[events.Event], None], cancelled: Callable[[], bool]
-) -> dict[str, Any]:
+def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[], bool]) -> Fields:
     """config: the whole configuration, or None where the data allow no training; reasons: key -> why it was proposed.
 
     problems: sentences on cases that must be corrected or left out. warnings: sentences on the rest. The files are read

@@ -1,16 +1,13 @@
 """The task `prepare`: load a model in advance (jobs.PrepareJob)."""
 
 from collections.abc import Callable
-from typing import Any
 
-from DiffSegLib import events
+from DiffSegLib.events import Listener
 from DiffSegLib.jobs import PrepareJob
-from DiffSegLib.serving.session import Session
+from DiffSegLib.serving.session import Fields, Session
 
 
-def run(
-    session: Session, request: dict[str, Any], send: Callable[[events.Event], None], cancelled: Callable[[], bool]
-) -> dict[str, Any]:
+def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[], bool]) -> Fields:
     """The model is the session's warm one afterwards; returns its name."""
     job = PrepareJob.from_json(request)
     predictor = session.predictor(job.model, job.device)

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,17 +12,16 @@ from DiffSegLib.data.channels import on_first_grid
 from DiffSegLib.data.files import mend
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
+from DiffSegLib.events import Listener
 from DiffSegLib.inference.predict import volumes_ml
 from DiffSegLib.inference.windows import noise_levels
 from DiffSegLib.jobs import Channel, SegmentJob
 from DiffSegLib.network.memory import enough_for
 from DiffSegLib.serving.arrays import load_array, save_array
-from DiffSegLib.serving.session import Session
+from DiffSegLib.serving.session import Fields, Session
 
 
-def run(
-    session: Session, request: dict[str, Any], send: Callable[[events.Event], None], cancelled: Callable[[], bool]
-) -> dict[str, Any]:
+def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[], bool]) -> Fields:
     """Run one job and return the fields of its result event; a `step` event names each mask as it is made."""
     job = SegmentJob.from_json(request)
     output = Path(job.output)

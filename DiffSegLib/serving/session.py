@@ -5,6 +5,8 @@ from typing import Any
 
 from DiffSegLib.errors import EnvironmentProblem
 
+Fields = dict[str, Any]  # of a request, or of its result
+
 
 class Session:
     """Holds the last model, so that a second job pays neither the import nor the loading."""
