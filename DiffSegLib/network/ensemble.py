@@ -32,7 +32,7 @@ class Ensemble(nn.Module):
         return tuple(feature for part in parts for feature in part)
 
     def denoise(self, features: Features, mask: Tensor | None, t: Tensor) -> Tensor:
-        """See features.TwoParts."""
+        """See features.denoise."""
         remaining = iter(features)
         answers = []
         for member, plain, count in zip(self.members, self.supervised, self._counts, strict=True):
