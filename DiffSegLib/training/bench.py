@@ -3,7 +3,6 @@
 Ratios within one run are what counts; the rounds are interleaved, so that a machine that slows down slows all alike.
 """
 
-import ctypes
 import math
 import os
 import platform
@@ -29,6 +28,7 @@ from DiffSegLib.network.build import build
 from DiffSegLib.network.precision import autocast, pick_device, pick_precision, ready
 from DiffSegLib.training.step import training_loss
 from DiffSegLib.training.time_sampling import TimeSampler
+from DiffSegLib.tuning import give_back
 
 SHAPE, CLASSES = (64, 64, 64), 3
 Row = dict[str, float | str]
@@ -153,10 +153,7 @@ def five_steps(network: nn.Module, device: torch.device, precision: torch.dtype)
     options: dict[str, Any] = {"device": device, "precision": precision, "every_step": False}
     sampling = Sampling(ready(network, device, precision), CLASSES, SHAPE, factors, DiffusionConfig(), **options)
 
-    def work() -> object:
-        return next(sampling.volumes(image))
-
-    return work
+    return lambda: next(sampling.volumes(image))
 
 
 def training_step(network: nn.Module, device: torch.device, precision: torch.dtype) -> Callable[[], object]:
@@ -197,8 +194,8 @@ def restart_peak(device: torch.device = CPU) -> float:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return float(torch.cuda.memory_allocated())
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed
+    give_back()
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
