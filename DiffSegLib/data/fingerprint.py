@@ -39,22 +39,14 @@ class Fingerprint:
             rows = {"min": values.min(0), "median": np.median(values, 0), "max": values.max(0)}
             return {key: np.round(row, 4).tolist() for key, row in rows.items()}
 
-        channels = [
-            {"name": name, "ct": ct, **dict(zip(map("percentile {:g}".format, PERCENTILES), row, strict=True))}
-            for name, ct, row in zip(
-                self.dataset.channels, self.is_ct, np.round(self.intensities, 4).tolist(), strict=True
-            )
-        ]
-        labels = [
-            {
-                "value": x.value,
-                "name": x.name,
-                "cases": len(found),
-                "voxels": spread(np.array(found)) if found else None,
-            }
-            for x in self.dataset.labels
-            for found in (self.voxels.get(x.value, []),)
-        ]
+        keys = ["name", "ct", *map("percentile {:g}".format, PERCENTILES)]
+        rows = zip(self.dataset.channels, self.is_ct, np.round(self.intensities, 4).tolist(), strict=True)
+        channels = [dict(zip(keys, (name, ct, *row), strict=True)) for name, ct, row in rows]
+        labels = []
+        for label in self.dataset.labels:
+            found = self.voxels.get(label.value, [])
+            sizes = spread(np.array(found)) if found else None
+            labels.append({"value": label.value, "name": label.name, "cases": len(found), "voxels": sizes})
         return {
             "dataset": self.dataset.name,
             "cases": len(self.shapes),

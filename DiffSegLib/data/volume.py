@@ -78,8 +78,8 @@ def machine_memory() -> int:
 class Orientation:
     """How to turn array axes to canonical ones: `axes[n]` is the array axis that becomes canonical axis n."""
 
-    axes: tuple[int, int, int]
-    flips: tuple[bool, bool, bool]
+    axes: tuple[int, ...]
+    flips: tuple[bool, ...]
 
     def apply(self, array: np.ndarray) -> np.ndarray:
         """(..., K, J, I) -> (..., z, y, x), a view."""
@@ -98,16 +98,13 @@ class Orientation:
 def orientation_of(affine: np.ndarray) -> Orientation:
     """The turn to canonical axes for the nearest signed permutation of the voxel axes."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    remaining_world, remaining_voxel = [0, 1, 2], [0, 1, 2]
-    pairs: dict[int, tuple[int, bool]] = {}
-    for _ in range(3):  # greedily by the largest cosine: well defined for any rotation
-        block = np.abs(directions[np.ix_(remaining_world, remaining_voxel)])
-        world, voxel = np.unravel_index(block.argmax(), block.shape)
-        w, v = remaining_world.pop(int(world)), remaining_voxel.pop(int(voxel))
-        pairs[w] = (v, bool(directions[w, v] < 0))
-    order = [pairs[w] for w in (2, 1, 0)]  # canonical (z, y, x); array axis of voxel axis v is 2 - v
-    axes = tuple(2 - v for v, _ in order)
-    return Orientation(axes, (order[0][1], order[1][1], order[2][1]))  # type: ignore[arg-type]
+    cosines = np.abs(directions)  # of world axis and voxel axis; array axis of either is 2 - n
+    axes, flips = [0, 0, 0], [False, False, False]
+    for _ in range(3):  # greedily by the largest one: well defined for any rotation
+        world, voxel = np.unravel_index(cosines.argmax(), cosines.shape)
+        axes[2 - world], flips[2 - world] = 2 - int(voxel), bool(directions[world, voxel] < 0)
+        cosines[world], cosines[:, voxel] = -1.0, -1.0
+    return Orientation(tuple(axes), tuple(flips))
 
 
 def resample(array: "torch.Tensor", shape: tuple[int, ...], nearest: bool = False) -> "torch.Tensor":

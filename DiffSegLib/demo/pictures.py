@@ -57,21 +57,14 @@ def steps_picture(
         for column, name in enumerate(columns):
             panel = axes[row, column]
             panel.set_axis_off()
-            panel.imshow(
-                cut(image, window, axis, upside),
-                cmap="gray",
-                vmin=low,
-                vmax=high,
-                aspect=aspect,
-                interpolation="bicubic",
-            )
+            shown = cut(image, window, axis, upside)
+            panel.imshow(shown, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bicubic")
             if column > 0:
                 overlay(panel, cut(masks[column - 1], window, axis, upside), labels, aspect)
             else:
                 _letters(panel, letters)
-                panel.text(
-                    -0.06, 0.5, plane, transform=panel.transAxes, color=TEXT, rotation=90, va="center", ha="right"
-                )
+                how = {"transform": panel.transAxes, "color": TEXT, "rotation": 90, "va": "center", "ha": "right"}
+                panel.text(-0.06, 0.5, plane, **how)
             if row == 0:
                 panel.set_title(name, color=TEXT, fontsize=11)
     figure.suptitle(title, color=TEXT, fontsize=13, x=0.5, y=0.985)

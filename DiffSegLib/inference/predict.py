@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import combinations
 
 import numpy as np
@@ -81,9 +82,7 @@ class Predictor:
                 raise Cancelled("Segmentation was cancelled.")
             text = f"step {at.step} of {options.steps}, window {at.window} of {at.windows}"
             text += f", sample {at.sample} of {options.samples}" if options.samples > 1 else ""
-            numbers = {"step": at.step, "steps": options.steps, "window": at.window, "windows": at.windows}
-            numbers |= {"sample": at.sample, "samples": options.samples}
-            listener(events.make("progress", fraction=at.fraction, text=text, **numbers))
+            listener(events.make("progress", text=text, steps=options.steps, samples=options.samples, **asdict(at)))
 
         fallbacks: list[str] = []
         factors = card.network.factors

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from DiffSegLib.config import DiffusionConfig
+from DiffSegLib.data.patches import generator
 from DiffSegLib.diffusion.process import make_process
 
 WINDOW_GROWTH = 3.0  # a volume of up to this many patches' voxels is taken in one window: no seams, and faster
@@ -50,8 +51,7 @@ def plan_windows(
 
 def window_noise(seed: int, sample: int, window: int, step: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise that depends on nothing but its arguments, so no batching or order changes a mask."""
-    key = np.random.SeedSequence([seed, sample, window, step])
-    return torch.from_numpy(np.random.Generator(np.random.Philox(key)).standard_normal(shape, dtype=np.float32))
+    return torch.from_numpy(generator(seed, sample, window, step).standard_normal(shape, dtype=np.float32))
 
 
 def noise_levels(diffusion: DiffusionConfig, steps: int) -> list[float]:
