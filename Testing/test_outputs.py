@@ -301,13 +301,13 @@ def test_one_case_is_written_after_the_other_so_that_masks_and_record_are_of_one
 
     def slow(path, mask, *more):
         (second if first.is_set() else first).set()
-        assert go_on.wait(60)
+        assert go_on.wait(120)
         plain(path, mask, *more)
 
     monkeypatch.setattr(outputs, "write_mask", slow)
     writers = [threading.Thread(target=write, args=(tmp_path, prediction(seed))) for seed in (1, 2)]
     writers[0].start()
-    assert first.wait(60)
+    assert first.wait(120)
     writers[1].start()
     assert not second.wait(1.0), "the other has begun before the first was done"
     go_on.set()

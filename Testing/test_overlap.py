@@ -42,7 +42,7 @@ class Seen:
         monkeypatch.setattr(module, name, call)
 
     def wait(self, what):
-        assert self.told[what].wait(30), f"no {what!r} while another case was segmented"
+        assert self.told[what].wait(120), f"no {what!r} while another case was segmented"
 
 
 def prediction(volume):

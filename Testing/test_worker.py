@@ -59,7 +59,7 @@ def worker():
     assert ready["state"] == "ready" and ready["pid"] == made.process.pid
     yield made
     made.send('{"do": "quit"}')
-    assert made.process.wait(20) == 0
+    assert made.process.wait(120) == 0
 
 
 def job(tmp_path: Path, model: Path | str, number: str, shape=(18, 22, 20), **options) -> SegmentJob:
@@ -163,7 +163,7 @@ def test_the_worker_ends_with_its_parent(tmp_path, tiny_model):
     lonely.send(job(tmp_path, tiny_model, "long", steps=1000, shape=(32, 32, 32)).to_line())
     assert lonely.next()["event"] == "progress"
     lonely.process.stdin.close()
-    assert lonely.process.wait(10) == 0
+    assert lonely.process.wait(120) == 0
 
 
 def test_a_worker_that_outlives_its_parent_leaves_no_image_behind(tmp_path, tiny_model):
@@ -176,7 +176,7 @@ def test_a_worker_that_outlives_its_parent_leaves_no_image_behind(tmp_path, tiny
         lonely.send(replace(long, output=str(folder)).to_line())
     assert lonely.next()["event"] == "progress"
     lonely.process.stdin.close()
-    assert lonely.process.wait(10) == 0
+    assert lonely.process.wait(120) == 0
     assert [folder.exists() for folder in folders] == [False, False, True]
 
 
@@ -185,7 +185,7 @@ def test_ctrl_c_in_the_console_is_the_parents_to_handle():
     made.next()
     made.process.send_signal(signal.SIGINT)
     made.send('{"do": "quit"}')
-    assert made.process.wait(20) == 0
+    assert made.process.wait(120) == 0
 
 
 def test_a_job_survives_its_line():

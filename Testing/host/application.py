@@ -170,7 +170,7 @@ class Host:
                 panel.root.setMRMLScene(None)
         self._windows.clear()
 
-    def wait_for(self, condition, seconds=60.0):
+    def wait_for(self, condition, seconds=300.0):
         """Run the event loop until `condition()` holds."""
         import time
 
