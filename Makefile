@@ -15,7 +15,7 @@
 PYTHON ?= python3
 TORCH ?= 2.13.0
 PINS ?= Testing/lock.txt
-NEWEST_TORCH ?= 2.14.1
+NEWEST_TORCH ?= 2.15.0
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
