@@ -33,6 +33,21 @@ def test_an_image_keeps_voxels_and_place(tmp_path, ending):
     assert volume.spacing == pytest.approx((2.0, 1.2, 0.9))
 
 
+@pytest.mark.parametrize("ending", ["nii.gz", "nrrd", "mha"])
+def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path, ending):
+    values = np.random.default_rng(0).integers(0, 100, (4, 5, 6))
+    for offset, kind in ((1e9, np.float64), (1 << 30, np.int32), (1 << 30, np.uint32)):
+        sitk.WriteImage(sitk.GetImageFromArray((values + offset).astype(kind)), str(tmp_path / f"far.{ending}"))
+        with pytest.raises(InputError, match=r"far\..*: its values, from \d+ to \d+, are too large, or too near"):
+            read(tmp_path / f"far.{ending}")
+    sitk.WriteImage(sitk.GetImageFromArray(values * 1e300), str(tmp_path / f"large.{ending}"))
+    with pytest.raises(InputError, match="its values, from 0 to .*, are too large"):
+        read(tmp_path / f"large.{ending}")
+    whole = (values + (1 << 23)).astype(np.int32)  # float32 has them all
+    sitk.WriteImage(sitk.GetImageFromArray(whole), str(tmp_path / f"whole.{ending}"))
+    np.testing.assert_array_equal(read(tmp_path / f"whole.{ending}").array[0], whole)
+
+
 @pytest.mark.parametrize("name", ["x.seg.nrrd", "x.nrrd", "x.nii.gz"])
 def test_a_mask_is_read_back_equal_and_leaves_nothing_beside(tmp_path, name):
     mask = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)

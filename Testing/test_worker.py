@@ -1,6 +1,7 @@
 """The worker process, spoken to as a window would: real process, real pipe."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -194,7 +195,17 @@ def test_a_job_survives_its_line():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"samples": 0}, {"seed": -1}, {"sampler": "euler"}, {"device": "tpu"}, {"roi": [[3, 3]]}, {"steps": True}]
+    "wrong",
+    [
+        {"samples": 0},
+        {"seed": -1},
+        {"sampler": "euler"},
+        {"device": "tpu"},
+        {"roi": [[3, 3]]},
+        {"roi": [[0, 1.9]] * 3},
+        {"roi": [[0, math.inf]] * 3},
+        {"steps": True},
+    ],
 )
 def test_wrong_options_are_named(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
