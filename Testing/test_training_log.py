@@ -141,6 +141,14 @@ def test_a_class_that_no_validation_case_holds_is_shown_as_a_dash(capsys):
     assert "Dice 0.5000 (0.500, -)" in capsys.readouterr().err
 
 
+def test_a_line_whose_iteration_is_no_number_does_not_stop_a_training(tmp_path):
+    good = events.to_line(events.make("log", text="a", iteration=2)) + "\n"
+    odd = [events.to_line(events.make("log", text="b", iteration=x)) + "\n" for x in ("x", None, [1], {})]
+    (tmp_path / "log.jsonl").write_text("".join([*odd, good]))
+    Log(tmp_path, events.silent, 3).close()
+    assert (tmp_path / "log.jsonl").read_text() == good
+
+
 def test_the_name_of_a_file_tells_a_terminal_nothing(capsys):
     show = Show(sys.stderr)
     for kind in ("progress", "warning"):
