@@ -20,6 +20,7 @@ from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentJob, SegmentOptions
 from DiffSegLib.models.library import write_card
 from DiffSegLib.models.store import load
+from DiffSegLib.serving.segment import load_volume
 
 IDENTITY = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
 
@@ -192,6 +193,12 @@ def test_ctrl_c_in_the_console_is_the_parents_to_handle():
 def test_a_job_survives_its_line():
     made = SegmentJob("1", "m", "x.npy", IDENTITY, "out", SegmentOptions(roi=((0, 2), (1, 3), (4, 9)), seed=2**40))
     assert SegmentJob.from_json(json.loads(made.to_line())) == made
+
+
+def test_a_volume_whose_values_float32_cannot_tell_apart_is_refused_as_its_file_would_be(tmp_path):
+    np.save(tmp_path / "x.npy", 1e9 + np.arange(60.0).reshape(3, 4, 5))
+    with pytest.raises(InputError, match="^T1: its values, from 1000000000 to 1000000059, are too large, or too near"):
+        load_volume(SegmentJob("1", "m", str(tmp_path / "x.npy"), IDENTITY, "out", name="T1"))
 
 
 @pytest.mark.parametrize(

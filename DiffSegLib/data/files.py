@@ -51,14 +51,14 @@ def read(path: Path, frames: int = 1) -> Volume:
         array = sitk.GetArrayViewFromImage(image)
         array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
         array = array[: _colours(path, len(array))]
-        _check_digits(array, path)
+        check_digits(array, str(path))
         array = np.array(array, dtype=np.float32, order="C")
         for start, where in odd:
             array.reshape(-1)[start : start + len(where)][where] = np.nan
         return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
 
 
-def _check_digits(array: np.ndarray, path: Path) -> None:
+def check_digits(array: np.ndarray, name: str) -> None:
     """Raise InputError where float32 cannot hold an image's values, or not what tells them apart."""
     if array.dtype.itemsize < 4 or array.dtype == np.float32:
         return
@@ -67,7 +67,7 @@ def _check_digits(array: np.ndarray, path: Path) -> None:
     is_near = 0 < LEVELS * spread < largest and not np.array_equal(array, array.astype(np.float32))
     if is_near or float(np.finfo(np.float32).max) < largest < np.inf:
         text = f"its values, from {low:.17g} to {high:.17g}, are too large, or too near to each other for their size"
-        raise InputError(f"{path}: {text}; subtract an offset, or scale them, first.")
+        raise InputError(f"{name}: {text}; subtract an offset, or scale them, first.")
 
 
 @contextlib.contextmanager
