@@ -93,6 +93,16 @@ def test_an_ignore_label_is_refused(tmp_path):
         load_dataset(make_nnunet(tmp_path / "set", labels={"background": 0, "first": 1, "ignore": 2}))
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_channels_in_a_list_of_numbers_are_no_description(tmp_path, version):
+    folder = make_nnunet(tmp_path / "set", version, channels=1)
+    text = json.loads((folder / "dataset.json").read_text())
+    key = "channel_names" if version == 2 else "modality"
+    (folder / "dataset.json").write_text(json.dumps({**text, key: [1]}))
+    with pytest.raises(InputError, match=r"dataset\.json: is not in .*nnU-Net layout \(IndexError"):
+        load_dataset(folder)
+
+
 def test_a_description_of_no_layout_is_refused(tmp_path):
     (tmp_path / "dataset.json").write_text('{"labels": {}}')
     with pytest.raises(InputError, match=r"dataset.json: lacks 'training'"):

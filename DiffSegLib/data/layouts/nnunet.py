@@ -35,7 +35,7 @@ def read(folder: Path) -> Dataset | None:
                 return described(folder, data, *_cases(folder, len(data["modality"]), ending))
     except KeyError as problem:
         raise InputError(f"{path}: lacks {problem}, which nnU-Net's description of a data set has.") from None
-    except (TypeError, ValueError, AttributeError) as problem:
+    except (TypeError, ValueError, AttributeError, IndexError) as problem:
         raise InputError(f"{path}: is not in nnU-Net layout ({type(problem).__name__}: {problem}).") from None
     return None
 
