@@ -3,10 +3,14 @@
 Anything that is not a `DiffSegError` is a defect of ours and keeps its traceback.
 """
 
+import re
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but tab and line break
+
 
 def printable(text: str) -> str:
-    """A text that can be written as UTF-8 anywhere: a file's name from another encoding cannot."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A text that can be written as UTF-8 anywhere, and asks nothing of a terminal, as files' names may."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class DiffSegError(Exception):

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from operator import index
 from typing import Any, ClassVar, Self
 
 from DiffSegLib.errors import InputError
@@ -86,7 +87,7 @@ class SegmentOptions:
         _check_choice("device", self.device, DEVICES)
         if self.roi is not None:
             try:
-                ranges = tuple((int(low), int(high)) for low, high in self.roi)
+                ranges = tuple((index(low), index(high)) for low, high in self.roi)  # no fractions, which would be cut
             except (TypeError, ValueError):
                 raise InputError(f"roi is {self.roi!r}; it must be one (start, end) pair of voxels per axis.") from None
             if any(low < 0 or high <= low for low, high in ranges):

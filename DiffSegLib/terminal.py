@@ -158,7 +158,7 @@ class Show:
             self.open_line = False
 
     def _progress(self, event: events.Event) -> None:
-        text = f"{100 * event['fraction']:3.0f} %  {event['text']}"
+        text = printable(f"{100 * event['fraction']:3.0f} %  {event['text']}")
         if self.terminal:
             self.stream.write(f"\r\033[K{text[:110]}")
             self.open_line = True

@@ -46,6 +46,19 @@ def test_a_channel_on_another_grid_is_resampled_to_the_first(tmp_path):
     np.testing.assert_allclose(volume.array[1], ramp((6, 8, 10), fine), atol=1e-3)
 
 
+def test_the_unit_of_a_channel_does_not_matter_where_it_is_resampled(tmp_path):
+    """A diffusion coefficient in m2/s, say, is about 1e-9."""
+    half = np.eye(4)
+    half[:3, 3] = 0.5
+    values = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    first = write_image(tmp_path / "x_0000.nii.gz", values)
+    found = {}
+    for unit in (1.0, 1e-9):
+        second = write_image(tmp_path / f"{unit}.nii.gz", values * np.float32(unit), half)
+        found[unit] = read_case((first, second)).array[1] / unit
+    np.testing.assert_allclose(found[1e-9], found[1.0], atol=1e-5)
+
+
 def test_where_a_channel_does_not_reach_it_has_its_lowest_value(tmp_path):
     """Air of a CT, say; not 0, which is water."""
     first = write_image(tmp_path / "x_0000.nii.gz", np.zeros((4, 5, 9), np.float32))

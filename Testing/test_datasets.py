@@ -58,6 +58,13 @@ def test_nnunet_files_that_are_missing_or_alone_are_all_listed(tmp_path):
         load_dataset(folder)
 
 
+def test_a_label_with_another_ending_than_the_description_s_is_told(tmp_path):
+    folder = make_nnunet(tmp_path / "set", 2)
+    (folder / "labelsTr" / "more.nrrd").write_bytes(b"")
+    with pytest.raises(InputError, match=r"missing: label more\.nii\.gz \(there is more\.nrrd\)"):
+        load_dataset(folder)
+
+
 def test_nnunet_lists_of_files_are_followed(tmp_path):
     folder = make_nnunet(tmp_path / "set")
     entry = {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"], "label": "labelsTr/a.nii.gz"}
@@ -84,6 +91,16 @@ def test_regions_are_read_in_their_order(tmp_path):
 def test_an_ignore_label_is_refused(tmp_path):
     with pytest.raises(InputError, match="'ignore' label"):
         load_dataset(make_nnunet(tmp_path / "set", labels={"background": 0, "first": 1, "ignore": 2}))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_channels_in_a_list_of_numbers_are_no_description(tmp_path, version):
+    folder = make_nnunet(tmp_path / "set", version, channels=1)
+    text = json.loads((folder / "dataset.json").read_text())
+    key = "channel_names" if version == 2 else "modality"
+    (folder / "dataset.json").write_text(json.dumps({**text, key: [1]}))
+    with pytest.raises(InputError, match=r"dataset\.json: is not in .*nnU-Net layout \(IndexError"):
+        load_dataset(folder)
 
 
 def test_a_description_of_no_layout_is_refused(tmp_path):
@@ -158,6 +175,34 @@ def test_channels_of_pairs_are_numbered_files_and_slices_are_not_channels(tmp_pa
         for n in range(3):
             write_image(folder / part / f"slice_{n:04d}.nii.gz", blob_case(n)[part == "labels"])
     assert [case.name for case in load_dataset(folder).cases] == ["slice_0000", "slice_0001", "slice_0002"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [
+        ("two folders", "labels/a.seg.nrrd"),  # somebody's correction, say
+        ("two folders", "images/a.mha"),
+        ("of nnU-Net", "imagesTr/a_0000.mha"),  # else the case's second channel
+        ("side by side", "a_label.mha"),
+        ("side by side", "a_image.mha"),
+        ("subfolders", "a/image.mha"),
+        ("subfolders", "a/label.nrrd"),
+    ],
+)
+def test_of_two_files_of_one_name_none_is_chosen(tmp_path, layout, file):
+    folder = make_pairs(tmp_path / "set", layout)
+    write_image(folder / file, blob_case(1)[1])
+    with pytest.raises(InputError, match=r"/a[^:]*: \S+ beside it is of the same case; remove one of them"):
+        load_dataset(folder)
+
+
+def test_a_channel_that_is_missing_moves_no_other_into_its_place(tmp_path):
+    folder = make_pairs(tmp_path / "set", "of nnU-Net")
+    for name in ("a_0001", "b_0002"):
+        write_image(folder / "imagesTr" / f"{name}.nii.gz", blob_case(0)[0])
+    with pytest.raises(InputError, match="1 file is missing: channel 0001 of image b"):
+        load_dataset(folder)
+    assert [case.name for case in load_dataset(folder, skip_missing=True).cases] == ["a"]
 
 
 def test_pairs_without_their_other_half_are_all_listed(tmp_path):

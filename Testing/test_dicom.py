@@ -105,6 +105,19 @@ def test_a_folder_of_two_series_asks_which(tmp_path):
         read(tmp_path / "none")
 
 
+def test_no_series_takes_another_one_s_name(tmp_path):
+    for study, uid in (("anna", "1.2.3"), ("bert", "1.2.4")):
+        write_series(tmp_path / study / "dicom", uid=uid)
+        (tmp_path / "links").mkdir(exist_ok=True)
+        (tmp_path / "links" / study).symlink_to(tmp_path / study / "dicom")  # both lead to folders called dicom
+    assert [name for name, _ in find_cases([tmp_path / "links"])] == ["anna", "bert"]
+    for uid in ("1.2.5", "1.2.6"):
+        write_series(tmp_path / "anna" / "scan", uid=uid)  # scan_1 and scan_2
+    write_series(tmp_path / "anna" / "scan_1", uid="1.2.7")
+    with pytest.raises(InputError, match=r"scan_1/1\.2\.7-000\.dcm: has the same case name as .*/scan/"):
+        find_cases([tmp_path / "anna"])
+
+
 def test_studies_are_segmented_from_their_folders(tmp_path, tiny_model, capsys):
     studies = tmp_path / "studies"
     write_series(studies / "anna")

@@ -1,7 +1,9 @@
 """Reading and writing: what is damaged is refused by name, what is written is read back as it was."""
 
 import gzip
+import os
 import struct
+import subprocess
 import sys
 import tracemalloc
 
@@ -10,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from conftest import make_dataset, write_image
+from conftest import ROOT, make_dataset, write_image
 from DiffSegLib.data import files
 from DiffSegLib.data.datasets import load_dataset
 from DiffSegLib.data.files import case_name, read, read_label, write_mask, write_volume
@@ -31,6 +33,32 @@ def test_an_image_keeps_voxels_and_place(tmp_path, ending):
     np.testing.assert_array_equal(volume.array[0], array)
     np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-5)
     assert volume.spacing == pytest.approx((2.0, 1.2, 0.9))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_a_name_in_utf_8_is_read_in_a_locale_without_it(tmp_path):
+    write_image(tmp_path / "ä.nrrd", np.zeros((2, 3, 4), np.float32))
+    code = (
+        "import sys, pathlib; from DiffSegLib.data.files import read; print(read(pathlib.Path(sys.argv[1])).array.size)"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, str(tmp_path / "ä.nrrd")]
+    assert subprocess.run(command, env=environment, capture_output=True, check=True).stdout.strip() == b"24"
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "nrrd", "mha"])
+def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path, ending):
+    values = np.random.default_rng(0).integers(0, 100, (4, 5, 6))
+    for offset, kind in ((1e9, np.float64), (1 << 30, np.int32), (1 << 30, np.uint32)):
+        sitk.WriteImage(sitk.GetImageFromArray((values + offset).astype(kind)), str(tmp_path / f"far.{ending}"))
+        with pytest.raises(InputError, match=r"far\..*: its values, from \d+ to \d+, are too large, or too near"):
+            read(tmp_path / f"far.{ending}")
+    sitk.WriteImage(sitk.GetImageFromArray(values * 1e300), str(tmp_path / f"large.{ending}"))
+    with pytest.raises(InputError, match="its values, from 0 to .*, are too large"):
+        read(tmp_path / f"large.{ending}")
+    whole = (values + (1 << 23)).astype(np.int32)  # float32 has them all
+    sitk.WriteImage(sitk.GetImageFromArray(whole), str(tmp_path / f"whole.{ending}"))
+    np.testing.assert_array_equal(read(tmp_path / f"whole.{ending}").array[0], whole)
 
 
 @pytest.mark.parametrize("name", ["x.seg.nrrd", "x.nrrd", "x.nii.gz"])

@@ -190,6 +190,12 @@ def test_monai_s_networks_get_strides_that_they_can_take():
     assert len(small.network.strides) == 2
 
 
+@pytest.mark.parametrize("memory", [0.0, -1.0, float("nan")])
+def test_memory_that_is_none_is_refused(memory):
+    with pytest.raises(InputError, match="memory is .*; it must be a number of GiB above zero"):
+        propose(prints((40, 40, 40), (1.0,) * 3), *FAST, memory=memory)
+
+
 def test_a_memory_that_nothing_fits_in_is_told():
     reasons = propose(prints((40, 40, 40), (1.0,) * 3), *FAST, memory=1e-5)[1]
     assert "as small as can be, and yet a step needs about" in reasons["data.patch"]

@@ -119,6 +119,13 @@ def test_a_large_mask_is_counted_in_little_memory():
     assert peak < mask.nbytes / 2
 
 
+def test_the_tiny_volumes_of_a_microscope_are_not_rounded_to_none():
+    mask = np.ones((10, 10, 10), np.uint8)
+    for mm in (0.001, 0.005, 0.1, 1.0, 20.0):
+        found = volumes_ml(mask, Volume(mask[None], np.diag([mm, mm, mm, 1.0])), [1, 2])
+        assert found == {1: pytest.approx(mm**3, rel=1e-5), 2: 0.0}
+
+
 def test_provenance_names_what_made_the_mask(predictor, tiny_model):
     record = predictor(volume(), SegmentOptions(seed=9)).provenance
     assert record["model"] == "tiny" and record["seed"] == 9 and len(record["model_sha256"]) == 64

@@ -60,6 +60,26 @@ def test_a_folder_is_segmented_and_a_bad_file_does_not_stop_the_rest(predictor, 
     assert again.skipped == ["case0", "case1"] and not again.done
 
 
+@pytest.mark.parametrize("ending", ["nii.gz", "nrrd"])
+def test_masks_in_any_format_may_lie_beside_images_that_are_called_otherwise(predictor, tmp_path, ending):
+    """Else the next run, or the next shard, would take them for images."""
+    for name in ("a_0000", "b_0000"):
+        write_image(tmp_path / f"{name}.nii.gz", blob_case(0)[0])
+    cases = find_cases([tmp_path])
+    outputs = Outputs(tmp_path, predictor.model.card.labels, ending)
+    options = SegmentOptions(keep_steps=True, steps=2, uncertainty=True)
+    assert run_cases(cases, outputs, lambda volume, _: predictor(volume, options)).done == ["a", "b"]
+    assert (tmp_path / f"a.step-2.{ending}").is_file() and find_cases([tmp_path]) == cases
+    (tmp_path / "a.json").unlink()  # whose mask is it now?
+    write_image(tmp_path / "a_0001.nii.gz", blob_case(0)[0])
+    for step in tmp_path.glob("a.step*"):
+        step.unlink()
+    with pytest.raises(
+        InputError, match=rf"a_0000.* is of the same case as .*a\.{ending}; their outputs would collide"
+    ):
+        find_cases([tmp_path], 2)
+
+
 def test_masks_may_lie_beside_their_images(predictor, tmp_path):
     image = write_image(tmp_path / "case.nii.gz", blob_case(0)[0])
     outputs = Outputs(tmp_path, predictor.model.card.labels)

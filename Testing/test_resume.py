@@ -127,6 +127,19 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(whole):
         small_training(whole, settings_of(*ALL, "network.channels=[8,8]"), resume=True)
 
 
+def test_a_configuration_that_was_edited_since_is_refused_by_its_key(dataset, tmp_path):
+    settings = config.override(config.from_json(TINY), ["training.iterations=2", "training.validations=1"])
+    train_folder(dataset, tmp_path / "run", settings, device="cpu")
+    file = tmp_path / "run" / "config.json"
+    text = file.read_text()
+    file.write_text(text.replace('"normalisation": "zscore"', '"normalisation": "percentile"'))
+    more = config.override(settings, ["training.iterations=4", "training.patience=9"])
+    with pytest.raises(InputError, match=r"last\.safetensors: .* \(data\.normalisation was zscore, not percentile\)"):
+        train_folder(dataset, tmp_path / "run", more, resume=True, device="cpu")
+    file.write_text(text)
+    assert train_folder(dataset, tmp_path / "run", more, resume=True, device="cpu").is_file()
+
+
 def scripted(monkeypatch, dice):
     """Validations that find these Dice, whatever the weights are."""
     found = iter(dice)

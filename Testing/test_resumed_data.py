@@ -8,7 +8,8 @@ from conftest import TINY, make_dataset, write_image
 from DiffSegLib import config
 from DiffSegLib.data.files import read, read_label
 from DiffSegLib.errors import InputError
-from DiffSegLib.training.run import train_folder
+from DiffSegLib.training.plan import make_plan
+from DiffSegLib.training.run import _check_data, train_folder
 
 
 def exchange_labels(data):
@@ -85,3 +86,12 @@ def test_a_folder_that_was_moved_and_has_new_cases_is_taken(dataset, tmp_path):
     moved = make_dataset(tmp_path / "moved", count=7)  # one more, that the split does not name
     train_folder(moved, run, config.override(settings, ["training.iterations=7"]), device="cpu", resume=True)
     assert json.loads((run / "config.json").read_text())["training"]["iterations"] == 6
+
+
+@pytest.mark.parametrize("known", [None, 3, ["blob_00"], "x"])
+def test_a_damaged_fingerprint_is_told_by_its_key(dataset, tmp_path, known):
+    settings = config.from_json(TINY)
+    plan = make_plan(dataset, settings)
+    (tmp_path / "fingerprint.json").write_text(json.dumps({**plan.to_json(), "contents_crc32": known}))
+    with pytest.raises(InputError, match=r"fingerprint\.json: its contents_crc32 must be an object"):
+        _check_data(tmp_path, dataset, plan)

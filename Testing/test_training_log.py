@@ -141,6 +141,22 @@ def test_a_class_that_no_validation_case_holds_is_shown_as_a_dash(capsys):
     assert "Dice 0.5000 (0.500, -)" in capsys.readouterr().err
 
 
+def test_a_line_whose_iteration_is_no_number_does_not_stop_a_training(tmp_path):
+    good = events.to_line(events.make("log", text="a", iteration=2)) + "\n"
+    odd = [events.to_line(events.make("log", text="b", iteration=x)) + "\n" for x in ("x", None, [1], {})]
+    (tmp_path / "log.jsonl").write_text("".join([*odd, good]))
+    Log(tmp_path, events.silent, 3).close()
+    assert (tmp_path / "log.jsonl").read_text() == good
+
+
+def test_the_name_of_a_file_tells_a_terminal_nothing(capsys):
+    show = Show(sys.stderr)
+    for kind in ("progress", "warning"):
+        show(events.make(kind, fraction=0.0, text="a\x1b]0;title\x07\r.nii"))
+    assert capsys.readouterr().err.count("a\\x1b]0;title\\x07\\r.nii\n") == 2
+    assert str(DiffSegError("a\x1b[2J: line\nline")) == "a\\x1b[2J: line\nline"
+
+
 def test_without_a_terminal_the_last_progress_is_the_last_line(capsys):
     show = Show(sys.stderr)
     for n in range(5):

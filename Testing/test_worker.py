@@ -1,6 +1,7 @@
 """The worker process, spoken to as a window would: real process, real pipe."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from DiffSegLib.inference.predict import Predictor
 from DiffSegLib.jobs import SegmentJob, SegmentOptions
 from DiffSegLib.models.library import write_card
 from DiffSegLib.models.store import load
+from DiffSegLib.serving.segment import load_volume
 
 IDENTITY = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
 
@@ -193,8 +195,24 @@ def test_a_job_survives_its_line():
     assert SegmentJob.from_json(json.loads(made.to_line())) == made
 
 
+def test_a_volume_whose_values_float32_cannot_tell_apart_is_refused_as_its_file_would_be(tmp_path):
+    np.save(tmp_path / "x.npy", 1e9 + np.arange(60.0).reshape(3, 4, 5))
+    with pytest.raises(InputError, match="^T1: its values, from 1000000000 to 1000000059, are too large, or too near"):
+        load_volume(SegmentJob("1", "m", str(tmp_path / "x.npy"), IDENTITY, "out", name="T1"))
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"samples": 0}, {"seed": -1}, {"sampler": "euler"}, {"device": "tpu"}, {"roi": [[3, 3]]}, {"steps": True}]
+    "wrong",
+    [
+        {"samples": 0},
+        {"seed": -1},
+        {"sampler": "euler"},
+        {"device": "tpu"},
+        {"roi": [[3, 3]]},
+        {"roi": [[0, 1.9]] * 3},
+        {"roi": [[0, math.inf]] * 3},
+        {"steps": True},
+    ],
 )
 def test_wrong_options_are_named(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

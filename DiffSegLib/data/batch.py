@@ -21,7 +21,7 @@ from DiffSegLib.data.cases import CHANNEL, image_files
 from DiffSegLib.data.channels import read_case
 from DiffSegLib.data.dicom import find_series
 from DiffSegLib.data.files import case_name
-from DiffSegLib.data.outputs import BESIDE, OTHER_IMAGE, Outputs, Prediction
+from DiffSegLib.data.outputs import BESIDE, OTHER_IMAGE, Outputs, Prediction, is_output
 from DiffSegLib.data.sources import sources_of
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import Cancelled, DiffSegError, EnvironmentProblem, InputError, printable
@@ -79,7 +79,7 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
     """(case name, image files) pairs, folders searched one level deep, in the order of names.
 
     A folder without images may hold DICOM series, itself or in the folders in it; each is a case. Its `.seg.nrrd` and
-    `.uncertainty.nrrd` are no images, so that masks may lie beside their images.
+    `.uncertainty.nrrd` are no images, nor is what a record beside it names, so that masks may lie beside their images.
 
     channels: of the model; with several, the files CASE_0000, CASE_0001, ... of a folder are the channels of one case,
     and any other file must hold all channels itself. With one channel `_0000` is cut off where every file has it.
@@ -90,7 +90,7 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
     series: dict[str, Path] = {}
     for path in inputs:
         if path.is_dir():
-            found = [file for file in image_files(path) if not MASK.search(file.name)]
+            found = [file for file in image_files(path) if not MASK.search(file.name) and not is_output(file)]
             dicom = {} if any(not file.is_dir() for file in found) else find_series(path)
             found = [file for file in found if file not in {slices.parent for slices in dicom.values()}]
             if not found and not dicom:
@@ -113,6 +113,8 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
         stem = CHANNEL.sub("", name)
         if channels > 1 and stem != name and all(p.parent == path.parent for p in cases.get(stem, [])):
             if (number := int(name[-4:])) != len(cases.setdefault(stem, [])):
+                if not number:
+                    raise InputError(f"{path}: is of the same case as {cases[stem][0]}; their outputs would collide.")
                 raise InputError(f"{path}: is channel {number} of case {stem}, whose channel {number - 1} is missing.")
             cases[stem].append(path)
             continue

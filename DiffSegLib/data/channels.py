@@ -68,10 +68,11 @@ def _on_grid_of(first: Volume, volume: Volume) -> Volume:
     moved, covered = [], False
     for channel in volume.array:
         low = float(channel.min())
-        image = image_of(channel - low + 1.0, volume.affine)  # at least 1 inside, so that 0 says outside
+        one = min(1.0, float(channel.max()) - low) or 1.0  # of a unit in which values are tiny, 1 would swallow them
+        image = image_of(channel - low + one, volume.affine)  # at least that inside, so that 0 says outside
         found = sitk.GetArrayFromImage(sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, 0.0))
         covered = covered or bool(found.any())
-        moved.append(np.where(found > 0, found - 1.0 + low, low).astype(np.float32))
+        moved.append(np.where(found > 0, found - one + low, low).astype(np.float32))
     if not covered:
         raise InputError(f"{volume.name}: lies nowhere on the grid of {first.name}, whose channel it should be.")
     return Volume(np.stack(moved), affine_of(reference), volume.name)

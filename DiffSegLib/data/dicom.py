@@ -31,6 +31,7 @@ def find_series(folder: Path) -> dict[str, Path]:
     """Name -> a file of each series in a folder and in the folders in it.
 
     A series is called after its folder; where one holds several, with a number in the order of their identifiers.
+    Raises InputError for two of one name.
     """
     found: dict[str, Path] = {}
     subfolders = [p for p in listed(folder) if p.is_dir() and not p.name.startswith(".")]
@@ -44,7 +45,10 @@ def find_series(folder: Path) -> dict[str, Path]:
             damaged = place  # told when it is read; the other series go on
         groups = [(str(damaged),)] if damaged else _groups(place)
         for n, files in enumerate(groups, start=1):
-            found[place.resolve().name if len(groups) == 1 else f"{place.resolve().name}_{n}"] = Path(files[0])
+            # links are called by their own names: several may lead to folders of one name
+            name = (place.resolve() if place == folder else place).name + (f"_{n}" if len(groups) > 1 else "")
+            if (file := found.setdefault(name, Path(files[0]))) != Path(files[0]):
+                raise InputError(f"{files[0]}: has the same case name as {file}; their outputs would collide.")
     return found
 
 

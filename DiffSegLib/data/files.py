@@ -19,6 +19,7 @@ from DiffSegLib.labels import Label
 from DiffSegLib.whole_files import whole_file
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own go to stderr, between the lines of progress
+LEVELS = 1 << 16  # times the spread of an image's values: of larger values float32 tells few hundred apart
 MANY = 32  # values of a label map that may be an image
 MOST_PACKED = 1100  # values that a byte of a file can hold: zlib packs at most 1032 to 1
 # ending -> what reads it in ITK, which would else go by what stands in the file
@@ -50,10 +51,23 @@ def read(path: Path, frames: int = 1) -> Volume:
         array = sitk.GetArrayViewFromImage(image)
         array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
         array = array[: _colours(path, len(array))]
+        check_digits(array, str(path))
         array = np.array(array, dtype=np.float32, order="C")
         for start, where in odd:
             array.reshape(-1)[start : start + len(where)][where] = np.nan
         return Volume(array, affine_of(image), str(path), (*mend(array, str(path)), *places))
+
+
+def check_digits(array: np.ndarray, name: str) -> None:
+    """Raise InputError where float32 cannot hold an image's values, or not what tells them apart."""
+    if array.dtype.itemsize < 4 or array.dtype == np.float32:
+        return
+    low, high = float(array.min()), float(array.max())
+    largest, spread = max(abs(low), abs(high)), high - low
+    is_near = 0 < LEVELS * spread < largest and not np.array_equal(array, array.astype(np.float32))
+    if is_near or float(np.finfo(np.float32).max) < largest < np.inf:
+        text = f"its values, from {low:.17g} to {high:.17g}, are too large, or too near to each other for their size"
+        raise InputError(f"{name}: {text}; subtract an offset, or scale them, first.")
 
 
 @contextlib.contextmanager

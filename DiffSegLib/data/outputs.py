@@ -247,6 +247,12 @@ class Outputs:
         return found
 
 
+def is_output(path: Path) -> bool:
+    """Whether a file is one that DiffSeg wrote for a case: the record beside it names it."""
+    name = BESIDE.sub("", case_name(path))
+    return path.name in (_listed(_read_record(path.with_name(f"{name}.json"), name) or {}) or {})
+
+
 def _read_record(path: Path, name: str) -> dict[str, Any] | None:
     """A record of DiffSeg; None for no file, and for anything else of that name."""
     try:

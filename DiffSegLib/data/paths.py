@@ -9,8 +9,8 @@ from DiffSegLib.errors import InputError
 def itk_name(path: Path | str) -> str:
     """A path for SimpleITK, which ends the whole process at a name that is no UTF-8: then InputError is raised."""
     try:
-        return str(path).encode("utf-8").decode("utf-8")
-    except UnicodeEncodeError:
+        return os.fsencode(path).decode("utf-8")  # whatever Python takes names for, in a locale without UTF-8
+    except UnicodeError:
         raise InputError(f"{path}: its name is no UTF-8 (of an old archive or disk?); rename it.") from None
 
 

@@ -291,7 +291,9 @@ def volumes_ml(mask: np.ndarray, volume: Volume, values: list[int]) -> dict[int,
     voxel = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
     # numpy counts in copies of eight bytes a voxel: slice by slice it is far faster, too
     counts = np.sum([np.bincount(plane.ravel(), minlength=256) for plane in mask], axis=0)
-    return {value: round(float(counts[value]) * voxel, 6) for value in values}
+    found = {value: float(counts[value]) * voxel for value in values}
+    # six digits behind the point, or of a microscope's tiny volumes the first six
+    return {value: round(ml, 6) if ml >= 1.0 else float(f"{ml:.6g}") for value, ml in found.items()}
 
 
 def _device_name(device: torch.device) -> str:

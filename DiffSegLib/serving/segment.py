@@ -9,7 +9,7 @@ import numpy as np
 
 from DiffSegLib import events
 from DiffSegLib.data.channels import on_first_grid
-from DiffSegLib.data.files import mend
+from DiffSegLib.data.files import check_digits, mend
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.events import Listener
@@ -62,5 +62,6 @@ def load_volume(part: SegmentJob | Channel) -> Volume:
     array = load_array(part.image)
     if array.ndim not in (3, 4) or array.size == 0:
         raise InputError(f"{part.image}: has shape {array.shape}; (K, J, I) or (channels, K, J, I) is needed.")
+    check_digits(array, part.name)
     array = np.asarray(array[None] if array.ndim == 3 else array, dtype=np.float32)
     return Volume(array, np.array(part.ijk_to_lps, dtype=np.float64), part.name, mend(array, part.name))

@@ -18,6 +18,7 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.network.weights import digest, write_safetensors
 from DiffSegLib.training.time_sampling import TimeSampler
 
+KEPT = ("data", "augment", "network", "diffusion", "loss")  # sections of a configuration
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 
 
@@ -54,13 +55,17 @@ class Progress:
 
 @dataclass(eq=False)
 class State:
-    """Everything that changes while a training runs; `ema` begins as the network's weights."""
+    """Everything that changes while a training runs; `ema` begins as the network's weights.
+
+    config: as JSON; of its sections KEPT must not change, or the model would not be what its card says.
+    """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     times: TimeSampler
     progress: Progress = field(default_factory=Progress)
+    config: dict[str, Any] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,7 +80,7 @@ def save(folder: Path, state: State) -> None:
         tensors |= {f"optimizer.{number}.{key}": value for key, value in values.items()}
     more = {"progress": vars(state.progress), "times": state.times.state, "scaler": state.scaler.state_dict()}
     fresh = folder / f"new.{LAST}"
-    write(fresh, tensors, more)
+    write(fresh, tensors, more | {"config": state.config})
     if (folder / LAST).exists():
         os.replace(folder / LAST, folder / PREVIOUS)
     os.replace(fresh, folder / LAST)
@@ -147,6 +152,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _restore(path: Path, state: State, tensors: dict[str, Tensor], more: dict[str, Any]) -> None:
     try:
+        for section in KEPT if state.config else ():  # somebody may have edited the file since
+            for key, value in more.get("config", {}).get(section, {}).items():
+                if (now := state.config[section].get(key, value)) != value:
+                    raise ValueError(f"{section}.{key} was {value}, not {now}")
         progress = Progress(**more["progress"])
         state.network.load_state_dict(_part(tensors, "network."))
         _replace(state.ema, _part(tensors, "ema."), path)
@@ -158,7 +167,7 @@ def _restore(path: Path, state: State, tensors: dict[str, Tensor], more: dict[st
         state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         state.times.restore(more["times"])
         state.scaler.load_state_dict(more["scaler"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         raise InputError(f"{path}: is no checkpoint of this configuration ({str(problem).splitlines()[0]}).") from None
     vars(state.progress).update(vars(progress))
 

@@ -28,7 +28,8 @@ class Log:
         if self.path.is_file():
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             found = [(line, events.from_line(line)) for line in lines if line.endswith("\n")]  # the last may be cut off
-            kept = [line for line, event in found if event and event.get("iteration", 0) <= iteration]
+            places = [(line, event.get("iteration", 0)) for line, event in found if event]
+            kept = [line for line, place in places if isinstance(place, int) and place <= iteration]
             write_text(self.path, "".join(kept))
         try:
             from torch.utils.tensorboard import SummaryWriter

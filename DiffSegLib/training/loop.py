@@ -1,6 +1,7 @@
 """The training loop: one function that a person can read from top to bottom."""
 
 import contextlib
+import json
 import math
 import os
 import time
@@ -76,7 +77,7 @@ def train(
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
     scaler = torch.amp.GradScaler(target.type, enabled=precision == torch.float16)
     times = TimeSampler(config.diffusion, len(process))
-    state = checkpoint.State(network, optimizer, scaler, times)
+    state = checkpoint.State(network, optimizer, scaler, times, config=json.loads(json.dumps(config.to_json())))
     progress = state.progress
     folder = run / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,8 @@ def propose(
     memory: GiB that a training step in float32 may take. Raises InputError where the data have other dimensions than
     what was written, or where values do not fit together.
     """
+    if not memory > 0:
+        raise InputError(f"memory is {memory:g}; it must be a number of GiB above zero.")
     dims, reasons = fingerprint.dims, {}
     for key, (value, why) in implied(base).items():
         if key in open_keys:

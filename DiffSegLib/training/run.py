@@ -164,7 +164,8 @@ def _check_data(run: Path, data: Path, plan: Plan) -> None:
         return
     kept, found = read_json(path), plan.to_json()
     contents = found["contents_crc32"]
-    known = kept.get("contents_crc32", {})
+    if not isinstance(known := kept.get("contents_crc32", {}), dict):
+        raise InputError(f"{path}: its contents_crc32 must be an object with named values.")
     changed = [name for name in known if contents.get(name, known[name]) != known[name]]
     cases = f"; changed: {', '.join(changed[:3] + ['...'] * (len(changed) > 3))}" if changed else ""
     for key in (key for key in DATA if key in kept):

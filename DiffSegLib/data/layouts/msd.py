@@ -27,7 +27,7 @@ def read(folder: Path) -> Dataset | None:
         dataset = described(folder, data, cases)
     except KeyError as problem:
         raise InputError(f"{path}: lacks {problem}, which MSD's and nnU-Net's description of a data set has.") from None
-    except (TypeError, ValueError, AttributeError) as problem:
+    except (TypeError, ValueError, AttributeError, IndexError) as problem:
         raise InputError(f"{path}: is not in MSD or nnU-Net layout ({type(problem).__name__}: {problem}).") from None
     named = {case.label.name for case in cases} | {case.images[0].name for case in cases}
     unlisted = []

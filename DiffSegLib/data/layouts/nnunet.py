@@ -35,7 +35,7 @@ def read(folder: Path) -> Dataset | None:
                 return described(folder, data, *_cases(folder, len(data["modality"]), ending))
     except KeyError as problem:
         raise InputError(f"{path}: lacks {problem}, which nnU-Net's description of a data set has.") from None
-    except (TypeError, ValueError, AttributeError) as problem:
+    except (TypeError, ValueError, AttributeError, IndexError) as problem:
         raise InputError(f"{path}: is not in nnU-Net layout ({type(problem).__name__}: {problem}).") from None
     return None
 
@@ -100,4 +100,8 @@ def _cases(
         found.append(Case(name, files[:1] if one_file else files, label))
     names = {case.name for case in found}
     stems = sorted({CHANNEL.sub("", case_name(p)) for p in image_files(images) if p.name.endswith(ending)})
-    return whole_cases(folder, found, [(stem, f"label for image {stem}") for stem in stems if stem not in names])
+    lonely = [(stem, f"label for image {stem}") for stem in stems if stem not in names]
+    for path in (p for p in image_files(folder / "labelsTr") if not p.name.endswith(ending)):  # else nobody would know
+        if (name := case_name(path)) not in names:
+            lonely.append((name, f"label {name}{ending} (there is {path.name})"))
+    return whole_cases(folder, found, lonely)

@@ -7,7 +7,7 @@ side, or a subfolder per case with `image.*` and `label.*`. Several channels are
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,16 @@ def read(folder: Path) -> Dataset | None:
     """The data set, or None where the folder holds no pairs.
 
     Label names come from `labels.json` ({"1": "liver"} or {"liver": 1}) or `labels.csv` (value,name), else each value
-    that occurs is called `label N`. Raises InputError that lists every image without label and label without image.
+    that occurs is called `label N`. Raises InputError that lists every image without label and label without image, and
+    for two files of one name, of which only one would be seen.
     """
     images, labels = _two_folders(folder) or _side_by_side(folder) or _subfolders(folder) or ({}, {})
     if not images or not labels:
         return None
-    cases = tuple(Case(name, images[name], labels[name]) for name in sorted(images) if name in labels)
+    gaps = {name: n for name, files in images.items() if (n := _gap(files)) is not None}
+    cases = tuple(Case(n, images[n], labels[n]) for n in sorted(images) if n in labels and n not in gaps)
     lonely = [(name, f"label for image {name}") for name in sorted(set(images) - set(labels))]
+    lonely += [(name, f"channel {n:04d} of image {name}") for name, n in sorted(gaps.items())]
     lonely += [(name, f"image for label {name}") for name in sorted(set(labels) - set(images))]
     cases, missing = whole_cases(folder, cases, lonely)
     # as most cases have it: an odd one must not speak for the others
@@ -58,17 +61,33 @@ Pairs = tuple[dict[str, tuple[Path, ...]], dict[str, Path]]
 def grouped(files: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
     """Case name -> its files: `x_0000.*`, `x_0001.*`, ... are the channels of case x."""
     groups: dict[str, list[Path]] = {}
-    for path in sorted(files):
-        groups.setdefault(CHANNEL.sub("", case_name(path)), []).append(path)
+    for name, path in by_name(sorted(files)).items():
+        groups.setdefault(CHANNEL.sub("", name), []).append(path)
     return {name: tuple(group) for name, group in groups.items()}
+
+
+def by_name(files: Iterable[Path]) -> dict[str, Path]:
+    """Name without ending -> file. Raises InputError for two of one name: `x.nii.gz` and `x.seg.nrrd`, say."""
+    found: dict[str, Path] = {}
+    for path in files:
+        if (other := found.setdefault(case_name(path), path)) != path:
+            raise InputError(f"{path}: {other.name} beside it is of the same case; remove one of them.")
+    return found
+
+
+def _gap(files: Sequence[Path]) -> int | None:
+    """The first channel of which there is no file, where there are several."""
+    numbers = [CHANNEL.search(case_name(path)) for path in files]
+    missing = (n for n, found in enumerate(numbers) if found is None or int(found[0][1:]) != n)
+    return next(missing, None) if len(files) > 1 else None
 
 
 def _two_folders(folder: Path) -> Pairs | None:
     for one, two in (("images", "labels"), ("image", "label"), ("imagesTr", "labelsTr")):
         images, labels = image_files(folder / one), image_files(folder / two)
         if images and labels:
-            names = {case_name(path): path for path in labels}
-            plain: dict[str, tuple[Path, ...]] = {case_name(path): (path,) for path in images}
+            names = by_name(labels)
+            plain: dict[str, tuple[Path, ...]] = {name: (path,) for name, path in by_name(images).items()}
             # slices are often called x_0001: only names that have no label of their own are channels
             return (plain if set(plain) & set(names) else grouped(images)), names
     return None
@@ -76,16 +95,17 @@ def _two_folders(folder: Path) -> Pairs | None:
 
 def _side_by_side(folder: Path) -> Pairs | None:
     files = image_files(folder)
-    groups = grouped(p for p in files if not case_name(p).endswith("_label"))
-    images = {name.removesuffix("_image"): group for name, group in groups.items() if name.endswith("_image")}
-    labels = {case_name(p).removesuffix("_label"): p for p in files if case_name(p).endswith("_label")}
+    groups = grouped(p for p in files if CHANNEL.sub("", case_name(p)).endswith("_image"))
+    images = {name.removesuffix("_image"): group for name, group in groups.items()}
+    masks = by_name(p for p in files if case_name(p).endswith("_label"))
+    labels = {name.removesuffix("_label"): path for name, path in masks.items()}
     return (images, labels) if images or labels else None
 
 
 def _subfolders(folder: Path) -> Pairs | None:
     images, labels = {}, {}
     for sub in (p for p in listed(folder) if p.is_dir() and not p.name.startswith(".")):
-        groups = grouped(image_files(sub))
+        groups = grouped(p for p in image_files(sub) if CHANNEL.sub("", case_name(p)) in ("image", "label"))
         if "image" in groups:
             images[sub.name] = groups["image"]
         if "label" in groups:
