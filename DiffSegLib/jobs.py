@@ -110,8 +110,10 @@ class SegmentJob(Job):
 
     `image` is a `.npy` file of shape (K, J, I) or (channels, K, J, I), called `name` in messages; `ijk_to_lps` is the
     4 x 4 matrix in mm (rows), LPS world, of voxel (i, j, k). `channels` are resampled to its grid. The worker writes
-    `mask.npy` (uint8, K x J x I, label values) and with `options.keep_steps` also `step-1.npy` ... into `output`, each
-    before the event that names it.
+    masks (uint8, K x J x I, label values) into `output`, each before the event that names it: with `options.keep_steps`
+    `step-1.npy` ..., and `mask.npy` where the answer is not the last of them. A `step` event says from where to where
+    along K its mask is `filled`, and the `crc32` of its voxels. In an `output` that is a temporary folder (TEMPORARY)
+    the images are removed once they are read.
     """
 
     task = "segment"

@@ -5,14 +5,15 @@ import os
 import numpy as np
 import pytest
 
-from DiffSegLib.serving.arrays import load_array, save_array
+from DiffSegLib.serving.arrays import filled, load_array, save_array
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
-@pytest.mark.parametrize("filled", [[], [0], [2, 3], [6], [0, 6], range(7)])
-def test_an_array_comes_back_as_it_was(tmp_path, kind, filled):
+@pytest.mark.parametrize("slices", [[], [0], [2, 3], [6], [0, 6], range(7)])
+def test_an_array_comes_back_as_it_was(tmp_path, kind, slices):
     array = np.zeros((7, 4, 5), dtype=kind)
-    array[filled, 1:3] = 3
+    array[list(slices), 1:3] = 3
+    assert filled(array) == ((min(slices), max(slices) + 1) if slices else (0, 0))
     for each in (array, np.asfortranarray(array), array[::-1]):
         found = load_array(save_array(tmp_path / "array.npy", each))
         assert found.dtype == kind

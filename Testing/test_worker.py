@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +19,10 @@ from DiffSegLib import events
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.inference.predict import Predictor
-from DiffSegLib.jobs import SegmentJob, SegmentOptions
+from DiffSegLib.jobs import TEMPORARY, SegmentJob, SegmentOptions
 from DiffSegLib.models.library import write_card
 from DiffSegLib.models.store import load
+from DiffSegLib.serving.arrays import filled
 from DiffSegLib.serving.segment import load_volume
 
 IDENTITY = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
@@ -86,10 +89,24 @@ def test_a_job_gives_its_steps_and_the_same_mask_as_python(worker, tmp_path, tin
         Volume(np.load(request.image)[None], np.eye(4)), SegmentOptions(seed=3, keep_steps=True)
     )
     np.testing.assert_array_equal(np.load(result["mask"]), wanted.mask)
-    for path, mask in zip(result["steps"], wanted.steps, strict=True):
-        np.testing.assert_array_equal(np.load(path), mask)
+    for event, mask in zip(steps, wanted.steps, strict=True):
+        np.testing.assert_array_equal(np.load(event["mask"]), mask)
+        assert event["crc32"] == zlib.crc32(mask.tobytes()) and event["filled"] == list(filled(mask))
+    assert result["mask"] == result["steps"][-1]  # the answer is not written twice
     assert np.load(result["uncertainty"]).dtype == np.float32
     assert result["provenance"]["seed"] == 3 and [label["name"] for label in result["labels"]] == ["first", "second"]
+
+
+def test_the_images_of_a_temporary_folder_are_gone_once_they_are_read_and_no_others(worker, tmp_path, tiny_model):
+    own = tmp_path / f"{TEMPORARY}job"
+    own.mkdir()
+    for number, folder in (("1", own), ("2", tmp_path / "out")):
+        request = replace(job(tmp_path, tiny_model, number, steps=1), output=str(folder))
+        if folder is own:
+            request = replace(request, image=shutil.move(request.image, own / "image.npy").as_posix())
+        worker.send(request.to_line())
+        assert worker.until("result", "error")[-1]["event"] == "result"
+        assert Path(request.image).exists() == (folder is not own)
 
 
 @pytest.mark.parametrize(

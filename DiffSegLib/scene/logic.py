@@ -22,7 +22,7 @@ from DiffSegLib.scene.answer import Answer
 from DiffSegLib.scene.changes import Change
 from DiffSegLib.scene.nodes import Box
 from DiffSegLib.scene.process import WorkerClient, call, shared_client
-from DiffSegLib.scene.request import check_inputs, write_job
+from DiffSegLib.scene.request import check_inputs, read_mask, write_job
 from DiffSegLib.scene.result_key import result_key
 from DiffSegLib.scene.uncertainty import show as show_uncertainty
 from DiffSegLib.scene.words import tr as _
@@ -199,14 +199,15 @@ class SegmentLogic:
             answer.leave()
         if event["event"] == "step" and run.error is None:
             number = event["step"] - 1  # with several samples the steps come twice: of the first, and of the mean
-            run.masks[number : number + 1] = [np.load(event["mask"], allow_pickle=False)]
-            run.checksums[number : number + 1] = [edits.checksum(run.masks[number])]  # here, where there is time
+            run.masks[number : number + 1] = [read_mask(event)]
+            run.checksums[number : number + 1] = [edits.text_of(event["crc32"])]
             run.noise[number : number + 1] = [event["noise"]]
             del run.changes[number:]
             answer.show(run.masks[number])
             run.node = answer.node
         elif event["event"] == "result" and run.error is None:
-            run.mask = np.load(event["mask"], allow_pickle=False)
+            isLast = event["steps"][-1:] == [event["mask"]]
+            run.mask = run.masks[-1] if isLast else np.load(event["mask"], allow_pickle=False)
             if event.get("uncertainty"):
                 run.uncertainty = np.load(event["uncertainty"], allow_pickle=False)
             run.warnings += event["warnings"]

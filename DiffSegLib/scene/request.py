@@ -1,4 +1,4 @@
-"""From nodes to a job for the worker: voxels as files in a folder of their own, matrices, options."""
+"""From nodes to a job for the worker: voxels as files in a folder of their own, matrices, options. And masks back."""
 
 import shutil
 import tempfile
@@ -11,6 +11,7 @@ import slicer
 import slicer.util
 import vtk
 
+from DiffSegLib import events
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import TEMPORARY, Channel, SegmentJob, SegmentOptions
 from DiffSegLib.models.card import Card
@@ -64,6 +65,14 @@ def write_job(
         channels=tuple(Channel(str(path), _matrix(node, volumeNode), node.GetName()) for path, node in others),
     )
     return job, folder
+
+
+def read_mask(event: events.Event) -> np.ndarray:
+    """The mask that a `step` event names. Where it is empty no memory is touched: of a head that is most."""
+    stored = np.load(event["mask"], mmap_mode="r", allow_pickle=False)
+    part, mask = slice(*event["filled"]), np.zeros(stored.shape, stored.dtype)
+    mask[part] = stored[part]
+    return mask
 
 
 def _matrix(node: Any, first: Any) -> Matrix:

@@ -19,19 +19,26 @@ def load_array(path: str) -> np.ndarray:
     return array
 
 
+def filled(array: np.ndarray) -> tuple[int, int]:
+    """From where to where (end exclusive) along the first axis an array is not 0; (0, 0) where it is nowhere."""
+    first = next((n for n, part in enumerate(array) if part.any()), len(array))
+    end = next((n for n in range(len(array), first, -1) if array[n - 1].any()), 0)
+    return (first, end) if end else (0, 0)
+
+
 def save_array(path: Path, array: np.ndarray) -> str:
     """Write an array, whole or not at all; its path as text. It is read at once and removed: the disk can wait.
 
-    Slices of zeros before the first and behind the last other one become a hole in the file, which takes no room on the
-    disk and no time to write and to remove: of a region in a head that is most.
+    What is not `filled` is left out: most file systems make it a hole, which takes no time to write and to remove.
     """
     array = np.ascontiguousarray(array)
-    filled = np.flatnonzero([part.any() for part in array])
-    part = slice(filled[0], filled[-1] + 1) if len(filled) else slice(0, 0)
+    first, end = filled(array)
     with whole_file(path, durable=False) as aside, open(aside, "wb") as file:
         np.lib.format.write_array_header_2_0(file, np.lib.format.header_data_from_array_1_0(array))
         start = file.tell()
-        file.truncate(start + array.nbytes)
-        file.seek(start + part.start * array[:1].nbytes)
-        file.write(array[part].data)
+        file.seek(start + first * array[:1].nbytes)
+        file.write(array[first:end].data)
+        if end < len(array):
+            file.seek(start + array.nbytes - 1)
+            file.write(b"\0")
     return str(path)

@@ -1,6 +1,7 @@
 """The task `segment`: one volume, its mask after every step (jobs.SegmentJob)."""
 
 import itertools
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +16,9 @@ from DiffSegLib.errors import InputError
 from DiffSegLib.events import Listener
 from DiffSegLib.inference.predict import volumes_ml
 from DiffSegLib.inference.windows import noise_levels
-from DiffSegLib.jobs import Channel, SegmentJob
+from DiffSegLib.jobs import TEMPORARY, Channel, SegmentJob
 from DiffSegLib.network.memory import enough_for
-from DiffSegLib.serving.arrays import load_array, save_array
+from DiffSegLib.serving.arrays import filled, load_array, save_array
 from DiffSegLib.serving.session import Fields, Session
 
 
@@ -29,20 +30,29 @@ def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[
     parts: list[SegmentJob | Channel] = [job, *job.channels]
     with enough_for(job.name):
         volume = on_first_grid(load_volume(part) for part in parts)
+    if output.name.startswith(TEMPORARY):  # the job's own: the parent would remove them, and stand still meanwhile
+        for part in parts:
+            if Path(part.image).parent == output:
+                Path(part.image).unlink(missing_ok=True)
     labels = predictor.model.card.labels
     noise = noise_levels(predictor.model.card.diffusion, job.options.steps)
     paths: dict[int, str] = {}
     numbers = itertools.count(1)  # no file is written twice: the parent may be reading it
+    shown = np.empty(0)
 
     def on_step(step: int, steps: int, mask: np.ndarray) -> None:
+        nonlocal shown
+        shown = mask
         path = paths[step] = save_array(output / f"step-{next(numbers)}.npy", mask)
         sizes = {str(value): ml for value, ml in volumes_ml(mask, volume, [label.value for label in labels]).items()}
-        facts = {"step": step, "steps": steps, "noise": noise[step - 1], "fraction": step / steps}
+        facts: Fields = {"step": step, "steps": steps, "noise": noise[step - 1], "fraction": step / steps}
+        facts |= {"filled": filled(mask), "crc32": zlib.crc32(np.ascontiguousarray(mask).data)}
         send(events.make("step", **facts, mask=path, volumes_ml=sizes))
 
     prediction = predictor(volume, job.options, send, on_step if job.options.keep_steps else None, cancelled)
+    is_last = np.array_equal(shown, prediction.mask)
     result = {
-        "mask": save_array(output / "mask.npy", prediction.mask),
+        "mask": paths[job.options.steps] if is_last else save_array(output / "mask.npy", prediction.mask),
         "steps": [paths[step] for step in sorted(paths)],
         "labels": [label.to_json() for label in labels],
         "volumes_ml": {str(value): ml for value, ml in prediction.volumes_ml.items()},
