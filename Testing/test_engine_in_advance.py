@@ -54,12 +54,19 @@ def test_a_module_that_is_reloaded_while_it_is_looked_at_loads_the_model_too(hos
 
 
 def test_the_worker_ends_while_the_scene_and_its_views_are_there(monkeypatch):
-    heard = []
+    heard, ended = [], []
     monkeypatch.setattr(process, "_shared", None)
     monkeypatch.setattr(atexit, "register", lambda _function: None)
-    monkeypatch.setattr(slicer, "app", types.SimpleNamespace(connect=lambda *given: heard.append(given)), raising=False)
+    manager = types.SimpleNamespace(connect=lambda *given: heard.append(given))
+    monkeypatch.setattr(slicer, "app", types.SimpleNamespace(moduleManager=lambda: manager), raising=False)
     client = process.shared_client()
-    assert heard == [("aboutToQuit()", client.shutdown)] and process.shared_client() is client and len(heard) == 1
+    monkeypatch.setattr(client, "shutdown", lambda: ended.append(client))
+    ((signal, slot),) = heard
+    assert signal == "moduleAboutToBeUnloaded(QString)" and process.shared_client() is client and len(heard) == 1
+    slot("Volumes")
+    assert ended == []
+    slot("DiffSeg")
+    assert ended == [client]
 
 
 def test_choosing_a_model_loads_it_and_leaving_does_not(host, window, panel, monkeypatch, tiny_model):

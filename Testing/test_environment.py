@@ -281,6 +281,13 @@ def test_once_the_engine_can_run_nothing_says_that_it_cannot(host, panel, monkey
     assert segment.ui.statusLabel.text == "Done."
 
 
+def test_a_graphics_card_that_is_missing_is_no_engine_that_is(panel, monkeypatch):
+    monkeypatch.setattr(panel.logic.client, "_leader", 1)  # the process is ready
+    monkeypatch.setattr(panel, "onCheck", lambda: pytest.fail("the section has nothing to tell"))
+    panel.window.segmentPanel.onPrepared("No CUDA device can be used.")
+    assert panel.ui.environmentCollapsibleButton.collapsed
+
+
 @pytest.mark.parametrize(
     ("failure", "words"),
     [

@@ -177,7 +177,9 @@ def test_a_box_of_voxels_is_taken_as_it_is(volume):
     assert roi.box_of([[10, 20], [5, 25], [30, 45]], volume) == BOX
 
 
-@pytest.mark.parametrize("box", [((0, 41), (0, 9), (0, 9)), ((3, 3), (0, 9), (0, 9)), ((0, 9), (0, 9)), 7, "abc"])
+@pytest.mark.parametrize(
+    "box", [((0, 41), (0, 9), (0, 9)), ((3, 3), (0, 9), (0, 9)), ((0, 9), (0, 9)), ((0, 1.9), (0, 9), (0, 9)), 7, "abc"]
+)
 def test_a_box_that_is_none_is_told(volume, box):
     with pytest.raises(InputError, match="ROI node or|does not lie inside"):
         roi.box_of(box, volume)

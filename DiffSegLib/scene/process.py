@@ -264,6 +264,14 @@ def shared_client() -> WorkerClient:
         _shared = WorkerClient()
         atexit.register(_shared.shutdown)
         if getattr(slicer, "app", None) is not None:
-            # a run that is under way takes its nodes back, and Python ends only when modules and views are gone
-            slicer.app.connect("aboutToQuit()", _shared.shutdown)
+            slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", _on_unloading)
     return _shared
+
+
+def _on_unloading(module: str) -> None:
+    """Slicer quits. A run under way takes its nodes back while the modules that it needs, and the scene, are there.
+
+    They go when the application is about to quit, long before Python ends; this module goes before those it depends on.
+    """
+    if module == "DiffSeg" and _shared is not None:
+        _shared.shutdown()

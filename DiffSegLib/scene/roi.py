@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,11 @@ def _placed_before(volumeNode: Any) -> Any:
 
 def _checked(box: Any, size: tuple[int, ...]) -> Box:
     try:
-        ranges = tuple((int(low), int(high)) for low, high in box)
+        ranges = tuple((index(low), index(high)) for low, high in box)  # int() would cut a fraction off
     except (TypeError, ValueError):
         ranges = ()
     if len(ranges) != 3:
-        text = _("roi is {box}; it must be a ROI node or ((k0, k1), (j0, j1), (i0, i1)) in voxels.")
+        text = _("roi is {box}; it must be a ROI node or ((k0, k1), (j0, j1), (i0, i1)) in whole voxels.")
         raise InputError(text.format(box=repr(box)))
     if any(low < 0 or high <= low or high > n for (low, high), n in zip(ranges, size, strict=True)):
         text = _("The region {ranges} does not lie inside the volume's {size} voxels.")

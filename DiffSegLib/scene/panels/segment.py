@@ -202,14 +202,17 @@ class SegmentPanel(Panel):
             return
         if problem:
             self._complain(problem)
-            if self.logic.client.pid is None:  # it is the process, not the model
-                self.window.tell("onEngineMissing")
+            self._tellOfEngine()
         elif self.ui.statusLabel.text == self._complaint:
             self._showInvitation()
 
     def _complain(self, problem: str) -> None:
         self.say(_("The engine is not ready: {reason}").format(reason=problem))
         self._complaint = self.ui.statusLabel.text
+
+    def _tellOfEngine(self) -> None:
+        if self.logic.client.pid is None:  # it is the process, not a model nor a graphics card
+            self.window.tell("onEngineMissing")
 
     def onEngineReady(self) -> None:
         """See Panel; the model is loaded in advance, and what was said of an engine that cannot run is taken back."""
@@ -278,7 +281,7 @@ class SegmentPanel(Panel):
             self._showIdle(text, isError=not isinstance(run.error, Cancelled))
             if isinstance(run.error, EnvironmentProblem):
                 self._complaint = self.ui.statusLabel.text
-                self.window.tell("onEngineMissing")
+                self._tellOfEngine()
             if self._entered and self.logic.client.pid is None:  # it did not stop in time, and was ended
                 self._prepareTimer.start()
         else:

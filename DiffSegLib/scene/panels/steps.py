@@ -155,11 +155,11 @@ class StepsPanel(Panel):
         with slicer.util.WaitCursor():  # seconds for a large volume
             made = self._try(lambda run: self.logic.steps(run, asSequence=True))
         if made:
-            text = _(
-                "The steps are kept as the sequence “{name}”. Show its segmentation “{shown}”, which is hidden, in the "
-                "module Data, and play it with the module Sequences."
-            )
-            self.say(text.format(name=made[0].GetName(), shown=driven_by(made[0]).GetName()))
+            name, shown = made[0].GetName(), driven_by(made[0])
+            text = _("The steps are kept as the sequence “{name}”; play it with the module Sequences.")
+            if not shown.GetDisplayVisibility():
+                text += " " + _("Show its segmentation “{shown}”, which is hidden, in the module Data.")
+            self.say(text.format(name=name, shown=shown.GetName()))
 
     def onKeepEdit(self) -> None:
         """Leave the edited segmentation to the user and show the steps in a new one."""
