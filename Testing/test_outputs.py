@@ -328,3 +328,42 @@ def test_what_lies_beside_a_mask_that_is_not_replaced_stays(tmp_path):
 
 def write(folder, found, ending="seg.nrrd"):
     outputs.Outputs(folder, LABELS, ending).write("x", found, np.eye(4))
+
+
+# -- a mask beside its image is no image
+
+
+def test_masks_of_several_runs_beside_their_images_are_no_images(tmp_path):
+    image = write_image(tmp_path / "x.mha", blob_case(0)[0])
+    for seed, ending in enumerate(("nii.gz", "nrrd")):
+        folder = outputs.Outputs(tmp_path, LABELS, ending, outputs.Wish("", outputs.SegmentOptions(seed=seed)))
+        folder.write("x", prediction(seed, steps=1), np.eye(4))
+    assert "x.nii.gz" in json.loads((tmp_path / "x.json").read_text())[outputs.OTHERS]
+    assert find_cases([tmp_path]) == [("x", (image,))]
+    image.unlink()
+    with pytest.raises(InputError, match="holds only masks, as DiffSeg writes them; name the folder of their images"):
+        find_cases([tmp_path])
+
+
+@pytest.mark.parametrize("before", [None, "nrrd", "nii.gz"])
+def test_masks_are_no_images_while_they_are_written_and_after_a_kill(tmp_path, monkeypatch, before):
+    image = write_image(tmp_path / "x.mha", blob_case(0)[0])
+    if before:
+        write(tmp_path, prediction(0, steps=2), before)
+    plain, seen = outputs.checksum, []
+
+    def look(path):
+        seen.append(find_cases([tmp_path]))
+        if path.name == "x.nii.gz":
+            raise KeyboardInterrupt  # leaves what a kill does, for the mask is there
+        return plain(path)
+
+    monkeypatch.setattr(outputs, "checksum", look)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, prediction(1, steps=1), "nii.gz")
+    monkeypatch.undo()
+    assert seen == [[("x", (image,))]] * 2 and (tmp_path / "x.nii.gz").is_file()
+    write(tmp_path, prediction(2), "nrrd")
+    assert find_cases([tmp_path]) == [("x", (image,))] and not list(tmp_path.glob(".*"))
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert record[outputs.OTHERS]["x.nii.gz"] == checksum(tmp_path / "x.nii.gz")

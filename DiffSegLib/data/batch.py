@@ -94,6 +94,9 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
             dicom = {} if any(not file.is_dir() for file in found) else find_series(path)
             found = [file for file in found if file not in {slices.parent for slices in dicom.values()}]
             if not found and not dicom:
+                if image_files(path):
+                    text = "holds only masks, as DiffSeg writes them; name the folder of their images"
+                    raise InputError(f"{path}: {text}.")
                 kinds = ".nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd, .png, DICOM series"
                 text = "name the folder that does, as the folders in it are not searched"
                 raise InputError(f"{path}: holds no image ({kinds}); {text}.")
