@@ -287,3 +287,13 @@ def test_the_list_says_where_ones_own_models_are_and_how_one_gets_there(tiny_mod
         assert re.search(f"{re.escape(str(tmp_path / 'models'))}; .*{words}", told.err) and "hippocampus" in told.out
         (tmp_path / "models").mkdir(exist_ok=True)
         shutil.copy(tiny_model, tmp_path / "models" / "mine.safetensors")
+
+
+def test_a_card_asks_nothing_of_a_terminal(tiny_model, tmp_path, monkeypatch, capsys):
+    evil = "a\x1b]0;title\x07\x9b2J"
+    monkeypatch.setenv("DIFFSEG_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    file = rewrite(tiny_model, tmp_path / "models" / "evil.safetensors", lambda card: {**card, "description": evil})
+    for command in (["models"], ["info", str(file)]):
+        assert commands.run(command) == 0
+        assert r"a\x1b]0;title\x07\x9b2J" in (out := capsys.readouterr().out) and "\x1b" not in out
