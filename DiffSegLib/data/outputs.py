@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from DiffSegLib.data.files import case_name, read, write_mask, write_volume
-from DiffSegLib.data.paths import no_file
+from DiffSegLib.data.paths import from_record, no_file, recorded
 from DiffSegLib.data.sources import is_other, of_same
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentOptions
@@ -152,7 +152,7 @@ class Outputs:
         former, before = self._former(name), self._record(name)
         # read as a record meanwhile, and after a kill: what stands there or will is no image
         planned = {"case": name, "volumes_ml": {}, "files": {path.name: "" for path, *_ in files}, OTHERS: former}
-        with _put_aside(record, unfinished, json.dumps(planned)) as written:
+        with _put_aside(record, unfinished, _record_text(planned)) as written:
             for path, write, arguments in files:
                 write(path, *arguments)
                 written[path.name] = ""
@@ -173,7 +173,7 @@ class Outputs:
                 **found.provenance,
                 "images": list(images),
             }
-            write_text(record, json.dumps(body, indent=2) + "\n")
+            write_text(record, _record_text(body))
         unfinished.unlink(missing_ok=True)
         unfinished.with_suffix(".before").unlink(missing_ok=True)
 
@@ -199,7 +199,7 @@ class Outputs:
                 raise InputError(f"{table}: was not written by DiffSeg, or was changed since, and is left; rename it.")
             writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({**row, "case": recorded(row["case"])} for row in rows)
             lines = text.getvalue().replace("\r", "\\r")  # which csv does not quote
             aside.write_text(lines, "utf-8", "backslashreplace", "\n")  # names that JSON holds and UTF-8 does not
             if (new := checksum(aside)) not in known:
@@ -261,14 +261,25 @@ def is_output(path: Path) -> bool:
     return any(path.name in (_listed(record, key) or {}) for key in ("files", OTHERS))
 
 
+def _record_text(body: Mapping[str, Any]) -> str:
+    """The names of its case and its files are the same in every locale."""
+    files = {key: {recorded(file): known for file, known in body[key].items()} for key in ("files", OTHERS)}
+    return json.dumps({**body, "case": recorded(body["case"]), **files}, indent=2) + "\n"
+
+
 def _read_record(path: Path, name: str) -> dict[str, Any] | None:
-    """A record of DiffSeg; None for no file, and for anything else of that name."""
+    """A record of DiffSeg, names as this process has them; None for no file, and for anything else of that name."""
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None  # no pipe, which may block
+        if not isinstance(found, dict) or not isinstance(found.get("volumes_ml"), dict):
+            return None
+        if not isinstance(case := found.get("case"), str) or from_record(case) != name:
+            return None
+        files = {key: _listed(found, key) for key in ("files", OTHERS)}
+        files = {key: {from_record(file): sha for file, sha in names.items()} for key, names in files.items() if names}
+        return {**found, "case": name, **files}
     except (OSError, ValueError, RecursionError):
         return None
-    is_ours = isinstance(found, dict) and found.get("case") == name and isinstance(found.get("volumes_ml"), dict)
-    return found if is_ours else None
 
 
 def _listed(record: Mapping[str, Any], key: str = "files") -> Mapping[str, str] | None:
