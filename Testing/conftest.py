@@ -15,8 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only
 if "diffseg-home-" not in os.environ.get("DIFFSEG_HOME", ""):  # a test's child, which may be killed, has its parent's
     HOME = tempfile.TemporaryDirectory(prefix="diffseg-home-")  # no model of the user's
     os.environ["DIFFSEG_HOME"] = HOME.name
-if (one_of_several := os.environ.get("PYTEST_XDIST_WORKER", "")) not in Path(os.environ["DIFFSEG_HOME"]).name:
-    os.environ["DIFFSEG_HOME"] += f"/{one_of_several}"  # tests at the same time change no model of each other's
+worker = os.environ.get("PYTEST_XDIST_WORKER")
+if worker and Path(os.environ["DIFFSEG_HOME"]).name != worker:
+    os.environ["DIFFSEG_HOME"] += f"/{worker}"  # tests at the same time change no model of each other's
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = Path(__file__).resolve().parent / "offline"
 for folder in (ROOT, OFFLINE.parent):

@@ -187,6 +187,11 @@ def test_channels_of_pairs_are_numbered_files_and_slices_are_not_channels(tmp_pa
         ("side by side", "a_image.mha"),
         ("subfolders", "a/image.mha"),
         ("subfolders", "a/label.nrrd"),
+        ("two folders", "images/a_0000.nii.gz"),
+        ("of nnU-Net", "imagesTr/a.nii.gz"),
+        ("side by side", "a_image_0000.nii.gz"),
+        ("subfolders", "a/image_0000.nii.gz"),
+        ("subfolders", "a/label_0000.nii.gz"),
     ],
 )
 def test_of_two_files_of_one_name_none_is_chosen(tmp_path, layout, file):
@@ -200,9 +205,18 @@ def test_a_channel_that_is_missing_moves_no_other_into_its_place(tmp_path):
     folder = make_pairs(tmp_path / "set", "of nnU-Net")
     for name in ("a_0001", "b_0002"):
         write_image(folder / "imagesTr" / f"{name}.nii.gz", blob_case(0)[0])
-    with pytest.raises(InputError, match="1 file is missing: channel 0001 of image b"):
+    with pytest.raises(InputError, match=r"1 file is missing: channel 0001 \(they count from 0000\) of image b"):
         load_dataset(folder)
     assert [case.name for case in load_dataset(folder, skip_missing=True).cases] == ["a"]
+
+
+def test_two_label_maps_of_one_case_that_are_numbered_are_not_chosen_from(tmp_path):
+    folder = make_pairs(tmp_path / "set", "subfolders")
+    for n in range(2):
+        shutil.copy(folder / "a" / "label.mha", folder / "a" / f"label_{n:04d}.mha")
+    (folder / "a" / "label.mha").unlink()
+    with pytest.raises(InputError, match="label_0001.mha: label_0000.mha beside it is of the same case"):
+        load_dataset(folder)
 
 
 def test_pairs_without_their_other_half_are_all_listed(tmp_path):

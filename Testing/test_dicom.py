@@ -110,7 +110,8 @@ def test_no_series_takes_another_one_s_name(tmp_path):
         write_series(tmp_path / study / "dicom", uid=uid)
         (tmp_path / "links").mkdir(exist_ok=True)
         (tmp_path / "links" / study).symlink_to(tmp_path / study / "dicom")  # both lead to folders called dicom
-    assert [name for name, _ in find_cases([tmp_path / "links"])] == ["anna", "bert"]
+    for inputs in ([tmp_path / "links"], [tmp_path / "links" / "anna", tmp_path / "links" / "bert"]):
+        assert [name for name, _ in find_cases(inputs)] == ["anna", "bert"]
     for uid in ("1.2.5", "1.2.6"):
         write_series(tmp_path / "anna" / "scan", uid=uid)  # scan_1 and scan_2
     write_series(tmp_path / "anna" / "scan_1", uid="1.2.7")

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from conftest import ROOT, make_dataset, write_image
 from DiffSegLib.data import files
 from DiffSegLib.data.datasets import load_dataset
-from DiffSegLib.data.files import case_name, read, read_label, write_mask, write_volume
+from DiffSegLib.data.files import case_name, check_digits, read, read_label, write_mask, write_volume
 from DiffSegLib.data.nifti import check_payload
 from DiffSegLib.data.splits import split
 from DiffSegLib.errors import InputError
@@ -54,11 +54,33 @@ def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path, ending):
         with pytest.raises(InputError, match=r"far\..*: its values, from \d+ to \d+, are too large, or too near"):
             read(tmp_path / f"far.{ending}")
     sitk.WriteImage(sitk.GetImageFromArray(values * 1e300), str(tmp_path / f"large.{ending}"))
-    with pytest.raises(InputError, match="its values, from 0 to .*, are too large"):
+    with pytest.raises(InputError, match="its values, from 1.*e.300 to .*, are too large"):
         read(tmp_path / f"large.{ending}")
     whole = (values + (1 << 23)).astype(np.int32)  # float32 has them all
     sitk.WriteImage(sitk.GetImageFromArray(whole), str(tmp_path / f"whole.{ending}"))
     np.testing.assert_array_equal(read(tmp_path / f"whole.{ending}").array[0], whole)
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "nrrd"])
+@pytest.mark.parametrize("beside", [0.0, np.nan, "another channel"])
+def test_no_background_and_no_other_channel_hides_values_that_float32_cannot_tell_apart(tmp_path, ending, beside):
+    far = np.random.default_rng(0).integers(0, 100, (4, 5, 6)) + 1e9
+    if beside == "another channel":
+        image = sitk.GetImageFromArray(np.stack([np.arange(120.0).reshape(far.shape), far], axis=-1), isVector=True)
+    else:
+        far[0] = beside
+        image = sitk.GetImageFromArray(far)
+    sitk.WriteImage(image, str(tmp_path / f"far.{ending}"))
+    with pytest.raises(InputError, match=r"far\..*: its values, from 1\d+ to 1\d+, are too large, or too near"):
+        read(tmp_path / f"far.{ending}")
+
+
+def test_what_differs_by_round_off_alone_is_one_value():
+    """Which an image may be: a mask, or one channel of several."""
+    array = np.full((1, 4, 5, 6), 0.3)
+    array[0, 1] = 0.3 + 5.6e-17
+    check_digits(array, "even")
+    check_digits(np.full_like(array, np.nan), "nothing")
 
 
 @pytest.mark.parametrize("name", ["x.seg.nrrd", "x.nrrd", "x.nii.gz"])

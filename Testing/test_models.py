@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import blob_case
+from conftest import ROOT, blob_case
 from DiffSegLib import commands
 from DiffSegLib.data.volume import Volume
 from DiffSegLib.errors import InputError
@@ -287,3 +288,23 @@ def test_the_list_says_where_ones_own_models_are_and_how_one_gets_there(tiny_mod
         assert re.search(f"{re.escape(str(tmp_path / 'models'))}; .*{words}", told.err) and "hippocampus" in told.out
         (tmp_path / "models").mkdir(exist_ok=True)
         shutil.copy(tiny_model, tmp_path / "models" / "mine.safetensors")
+
+
+@pytest.mark.parametrize("home_of", ["diffseg-home-agw1", "diffseg-home-a/gw1"])
+def test_tests_that_run_at_the_same_time_have_homes_of_their_own(tmp_path, home_of):
+    """Whatever letters the folder's random name has; a test's child has its parent's."""
+    code = "import conftest, os; print(os.environ['DIFFSEG_HOME'])"
+    environment = {**os.environ, "PYTEST_XDIST_WORKER": "gw1", "DIFFSEG_HOME": str(tmp_path / home_of)}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, cwd=ROOT / "Testing", capture_output=True, check=True, text=True)
+    assert found.stdout.strip() == str(tmp_path / home_of.removesuffix("/gw1") / "gw1")
+
+
+def test_a_card_asks_nothing_of_a_terminal(tiny_model, tmp_path, monkeypatch, capsys):
+    evil = "a\x1b]0;title\x07\x9b2J"
+    monkeypatch.setenv("DIFFSEG_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    file = rewrite(tiny_model, tmp_path / "models" / "evil.safetensors", lambda card: {**card, "description": evil})
+    for command in (["models"], ["info", str(file)]):
+        assert commands.run(command) == 0
+        assert r"a\x1b]0;title\x07\x9b2J" in (out := capsys.readouterr().out) and "\x1b" not in out

@@ -294,6 +294,27 @@ def test_a_name_that_is_no_utf8_costs_that_case_only(predict, tmp_path):
     assert answer["done"] == ["a", "b"] and len(answer["failed"]) == 1 and "is no UTF-8" in said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are the same in every locale")
+def test_a_record_is_the_same_in_a_locale_without_utf8(tmp_path):
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; import test_outputs as t; from pathlib import Path\n"
+        "t.write(Path(sys.argv[3]), t.prediction(1), 'nrrd', sys.argv[4])\n"
+        "t.outputs.Outputs(Path(sys.argv[3]), t.LABELS).write_table()\n"
+        "assert t.outputs.is_output(Path(sys.argv[3], sys.argv[4] + '.seg.nrrd'))"
+    )
+    write(tmp_path, prediction(0, steps=1), name="ä_0")
+    record, table = json.loads((tmp_path / "ä_0.json").read_text()), tmp_path / "volumes.csv"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", code, str(ROOT), str(ROOT / "Testing"), str(tmp_path), "ä_0"]
+    subprocess.run(command, env=environment, check=True)
+    again = json.loads((tmp_path / "ä_0.json").read_text())
+    assert again["case"] == "ä_0" and set(again["files"]) == {"ä_0.nrrd", *record["files"]}
+    folder = outputs.Outputs(tmp_path, LABELS, "nrrd")
+    assert folder.is_there("ä_0") and table.read_text(encoding="utf-8").splitlines()[1].startswith("ä_0,")
+    folder.check("ä_0")
+    folder.write_table()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs locks of folders")
 def test_one_case_is_written_after_the_other_so_that_masks_and_record_are_of_one(tmp_path, monkeypatch):
     """Two files of the folder that are open by themselves exclude each other as those of two processes do."""
@@ -326,5 +347,44 @@ def test_what_lies_beside_a_mask_that_is_not_replaced_stays(tmp_path):
     assert not (tmp_path / "x.uncertainty.nrrd").exists()
 
 
-def write(folder, found, ending="seg.nrrd"):
-    outputs.Outputs(folder, LABELS, ending).write("x", found, np.eye(4))
+def write(folder, found, ending="seg.nrrd", name="x"):
+    outputs.Outputs(folder, LABELS, ending).write(name, found, np.eye(4))
+
+
+# -- a mask beside its image is no image
+
+
+def test_masks_of_several_runs_beside_their_images_are_no_images(tmp_path):
+    image = write_image(tmp_path / "x.mha", blob_case(0)[0])
+    for seed, ending in enumerate(("nii.gz", "nrrd")):
+        folder = outputs.Outputs(tmp_path, LABELS, ending, outputs.Wish("", outputs.SegmentOptions(seed=seed)))
+        folder.write("x", prediction(seed, steps=1), np.eye(4))
+    assert "x.nii.gz" in json.loads((tmp_path / "x.json").read_text())[outputs.OTHERS]
+    assert find_cases([tmp_path]) == [("x", (image,))]
+    image.unlink()
+    with pytest.raises(InputError, match="holds only masks, as DiffSeg writes them; name the folder of their images"):
+        find_cases([tmp_path])
+
+
+@pytest.mark.parametrize("before", [None, "nrrd", "nii.gz"])
+def test_masks_are_no_images_while_they_are_written_and_after_a_kill(tmp_path, monkeypatch, before):
+    image = write_image(tmp_path / "x.mha", blob_case(0)[0])
+    if before:
+        write(tmp_path, prediction(0, steps=2), before)
+    plain, seen = outputs.checksum, []
+
+    def look(path):
+        seen.append(find_cases([tmp_path]))
+        if path.name == "x.nii.gz":
+            raise KeyboardInterrupt  # leaves what a kill does, for the mask is there
+        return plain(path)
+
+    monkeypatch.setattr(outputs, "checksum", look)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, prediction(1, steps=1), "nii.gz")
+    monkeypatch.undo()
+    assert seen == [[("x", (image,))]] * 2 and (tmp_path / "x.nii.gz").is_file()
+    write(tmp_path, prediction(2), "nrrd")
+    assert find_cases([tmp_path]) == [("x", (image,))] and not list(tmp_path.glob(".*"))
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert record[outputs.OTHERS]["x.nii.gz"] == checksum(tmp_path / "x.nii.gz")

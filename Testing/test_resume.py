@@ -134,7 +134,8 @@ def test_a_configuration_that_was_edited_since_is_refused_by_its_key(dataset, tm
     text = file.read_text()
     file.write_text(text.replace('"normalisation": "zscore"', '"normalisation": "percentile"'))
     more = config.override(settings, ["training.iterations=4", "training.patience=9"])
-    with pytest.raises(InputError, match=r"last\.safetensors: .* \(data\.normalisation was zscore, not percentile\)"):
+    told = r"last\.safetensors: .* \(data\.normalisation was zscore, not percentile\); put config\.json back"
+    with pytest.raises(InputError, match=told):
         train_folder(dataset, tmp_path / "run", more, resume=True, device="cpu")
     file.write_text(text)
     assert train_folder(dataset, tmp_path / "run", more, resume=True, device="cpu").is_file()

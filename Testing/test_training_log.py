@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from DiffSegLib import events
+from DiffSegLib.data.batch import Outcome
 from DiffSegLib.errors import DiffSegError
 from DiffSegLib.terminal import Show
 from DiffSegLib.training import log as training_log
@@ -149,12 +150,15 @@ def test_a_line_whose_iteration_is_no_number_does_not_stop_a_training(tmp_path):
     assert (tmp_path / "log.jsonl").read_text() == good
 
 
-def test_the_name_of_a_file_tells_a_terminal_nothing(capsys):
+def test_the_name_of_a_file_tells_a_terminal_nothing(tmp_path, capsys):
     show = Show(sys.stderr)
     for kind in ("progress", "warning"):
         show(events.make(kind, fraction=0.0, text="a\x1b]0;title\x07\r.nii"))
     assert capsys.readouterr().err.count("a\\x1b]0;title\\x07\\r.nii\n") == 2
     assert str(DiffSegError("a\x1b[2J: line\nline")) == "a\\x1b[2J: line\nline"
+    Outcome(done=["b"], failed={"a": "a\x1b[2J.nii: failed"}).report("diffseg", tmp_path / "\x1b[2J")
+    Outcome(failed={"a": "a\x1b[2J.nii: failed"}).report("diffseg", tmp_path)
+    assert "\x1b" not in (said := capsys.readouterr().err) and said.count("\\x1b[2J") == 2
 
 
 def test_without_a_terminal_the_last_progress_is_the_last_line(capsys):

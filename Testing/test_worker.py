@@ -213,8 +213,8 @@ def test_a_job_survives_its_line():
 
 
 def test_a_volume_whose_values_float32_cannot_tell_apart_is_refused_as_its_file_would_be(tmp_path):
-    np.save(tmp_path / "x.npy", 1e9 + np.arange(60.0).reshape(3, 4, 5))
-    with pytest.raises(InputError, match="^T1: its values, from 1000000000 to 1000000059, are too large, or too near"):
+    np.save(tmp_path / "x.npy", 1e9 + np.full((4, 5, 3), range(3)).T)  # slices of one value each
+    with pytest.raises(InputError, match="^T1: its values, from 1000000000 to 1000000002, are too large, or too near"):
         load_volume(SegmentJob("1", "m", str(tmp_path / "x.npy"), IDENTITY, "out", name="T1"))
 
 

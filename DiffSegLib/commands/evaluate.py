@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from DiffSegLib.errors import printable
+
 
 def add(verbs: Any) -> None:
     """Options of the verb."""
@@ -27,7 +29,7 @@ def call(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     summary = evaluate(*folders, show, tolerance_mm=options.tolerance, predicted_only=only)
     show.close()
     if not options.json:
-        print(table_of(summary))
+        print(printable(table_of(summary)))
     print(f"The report is {options.out / 'report.html'}.", file=sys.stderr)
     return (1 if summary["problems"] else 0), summary
 

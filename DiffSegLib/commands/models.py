@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from DiffSegLib.errors import InputError
+from DiffSegLib.errors import InputError, printable
 
 FIRST = ("name", "description", "not_for", "licence", "channels", "labels")  # of a card, for a person who reads it
 LAST = ("expects", "training", "network", "diffusion", "data", "members")
@@ -37,7 +37,7 @@ def call_models(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             print(problem, file=sys.stderr)
     if not options.json:
         for name, card in cards.items():
-            print(f"{name:20s} {card.description}")
+            print(printable(f"{name:20s} {card.description}"))
         text = "delete one to remove it" if own() else "there are none yet (train --name NAME puts one there)"
         print(f"Your own are files in {home() / 'models'}; {text}.", file=sys.stderr)
     return 0, {"models": {name: card.to_json() for name, card in cards.items()}}
@@ -65,7 +65,8 @@ def call_info(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     card = read_card(path).to_json()
     if not options.json:
         order = [*FIRST, *(key for key in card if key not in FIRST + LAST), *LAST]
-        print("\n".join(_text({"file": str(path)} | {key: card[key] for key in order if key in card})))
+        text = "\n".join(_text({"file": str(path)} | {key: card[key] for key in order if key in card}))
+        print(printable(text))
     return 0, {"path": str(path), "card": card}
 
 

@@ -55,13 +55,13 @@ class Outcome:
         """
         names = list(map(printable, self.failed))
         is_one = len({*self.done, *self.skipped, *self.failed, *self.left}) == 1
-        for name, problem in zip(names, self.failed.values(), strict=True) if is_one else ():
+        for name, problem in zip(names, map(printable, self.failed.values()), strict=True) if is_one else ():
             named = name in problem.partition(": ")[0]  # by its file
             print(f"{program}: {problem if named else f'{name}: {problem}'}", file=sys.stderr)
         counts = f"{len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed"
         counts += f" ({', '.join(names[:9] + ['...'] * (len(names) > 9))})" if names and not is_one else ""
         counts += f", {len(self.again)} of the done for the second time (made otherwise before)" if self.again else ""
-        where = f"; the masks are in {output}" if self.done or self.skipped else ""
+        where = printable(f"; the masks are in {output}") if self.done or self.skipped else ""
         if self.left:
             text = f"Segmentation was cancelled: {counts}, {len(self.left)} left{where}"
             print(f"{program}: {text}; the same command with --skip-existing goes on.", file=sys.stderr)
@@ -94,6 +94,9 @@ def find_cases(inputs: list[Path], channels: int = 1) -> list[Case]:
             dicom = {} if any(not file.is_dir() for file in found) else find_series(path)
             found = [file for file in found if file not in {slices.parent for slices in dicom.values()}]
             if not found and not dicom:
+                if image_files(path):
+                    text = "holds only masks, as DiffSeg writes them; name the folder of their images"
+                    raise InputError(f"{path}: {text}.")
                 kinds = ".nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd, .png, DICOM series"
                 text = "name the folder that does, as the folders in it are not searched"
                 raise InputError(f"{path}: holds no image ({kinds}); {text}.")

@@ -4,6 +4,7 @@ ITK stacks whatever slices it is given and takes their distance for the same eve
 """
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def find_series(folder: Path) -> dict[str, Path]:
         groups = [(str(damaged),)] if damaged else _groups(place)
         for n, files in enumerate(groups, start=1):
             # links are called by their own names: several may lead to folders of one name
-            name = (place.resolve() if place == folder else place).name + (f"_{n}" if len(groups) > 1 else "")
+            name = Path(os.path.abspath(place)).name + (f"_{n}" if len(groups) > 1 else "")
             if (file := found.setdefault(name, Path(files[0]))) != Path(files[0]):
                 raise InputError(f"{files[0]}: has the same case name as {file}; their outputs would collide.")
     return found

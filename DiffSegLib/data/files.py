@@ -20,6 +20,7 @@ from DiffSegLib.whole_files import whole_file
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own go to stderr, between the lines of progress
 LEVELS = 1 << 16  # times the spread of an image's values: of larger values float32 tells few hundred apart
+ROUND_OFF = 1e-13  # of the largest value: float64 values that are no further apart are meant to be the same
 MANY = 32  # values of a label map that may be an image
 MOST_PACKED = 1100  # values that a byte of a file can hold: zlib packs at most 1032 to 1
 # ending -> what reads it in ITK, which would else go by what stands in the file
@@ -59,15 +60,23 @@ def read(path: Path, frames: int = 1) -> Volume:
 
 
 def check_digits(array: np.ndarray, name: str) -> None:
-    """Raise InputError where float32 cannot hold an image's values, or not what tells them apart."""
+    """Raise InputError where float32 cannot hold the values of a (C, K, J, I) image, or not what tells them apart.
+
+    Of each channel by itself, and without zeros, as of a background: they say nothing of how near the others are.
+    """
     if array.dtype.itemsize < 4 or array.dtype == np.float32:
         return
-    low, high = float(array.min()), float(array.max())
-    largest, spread = max(abs(low), abs(high)), high - low
-    is_near = 0 < LEVELS * spread < largest and not np.array_equal(array, array.astype(np.float32))
-    if is_near or float(np.finfo(np.float32).max) < largest < np.inf:
-        text = f"its values, from {low:.17g} to {high:.17g}, are too large, or too near to each other for their size"
-        raise InputError(f"{name}: {text}; subtract an offset, or scale them, first.")
+    for channel in array:
+        kept = (part[np.isfinite(part) & (part != 0)] for part in channel)  # by slices, to save memory
+        if not (ends := [(part.min(), part.max()) for part in kept if part.size]):
+            continue
+        low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+        largest, spread = max(abs(low), abs(high)), high - low
+        is_near = (ROUND_OFF if array.dtype.kind == "f" else 0) * largest < spread < largest / LEVELS
+        is_near = is_near and not np.array_equal(channel, channel.astype(np.float32), equal_nan=True)
+        if is_near or float(np.finfo(np.float32).max) < largest:
+            text = f"from {low:.17g} to {high:.17g}, are too large, or too near to each other for their size"
+            raise InputError(f"{name}: its values, {text}; subtract an offset, or scale them, first.")
 
 
 @contextlib.contextmanager

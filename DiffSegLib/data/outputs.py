@@ -1,8 +1,9 @@
 """The files that are written for a case, and what may be left as it is or replaced: only what DiffSeg wrote itself.
 
 For case x: `x.seg.nrrd` (or another format), `x.step-1.seg.nrrd` ..., `x.uncertainty.nrrd`, and last the record
-`x.json`, which has their checksums. While they are written `.x.unfinished` lies there in place of the record. For all
-cases: `volumes.csv`; the checksums of all that it ever was lie in `.volumes.csv.sha256`.
+`x.json`, which has their checksums. While they are written `.x.unfinished`, which names them and those before, lies
+there in place of the record, which waits in `.x.before`. For all cases: `volumes.csv`; the checksums of all that it
+ever was lie in `.volumes.csv.sha256`.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from DiffSegLib.data.files import case_name, read, write_mask, write_volume
-from DiffSegLib.data.paths import no_file
+from DiffSegLib.data.paths import from_record, no_file, recorded
 from DiffSegLib.data.sources import is_other, of_same
 from DiffSegLib.errors import InputError
 from DiffSegLib.jobs import SegmentOptions
@@ -149,14 +150,18 @@ class Outputs:
             files.append((self._uncertainty(name), write_volume, (found.uncertainty, affine)))
         files.append((self.mask(name), write_mask, (found.mask, affine, self.labels)))
         former, before = self._former(name), self._record(name)
-        with _put_aside(record, unfinished) as written:
+        # read as a record meanwhile, and after a kill: what stands there or will is no image
+        planned = {"case": name, "volumes_ml": {}, "files": {path.name: "" for path, *_ in files}, OTHERS: former}
+        with _put_aside(record, unfinished, _record_text(planned)) as written:
             for path, write, arguments in files:
                 write(path, *arguments)
                 written[path.name] = ""
                 written[path.name] = checksum(path)
             if self.mask(name).name in former:
                 self._tidy(name, former, written)
-            kept = {file: known for file, known in former.items() if known and (self.folder / file).exists()}
+            kept = {file: known for file, known in former.items() if file not in written}
+            # a run that was killed could not say the checksum
+            kept = {f: known or checksum(self.folder / f) for f, known in kept.items() if (self.folder / f).is_file()}
             is_same = before is not None and not self._unlike(before) and of_same(before.get("images"), images)
             same = _listed(before or {}) or {} if is_same else {}
             body = {
@@ -168,8 +173,9 @@ class Outputs:
                 **found.provenance,
                 "images": list(images),
             }
-            write_text(record, json.dumps(body, indent=2) + "\n")
+            write_text(record, _record_text(body))
         unfinished.unlink(missing_ok=True)
+        unfinished.with_suffix(".before").unlink(missing_ok=True)
 
     def write_table(self, overwrite: bool = False) -> list[str]:
         """Write the volumes of all cases whose records lie here, also of other shards and of runs before.
@@ -193,7 +199,7 @@ class Outputs:
                 raise InputError(f"{table}: was not written by DiffSeg, or was changed since, and is left; rename it.")
             writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({**row, "case": recorded(row["case"])} for row in rows)
             lines = text.getvalue().replace("\r", "\\r")  # which csv does not quote
             aside.write_text(lines, "utf-8", "backslashreplace", "\n")  # names that JSON holds and UTF-8 does not
             if (new := checksum(aside)) not in known:
@@ -248,19 +254,32 @@ class Outputs:
 
 
 def is_output(path: Path) -> bool:
-    """Whether a file is one that DiffSeg wrote for a case: the record beside it names it."""
+    """Whether a file is one that DiffSeg wrote for a case, or writes just now: the record beside it names it."""
     name = BESIDE.sub("", case_name(path))
-    return path.name in (_listed(_read_record(path.with_name(f"{name}.json"), name) or {}) or {})
+    places = (f"{name}.json", f".{name}.unfinished", f"{name}.json")  # once more: it may have come back meanwhile
+    record = next(filter(None, (_read_record(path.with_name(place), name) for place in places)), {})
+    return any(path.name in (_listed(record, key) or {}) for key in ("files", OTHERS))
+
+
+def _record_text(body: Mapping[str, Any]) -> str:
+    """The names of its case and its files are the same in every locale."""
+    files = {key: {recorded(file): known for file, known in body[key].items()} for key in ("files", OTHERS)}
+    return json.dumps({**body, "case": recorded(body["case"]), **files}, indent=2) + "\n"
 
 
 def _read_record(path: Path, name: str) -> dict[str, Any] | None:
-    """A record of DiffSeg; None for no file, and for anything else of that name."""
+    """A record of DiffSeg, names as this process has them; None for no file, and for anything else of that name."""
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None  # no pipe, which may block
+        if not isinstance(found, dict) or not isinstance(found.get("volumes_ml"), dict):
+            return None
+        if not isinstance(case := found.get("case"), str) or from_record(case) != name:
+            return None
+        files = {key: _listed(found, key) for key in ("files", OTHERS)}
+        files = {key: {from_record(file): sha for file, sha in names.items()} for key, names in files.items() if names}
+        return {**found, "case": name, **files}
     except (OSError, ValueError, RecursionError):
         return None
-    is_ours = isinstance(found, dict) and found.get("case") == name and isinstance(found.get("volumes_ml"), dict)
-    return found if is_ours else None
 
 
 def _listed(record: Mapping[str, Any], key: str = "files") -> Mapping[str, str] | None:
@@ -297,26 +316,26 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _put_aside(record: Path, unfinished: Path) -> Iterator[dict[str, str]]:
+def _put_aside(record: Path, unfinished: Path, planned: str) -> Iterator[dict[str, str]]:
     """Put a record aside while the files of its case are written, so that none ever speaks of another mask.
 
     It comes back if the block ends with an error before it has put any file into the dictionary that it gets.
+    planned: what stands in `unfinished` meanwhile.
     """
     written: dict[str, str] = {}
-    is_there = is_new = False
+    before, is_there, is_new = unfinished.with_suffix(".before"), False, not unfinished.exists()
     try:
-        record.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(unfinished) as aside:
+            aside.write_text(planned, encoding="utf-8")
         with contextlib.suppress(FileNotFoundError):
-            os.replace(record, unfinished)
+            os.replace(record, before)
             is_there = True
-        is_new = not unfinished.exists()
-        unfinished.touch()
         yield written
     except BaseException as problem:
         with contextlib.suppress(OSError):
             if is_there and not written:
-                os.replace(unfinished, record)
-            elif is_new and not written:
+                os.replace(before, record)
+            if is_new and not written:
                 unfinished.unlink()
         if isinstance(problem, OSError):
             raise InputError(f"{record}: cannot be written ({problem.strerror or problem}).") from None

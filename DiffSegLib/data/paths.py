@@ -1,4 +1,4 @@
-"""What lies at a path: its name for ITK, why nothing can be read there, what a folder holds."""
+"""What lies at a path: its name for ITK and in records, why nothing can be read there, what a folder holds."""
 
 import os
 from pathlib import Path
@@ -12,6 +12,16 @@ def itk_name(path: Path | str) -> str:
         return os.fsencode(path).decode("utf-8")  # whatever Python takes names for, in a locale without UTF-8
     except UnicodeError:
         raise InputError(f"{path}: its name is no UTF-8 (of an old archive or disk?); rename it.") from None
+
+
+def recorded(name: str) -> str:
+    """A file's name as it is written down, the same in every locale: Python takes it for another one without UTF-8."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def from_record(name: str) -> str:
+    """A name that was written down, as this process has it. Raises ValueError for what no file can be called."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
 
 
 def no_file(path: Path) -> str:

@@ -72,6 +72,7 @@ def load_volume(part: SegmentJob | Channel) -> Volume:
     array = load_array(part.image)
     if array.ndim not in (3, 4) or array.size == 0:
         raise InputError(f"{part.image}: has shape {array.shape}; (K, J, I) or (channels, K, J, I) is needed.")
+    array = array[None] if array.ndim == 3 else array
     check_digits(array, part.name)
-    array = np.asarray(array[None] if array.ndim == 3 else array, dtype=np.float32)
+    array = np.asarray(array, dtype=np.float32)
     return Volume(array, np.array(part.ijk_to_lps, dtype=np.float64), part.name, mend(array, part.name))

@@ -168,7 +168,8 @@ def _restore(path: Path, state: State, tensors: dict[str, Tensor], more: dict[st
         state.times.restore(more["times"])
         state.scaler.load_state_dict(more["scaler"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
-        raise InputError(f"{path}: is no checkpoint of this configuration ({str(problem).splitlines()[0]}).") from None
+        text = f"is no checkpoint of this configuration ({str(problem).splitlines()[0]})"
+        raise InputError(f"{path}: {text}; put config.json back as it was, or start in another folder.") from None
     vars(state.progress).update(vars(progress))
 
 

@@ -1,14 +1,15 @@
 """A folder of image and label pairs without any description file; PNG images make a 2D data set.
 
 `images/x.*` + `labels/x.*` (or `image/` + `label/`, `imagesTr/` + `labelsTr/`), `x_image.*` + `x_label.*` side by
-side, or a subfolder per case with `image.*` and `label.*`. Several channels are files `x_0000.*`, `x_0001.*`
-(`image_0000.*` in a subfolder).
+side, or a subfolder per case with `image.*` and `label.*`. Several channels are files `x_0000.*`, `x_0001.*`, from
+0000 on (`image_0000.*` in a subfolder).
 """
 
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def read(folder: Path) -> Dataset | None:
     gaps = {name: n for name, files in images.items() if (n := _gap(files)) is not None}
     cases = tuple(Case(n, images[n], labels[n]) for n in sorted(images) if n in labels and n not in gaps)
     lonely = [(name, f"label for image {name}") for name in sorted(set(images) - set(labels))]
-    lonely += [(name, f"channel {n:04d} of image {name}") for name, n in sorted(gaps.items())]
+    lonely += [(name, f"channel {n:04d} (they count from 0000) of image {name}") for name, n in sorted(gaps.items())]
     lonely += [(name, f"image for label {name}") for name in sorted(set(labels) - set(images))]
     cases, missing = whole_cases(folder, cases, lonely)
     # as most cases have it: an odd one must not speak for the others
@@ -59,10 +60,16 @@ Pairs = tuple[dict[str, tuple[Path, ...]], dict[str, Path]]
 
 
 def grouped(files: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
-    """Case name -> its files: `x_0000.*`, `x_0001.*`, ... are the channels of case x."""
+    """Case name -> its files: `x_0000.*`, `x_0001.*`, ... are the channels of case x.
+
+    Raises InputError for two files of one name, and for `x.*` beside them.
+    """
     groups: dict[str, list[Path]] = {}
-    for name, path in by_name(sorted(files)).items():
-        groups.setdefault(CHANNEL.sub("", name), []).append(path)
+    by_names = by_name(sorted(files))
+    for name, path in by_names.items():
+        groups.setdefault(stem := CHANNEL.sub("", name), []).append(path)
+        if stem != name and stem in by_names:
+            _refuse(path, by_names[stem])
     return {name: tuple(group) for name, group in groups.items()}
 
 
@@ -71,8 +78,12 @@ def by_name(files: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files:
         if (other := found.setdefault(case_name(path), path)) != path:
-            raise InputError(f"{path}: {other.name} beside it is of the same case; remove one of them.")
+            _refuse(path, other)
     return found
+
+
+def _refuse(path: Path, other: Path) -> NoReturn:
+    raise InputError(f"{path}: {other.name} beside it is of the same case; remove one of them.")
 
 
 def _gap(files: Sequence[Path]) -> int | None:
@@ -89,7 +100,8 @@ def _two_folders(folder: Path) -> Pairs | None:
             names = by_name(labels)
             plain: dict[str, tuple[Path, ...]] = {name: (path,) for name, path in by_name(images).items()}
             # slices are often called x_0001: only names that have no label of their own are channels
-            return (plain if set(plain) & set(names) else grouped(images)), names
+            of_channels = any(name not in names and CHANNEL.sub("", name) in names for name in plain)
+            return (grouped(images) if of_channels else plain), names
     return None
 
 
@@ -109,7 +121,9 @@ def _subfolders(folder: Path) -> Pairs | None:
         if "image" in groups:
             images[sub.name] = groups["image"]
         if "label" in groups:
-            labels[sub.name] = groups["label"][0]
+            labels[sub.name], *others = groups["label"]
+            for other in others:
+                _refuse(other, labels[sub.name])
     return (images, labels) if images or labels else None
 
 
