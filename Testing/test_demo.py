@@ -86,7 +86,7 @@ def test_the_python_example_of_the_readme_names_what_it_found_and_saves_it(demo,
     exec(re.search(r"From Python:\n\n```python\n(.*?)```", text, re.DOTALL)[1], names)
     said = capsys.readouterr().out
     assert re.fullmatch(r"Anterior hippocampus: \d\.\d\d ml\nPosterior hippocampus: \d\.\d\d ml\n", said)
-    mask, affine = read_label(tmp_path / "right.seg.nrrd")
+    mask, affine = read_label(tmp_path / "masks" / "right.seg.nrrd")
     np.testing.assert_array_equal(mask, names["prediction"].mask)
     np.testing.assert_allclose(affine, names["volume"].affine, atol=1e-4)
     assert set(np.unique(mask)) == {0, 1, 2} and len(names["prediction"].steps) == 5

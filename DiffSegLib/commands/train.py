@@ -36,7 +36,11 @@ def add(verbs: Any) -> None:
     verb.add_argument("--plan-only", action="store_true", help="print the proposed config.json and do not train")
     verb.add_argument("--memory", type=float, default=8.0, metavar="GIB", help="what the proposal may use (default 8)")
     budget = verb.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=float, help="wall time of the loop; preparing and calibrating come on top")
+    budget.add_argument(
+        "--minutes",
+        type=float,
+        help="wall time of the loop, from the first start on; preparing and calibrating come on top",
+    )
     budget.add_argument("--iterations", type=int, help="budget of optimiser steps (default 5000; imgx-*: 12500)")
     verb.add_argument("--resume", action="store_true", help="go on with the training in --out and its config.json")
     verb.add_argument("--device", choices=DEVICES, default="auto", help=DEVICE_HELP)
