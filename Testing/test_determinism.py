@@ -45,7 +45,9 @@ def test_it_is_on_while_a_training_steps_and_changes_nothing_on_a_cpu(seen, tmp_
         assert seen == [before] * 3
     finally:
         torch.backends.cudnn.benchmark = kept
-    assert_same(state_of(tmp_path / "switched"), state_of(tmp_path / "plain"))
+    states = [state_of(tmp_path / name) for name in ("switched", "plain")]
+    assert [state.pop("config")["training"]["deterministic"] for state in states] == [True, False]
+    assert_same(*states)
     assert not [each for each in recwarn if "deterministic" in str(each.message)]
 
 
