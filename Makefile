@@ -18,7 +18,8 @@ PINS ?= Testing/lock.txt
 NEWEST_TORCH ?= 2.15.0
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+# without restarts: with them pytest-xdist begins the file anew, and for ever, where a test ends its process
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
