@@ -161,3 +161,16 @@ def test_a_damaged_file_costs_its_own_series_only(tmp_path):
     with pytest.raises(InputError, match=r"b\.dcm: is damaged"):
         read(cases["broken"][0])
     assert read(cases["whole"][0]).array.shape == (1, *ARRAY.shape)
+
+
+@pytest.mark.parametrize("number", [b"\xf9", b"\x0d", b"\x00"])
+def test_an_item_of_a_damaged_number_is_refused_where_no_type_is_said(tmp_path, number):
+    """GDCM knows by its dictionary what is a sequence, and ended the process over what stands in it (SimpleITK 2.4)."""
+    path = frames(tmp_path / "series" / "0.dcm", explicit=False)
+    data = path.read_bytes()
+    at = data.index(b"\x20\0\x13\x91") + 8  # Plane Position Sequence, then its item
+    assert data[at : at + 4] == b"\xfe\xff\0\xe0"
+    path.write_bytes(data[: at + 3] + number + data[at + 4 :])
+    assert claims_too_much(path)
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        read(path.parent)

@@ -54,7 +54,7 @@ def elements(file: Path, wanted: Collection[int] = ()) -> Iterator[Element]:
             if at + 8 > size:
                 return
             stream.seek(at)
-            head = stream.read(12)
+            head = stream.read(16)
             is_head = is_head and head[:2] == b"\2\0"
             around = [each for each in around if each[1] > at]
             if (syntax == DEFLATED and not is_head) or len(around) > DEEPEST:
@@ -76,7 +76,9 @@ def elements(file: Path, wanted: Collection[int] = ()) -> Iterator[Element]:
                 value = stream.read(min(length, MOST_READ)).rstrip(b"\0 ")
                 syntax = value if tag == SYNTAX and is_head else syntax
             yield Element(tag, at, length, tuple(each[0] for each in around), value)
-            is_sequence = kind == b"SQ" or (not kind and length >= 8 and item == ITEM and tag != PIXELS)
+            # an item whose number is damaged, too: GDCM up to SimpleITK 2.5.3 ends the process over one
+            is_item = item == ITEM or (item >> 16 == 0xFFFE and number(head[12:16]) <= length - 8)
+            is_sequence = kind == b"SQ" or (not kind and length >= 8 and is_item and tag != PIXELS)
             if tag in (ITEM_END, SEQUENCE_END):
                 while around and (around.pop()[0] == ITEM) != (tag == ITEM_END):
                     continue
