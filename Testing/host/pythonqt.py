@@ -19,9 +19,10 @@ _plain_attribute = QObject.__getattribute__
 _patched = set()
 
 
-def _attribute(name, writable):
+def _attribute(name, writable, method):
     def get(self):
-        return QObject.property(self, name)
+        # Qt's own property would call a method of that name, for which PySide6 up to 6.8 takes this one, without end
+        return method(self) if callable(method) else QObject.property(self, name)
 
     def put(self, value):
         if not QObject.setProperty(self, name, value):
@@ -40,7 +41,8 @@ def _patch(kind):
     for number in range(meta.propertyOffset(), meta.propertyCount()):
         found = meta.property(number)
         if (kind.__name__, found.name()) != ("QTimer", "singleShot"):  # a static method of that name must stay
-            setattr(kind, found.name(), _attribute(found.name(), found.isWritable()))
+            method = kind.__dict__.get(found.name())
+            setattr(kind, found.name(), _attribute(found.name(), found.isWritable(), method))
 
 
 def _connect(sender, signal, slot):
