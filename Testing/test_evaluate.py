@@ -1,54 +1,27 @@
 """Two folders of masks in, a report out: pairing, refusals that name the case, statistics, and the page."""
 
-import csv
 import errno
 import json
-import math
 import os
 import re
 import tempfile
-import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import compared
+from compared import AFFINE, LABELS, SPACING_IJK, mask
 from conftest import write_image
 from DiffSegLib.commands import run
-from DiffSegLib.data.files import read_label, write_mask, write_volume
+from DiffSegLib.data.files import write_mask, write_volume
 from DiffSegLib.errors import InputError
 from DiffSegLib.evaluation import metrics, report
-from DiffSegLib.evaluation.plots import LEFT, RIGHT, WIDTH, box_plot
 from DiffSegLib.evaluation.report import evaluate
-from DiffSegLib.evaluation.summary import bootstrap_interval, describe
 from DiffSegLib.evaluation.table import evaluate_folders
 from DiffSegLib.labels import Label
 
-SPACING_IJK = (0.7, 1.1, 2.5)
-AFFINE = np.array([[0.7, 0, 0, -20.0], [0, 0, 2.5, 5.0], [0, -1.1, 0, 33.0], [0, 0, 0, 1]])  # a coronal acquisition
-LABELS = (Label(1, "Anterior"), Label(2, "Posterior"))
-
-
-def mask(shift: int = 0) -> np.ndarray:
-    array = np.zeros((8, 12, 14), dtype=np.uint8)
-    array[2:6, 2 + shift : 6 + shift, 3:10] = 1
-    array[2:6, 6 + shift : 9 + shift, 3:10] = 2
-    return array
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """Cases a, b, c: a is exact, b is one voxel off, c lacks structure 2."""
-    prediction, reference = tmp_path / "prediction", tmp_path / "reference"
-    for folder in (prediction, reference):
-        folder.mkdir()
-    lacking = mask()
-    lacking[lacking == 2] = 0
-    for name, predicted in (("a", mask()), ("b", mask(1)), ("c", lacking)):
-        write_mask(prediction / f"{name}.seg.nrrd", predicted, AFFINE, LABELS)
-        write_mask(reference / f"{name}.nii.gz", mask(), AFFINE)
-    return prediction, reference
+folders = compared.folders  # fixture
 
 
 def rows_of(table) -> dict:
@@ -274,96 +247,6 @@ def test_folders_that_cannot_be_compared_are_refused_and_nothing_is_written(fold
     assert out.read_text() == "mine"
 
 
-def test_the_summary_counts_what_its_means_leave_out(folders, tmp_path):
-    summary = evaluate(*folders, tmp_path / "out")
-    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
-    first, second = summary["labels"]
-    assert (first["name"], first["found"], first["missed"]) == ("Anterior", 3, 0)
-    assert (second["name"], second["found"], second["missed"]) == ("Posterior", 2, 1)
-    assert (second["metrics"]["dice"]["n"], second["metrics"]["hd95_mm"]["n"]) == (3, 2)
-    one_off = metrics.score(mask(1), mask(), 2, SPACING_IJK[::-1]).dice
-    assert second["metrics"]["dice"]["mean"] == pytest.approx((1 + one_off + 0) / 3)
-    assert second["metrics"]["dice"]["median"] == pytest.approx(one_off)
-    by_case = [1, (one_off + metrics.score(mask(1), mask(), 1, SPACING_IJK[::-1]).dice) / 2, 0.5]
-    assert summary["overall"]["metrics"]["dice"]["mean"] == pytest.approx(np.mean(by_case))
-    assert summary["overall"]["metrics"]["dice"]["sd"] == pytest.approx(np.std(by_case, ddof=1))
-    assert (summary["cases"], summary["overall"]["missed"], summary["problems"]) == (3, 1, [])
-
-
-def test_the_table_file_holds_every_score(folders, tmp_path):
-    (folders[1].parent / "dataset.json").write_text(json.dumps({"labels": {"9": "gone"}}))
-    table = evaluate_folders(*folders)
-    evaluate(*folders, tmp_path / "out")
-    with open(tmp_path / "out" / "metrics.csv", newline="", encoding="utf-8") as stream:
-        lines = {(line["case"], int(line["label"])): line for line in csv.DictReader(stream)}
-    assert len(lines) == len(table.rows) == 9
-    for row in table.rows:
-        line = lines[row.case, row.label]
-        assert (line["name"], line["outcome"]) == (row.name, row.scores.outcome)
-        for name in ("dice", "iou", "hd95_mm", "nsd", "asd_mm", "centroid_mm", "volume_ml", "reference_volume_ml"):
-            value = getattr(row.scores, name)
-            assert line[name] == "" if math.isnan(value) else float(line[name]) == pytest.approx(value, rel=5e-6)
-            assert len(re.sub(r"^0\.0*|\.|e.*", "", line[name])) <= 6, "nobody measures seventeen digits"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
-def test_a_case_whose_name_holds_a_carriage_return_has_one_line(folders, tmp_path):
-    for folder in folders:
-        for path in sorted(folder.iterdir())[:1]:
-            path.rename(path.with_name(f"odd\r{path.name}"))
-    evaluate(*folders, tmp_path / "out")
-    table = evaluate_folders(*folders)
-    lines = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
-    assert len(lines) == 1 + len(table.rows) and any(line.startswith(r"odd\r") for line in lines)
-
-
-def test_the_same_masks_give_the_same_report_and_leave_no_other_file(folders, tmp_path):
-    texts = []
-    for name in ("one", "two", "one"):  # the last one over an older report
-        evaluate(*folders, tmp_path / name)
-        texts.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
-    assert texts[0] == texts[1] == texts[2]
-    assert set(texts[0]) == {"metrics.csv", "summary.json", "report.html"}
-
-
-class Page(HTMLParser):
-    """Checks that tags are balanced, and collects addresses and text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open, self.links, self.text = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.links += [value for key, value in attributes if key in ("src", "href", "data", "action")]
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, tag
-
-    def handle_startendtag(self, tag, attributes):
-        self.links += [value for key, value in attributes if key in ("src", "href")]
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def test_the_page_stands_alone_and_shows_names_as_text(folders, tmp_path):
-    prediction, reference = folders
-    write_mask(prediction / "lonely & <b>odd.nii.gz", mask(), AFFINE)
-    for path in prediction.glob("*.seg.nrrd"):
-        write_mask(path, read_label(path)[0], AFFINE, [Label(1, "<script>alert(1)</script>"), LABELS[1]])
-    evaluate(prediction, reference, tmp_path / "out")
-    source = (tmp_path / "out" / "report.html").read_text()
-    page = Page(source)
-    assert page.open == [] and page.links == []
-    assert "<script" not in source and "url(" not in source and "@import" not in source
-    text = " ".join(page.text)
-    assert "<script>alert(1)</script>" in text and "lonely & <b>odd" in text
-    assert "Not measured: 1 case" in text and "missed" in text
-
-
 @pytest.mark.parametrize(("kind", "says"), [("float", "is it an image?"), ("8 bit", "a label map is needed")])
 def test_images_in_place_of_labels_are_refused_and_no_report_is_written(folders, tmp_path, kind, says):
     """Whole grey values from 0 to 255 would be as many structures."""
@@ -385,26 +268,3 @@ def test_the_exit_code_and_the_table_say_how_many_cases_were_measured(folders, t
     assert run(["evaluate", "--prediction", prediction, "--reference", reference, "--out", out]) == code
     told = capsys.readouterr()
     assert f"mean over {says} cases " in told.out if says else "None of 3 cases could be measured" in told.err
-
-
-def test_the_interval_has_the_width_that_theory_gives():
-    values = np.random.default_rng(5).normal(0.9, 0.04, 400)
-    low, high = bootstrap_interval(values)
-    half = 1.96 * values.std(ddof=1) / math.sqrt(values.size)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.08 * half)
-    assert describe([0.5])["ci95"] is None and describe([0.5])["sd"] is None
-    assert describe([math.nan, math.inf]) == describe([])
-
-
-def test_every_finite_case_is_a_dot_at_its_place_in_the_plot():
-    values = {"one": [("a", 0.8), ("b", 0.9), ("c", math.inf)], "two": [("a", 1.0), ("b", math.nan), ("c", 0.85)]}
-    svg = ET.fromstring(box_plot(values, {"one": "red", "two": "blue"}, title="Dice", at_most=1.0))
-    space = "{http://www.w3.org/2000/svg}"
-    dots = {circle.find(f"{space}title").text: float(circle.get("cx")) for circle in svg.iter(f"{space}circle")}
-    assert set(dots) == {"a: 0.8", "b: 0.9", "a: 1", "c: 0.85"}
-    ticks = {float(t.text): float(t.get("x")) for t in svg.iter(f"{space}text") if t.get("class") == "tick"}
-    assert max(ticks) == 1.0 and (min(ticks.values()), max(ticks.values())) == (LEFT, WIDTH - RIGHT)
-    for tick in (0.8, 0.9, 1.0):
-        place = dots[next(name for name in dots if float(name.split(": ")[1]) == tick)]
-        assert place == pytest.approx(ticks[tick], abs=0.11)
-    assert [t.text for t in svg.iter(f"{space}text") if t.get("class") == "note"] == ["1 without a finite value"]

@@ -5,92 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from conftest import blob_case
-
 pytest.importorskip("slicer", reason="needs the package slicer-core")
 
 import slicer
 import slicer.util
-from vtk.util.numpy_support import vtk_to_numpy
 
-import one_window
+import steps_window
 from DiffSegLib.errors import Cancelled
 from DiffSegLib.labels import Label
-from DiffSegLib.scene import edits, nodes, plots, steps, uncertainty
+from DiffSegLib.scene import edits, steps
 from DiffSegLib.scene.logic import Segmentation
-from DiffSegLib.scene.process import WorkerClient
-from host.application import need_window
+from steps_window import LABELS, MASK, MASKS, add_volume, arrive, edit, finish, held, started
 
-need_window()
-
-host = one_window.host  # fixtures
-
-LABELS = (Label(1, "first", (0.9, 0.6, 0.3)), Label(2, "second", (0.2, 0.3, 0.9)))
-MASK = blob_case(0)[1]
-MASKS = [np.roll(MASK, n, axis=1) for n in (4, 3, 2, 1, 0)]
-NOISE = [1.0, 0.75, 0.5, 0.25, 0.001]
-
-
-@pytest.fixture
-def window(host):
-    slicer.mrmlScene.Clear(0)
-    widget = host.open()
-    yield widget
-    host.close()
-
-
-@pytest.fixture
-def panel(window):
-    return window.stepsPanel
-
-
-def add_volume(name="scan", seed=0):
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, blob_case(seed)[0])
-    return node
-
-
-def started(window, volume=None):
-    """A run that was started, with its segmentation, still without a mask."""
-    volume = volume or add_volume()
-    run = Segmentation("segment-1", volume, labels=LABELS, stepCount=5)
-    run.node = nodes.make_segmentation(volume, f"{volume.GetName()} DiffSeg", f"{volume.GetName()} DiffSeg", LABELS)
-    window.tell("onRunStarted", run)
-    return run
-
-
-def arrive(window, run):
-    """The next mask comes."""
-    run.noise.append(NOISE[len(run.masks)])
-    run.masks.append(MASKS[len(run.masks)])
-    if len(run.masks) == 1:
-        nodes.write_labels(run.node, run.masks[0], run.volume, LABELS)
-    window.tell("onRunStep", run)
-
-
-def finish(window, run):
-    while len(run.masks) < 5:
-        arrive(window, run)
-    run.mask, run.finished, run.provenance = run.masks[-1], True, {"engine": "DiffSeg", "seed": 1, "steps": 5}
-    nodes.write_labels(run.node, run.mask, run.volume, LABELS)
-    steps.finish(run)
-    window.tell("onRunFinished", run)
-    return run
-
-
-@pytest.fixture
-def run(window):
-    return finish(window, started(window))
-
-
-def held(run):
-    return edits.current_labels(run.node, run.volume, LABELS)
-
-
-def edit(run):
-    image = run.node.GetSegmentation().GetNthSegment(0).GetRepresentation("Binary labelmap")
-    vtk_to_numpy(image.GetPointData().GetScalars())[:5] = 2
-    image.Modified()
+host, window, panel, run = steps_window.host, steps_window.window, steps_window.panel, steps_window.run  # fixtures
 
 
 # ---- the slider
@@ -312,118 +239,3 @@ def test_two_hundred_scrubs_and_runs_on_two_volumes_leave_no_node_behind(window,
     finish(window, started(window, run.volume))
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     np.testing.assert_array_equal(held(other), MASKS[4])
-
-
-# ---- kept, charted, unsure
-
-
-def test_keep_steps_and_as_sequence_make_nodes_and_say_where_they_are(panel, run):
-    panel.ui.keepStepsButton.click()
-    assert "“scan DiffSeg step 1” to “scan DiffSeg step 5”" in panel.ui.stepsStatusLabel.text and len(run.steps) == 5
-    before = slicer.mrmlScene.GetNumberOfNodes()
-    panel.ui.keepStepsButton.click()
-    assert slicer.mrmlScene.GetNumberOfNodes() == before
-    panel.ui.sequenceButton.click()
-    assert "the sequence “scan DiffSeg steps" in panel.ui.stepsStatusLabel.text
-    last = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[-1]
-    assert not last.GetDisplayVisibility() and f"“{last.GetName()}”, which is hidden" in panel.ui.stepsStatusLabel.text
-    assert slicer.util.getNodesByClass("vtkMRMLSequenceNode")[0].GetNumberOfDataNodes() == 5
-    panel.ui.stepSlider.value = 2
-    assert panel.ui.stepsStatusLabel.text == ""
-
-
-def test_the_charts_are_made_when_they_are_opened_and_follow_the_run(window, panel, run):
-    assert slicer.util.getNodesByClass("vtkMRMLPlotChartNode") == []
-    panel.ui.chartsCollapsibleButton.collapsed = False
-    view = panel._plot.mrmlPlotViewNode()
-    table = view.GetPlotChartNode().GetNthPlotSeriesNode(0).GetTableNode()
-    assert view.GetPlotChartNode().GetYAxisTitle() == "Dice to the step before"
-    assert panel._plot.plotController().isHidden()
-    panel.ui.chartComboBox.setCurrentIndex(1)
-    assert view.GetPlotChartNode().GetYAxisTitle() == "Volume (ml)"
-    panel._drawnAt = 0.0
-    run = started(window, run.volume)
-    arrive(window, run)
-    assert table.GetTable().GetNumberOfRows() == 1
-    finish(window, run)
-    assert table.GetTable().GetNumberOfRows() == 5
-
-
-def test_open_charts_live_through_a_closed_scene(window, panel, run):
-    panel.ui.chartsCollapsibleButton.collapsed = False
-    slicer.mrmlScene.Clear(0)
-    finish(window, started(window))
-    chart = panel._plot.mrmlPlotViewNode().GetPlotChartNode()
-    assert chart.GetScene() is slicer.mrmlScene and chart.GetNumberOfPlotSeriesNodes() == 2
-    assert len(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")) == 2
-
-
-def test_where_there_is_no_plot_widget_there_are_no_charts(host, window, monkeypatch):
-    monkeypatch.delattr(slicer, "qMRMLPlotWidget")
-    panel = host.open().stepsPanel
-    assert panel.ui.chartsCollapsibleButton.isHidden()
-    panel.ui.chartsCollapsibleButton.collapsed = False
-    assert slicer.util.getNodesByClass("vtkMRMLPlotChartNode") == []
-
-
-def test_the_uncertainty_is_laid_over_the_slices_and_taken_away(window, panel):
-    view = slicer.vtkMRMLSliceCompositeNode()
-    view.SetLayoutName("Red")
-    view = slicer.mrmlScene.AddNode(view)
-    run = started(window)
-    run.uncertainty = np.random.default_rng(0).uniform(0, 1, MASK.shape).astype(np.float32)
-    node = uncertainty.show(run)
-    finish(window, run)
-    assert panel.ui.showUncertaintyCheckBox.enabled and not panel.ui.showUncertaintyCheckBox.checked
-    panel.ui.showUncertaintyCheckBox.click()
-    assert view.GetForegroundVolumeID() == node.GetID()
-    panel.ui.showUncertaintyCheckBox.click()
-    assert view.GetForegroundVolumeID() is None
-    panel.ui.showUncertaintyCheckBox.click()
-    finish(window, started(window, run.volume))  # of one sample
-    assert not panel.ui.showUncertaintyCheckBox.enabled and not panel.ui.showUncertaintyCheckBox.checked
-    assert view.GetForegroundVolumeID() is None
-
-
-def test_a_real_run_reaches_the_section(host, window, tiny_model):
-    client = WorkerClient()
-    window.logic._client = client
-    try:
-        window.segmentPanel.useModelFile(str(tiny_model))
-        window.segmentPanel.ui.inputSelector.setCurrentNode(add_volume())
-        window.segmentPanel.ui.applyButton.click()
-        run = window.segmentPanel.run
-        host.wait_for(lambda: run.finished)
-    finally:
-        client.shutdown()
-    assert window.stepsPanel.run is run and ": step 5 of 5, the answer" in window.stepsPanel.ui.stepLabel.text
-    window.stepsPanel.ui.stepSlider.value = 1
-    np.testing.assert_array_equal(held(run), run.masks[0])
-
-
-def test_every_chart_of_the_list_is_one_that_is_made(panel, run):
-    listed = [panel.ui.chartComboBox.itemData(n) for n in range(panel.ui.chartComboBox.count)]
-    assert listed == list(plots.update(run))
-
-
-def test_back_at_an_earlier_volume_its_steps_are_there_again(window, panel, monkeypatch):
-    from DiffSegLib.scene.panels import steps as section
-
-    first, second = (finish(window, started(window, add_volume(name))) for name in ("first", "second"))
-    assert panel.run is second
-    window.parameterNode.inputVolume = first.volume
-    assert panel.run is first and panel.ui.stepLabel.text.startswith("first DiffSeg: step 5 of 5")
-    np.testing.assert_array_equal(held(first), MASKS[-1])
-    window.parameterNode.inputVolume = second.volume
-    assert panel.run is second
-    monkeypatch.setattr(section, "KEPT_BYTES", 1)
-    window.tell("onRunFinished", second)
-    window.parameterNode.inputVolume = first.volume
-    assert panel.run is second, "the masks of the first one were let go"
-
-
-def test_while_a_run_goes_on_its_steps_stay_whatever_volume_is_chosen(window, panel):
-    done = finish(window, started(window, add_volume("done")))
-    running = started(window, add_volume("running"))
-    window.parameterNode.inputVolume = done.volume
-    assert panel.run is running
