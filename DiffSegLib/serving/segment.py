@@ -1,5 +1,6 @@
 """The task `segment`: one volume, its mask after every step (jobs.SegmentJob)."""
 
+import contextlib
 import itertools
 import zlib
 from collections.abc import Callable
@@ -33,7 +34,10 @@ def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[
     if output.name.startswith(TEMPORARY):  # the job's own: the parent would remove them, and stand still meanwhile
         for part in parts:
             if Path(part.image).parent == output:
-                Path(part.image).unlink(missing_ok=True)
+                with contextlib.suppress(
+                    OSError
+                ):  # Windows keeps what another program looks at; the parent comes later
+                    Path(part.image).unlink()
     labels = predictor.model.card.labels
     noise = noise_levels(predictor.model.card.diffusion, job.options.steps)
     paths: dict[int, str] = {}
