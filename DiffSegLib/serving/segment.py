@@ -36,7 +36,7 @@ def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[
             if Path(part.image).parent == output:
                 with contextlib.suppress(
                     OSError
-                ):  # Windows keeps what another program looks at; the parent comes later
+                ):  # what Windows keeps the parent removes later
                     Path(part.image).unlink()
     labels = predictor.model.card.labels
     noise = noise_levels(predictor.model.card.diffusion, job.options.steps)
