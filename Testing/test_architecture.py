@@ -45,7 +45,7 @@ WITHOUT_TORCH = {
 }
 WITHOUT_TORCH = {f"DiffSegLib.{name}" for name in WITHOUT_TORCH}
 FILE_LINES = 320  # without blank ones: a file holds one idea
-ENGINE_LINES = 9429
+ENGINE_LINES = 9427
 EXECUTES = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "runpy.run_path"}
 EXECUTES |= {"torch.load", "torch.jit.load", "torch.hub.load"}
 OPTIONAL = {"matplotlib", "nilearn", "mpl_toolkits"}  # packages of the extra `demo`

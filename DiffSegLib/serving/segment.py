@@ -34,9 +34,7 @@ def run(session: Session, request: Fields, send: Listener, cancelled: Callable[[
     if output.name.startswith(TEMPORARY):  # the job's own: the parent would remove them, and stand still meanwhile
         for part in parts:
             if Path(part.image).parent == output:
-                with contextlib.suppress(
-                    OSError
-                ):  # what Windows keeps the parent removes later
+                with contextlib.suppress(OSError):  # what Windows keeps the parent removes later
                     Path(part.image).unlink()
     labels = predictor.model.card.labels
     noise = noise_levels(predictor.model.card.diffusion, job.options.steps)
